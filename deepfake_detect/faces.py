@@ -1,0 +1,270 @@
+"""Where are the faces, and which pixels of one does a model see?"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from deepfake_detect.errors import ImageUnreadable, WeightsCorrupted
+from deepfake_detect.image import open_image
+from deepfake_detect.results import Face
+
+PACKAGED = "dd-yunet@1"
+"""The face finder in the wheel: ours, of YuNet's kind; `MODELS.md` says what it misses."""
+
+THRESHOLD = 0.5
+"""Confidence from which a face counts: as many false alarms as the published YuNet makes at 0.6, or fewer."""
+
+SIDES_PX = (256, 768)
+"""Longer side that a picture is shrunk to, for large and for small faces."""
+
+_THREAD = threading.local()  # a network of OpenCV's serves one thread at a time
+
+_LOADING = threading.Lock()
+
+_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+class FaceFinder:
+    """Find faces with a network of YuNet's kind, run by OpenCV.
+
+    Usable from several threads: each gets a network of its own. Wu et al. 2023, "YuNet: A Tiny
+    Millisecond-level Face Detector", Machine Intelligence Research 20.
+
+    Args:
+        model: An ONNX file that ``cv2.FaceDetectorYN`` decodes: a path, its bytes,
+            ``hf://owner/name/file.onnx`` on the Hub, or None for the packaged one.
+        threshold: Confidence in 0..1 from which a face counts.
+
+    Raises:
+        FileNotFoundError: No such file.
+        WeightsCorrupted: OpenCV cannot read the file.
+
+    Example:
+        >>> import numpy as np
+        >>> FaceFinder().find(np.zeros((64, 64, 3), np.uint8))
+        []
+    """
+
+    def __init__(self, model: str | os.PathLike[str] | bytes | None = None, *, threshold: float = THRESHOLD) -> None:
+        self.name, self._weights = _read_model(model)
+        self.fingerprint = f"{hashlib.sha256(self._weights).hexdigest()[:16]} {threshold}"
+        self.threshold = threshold
+        self._network()
+
+    def find(self, pixels: np.ndarray, *, border: bool = False) -> list[Face]:
+        """Find the faces of one picture, largest first.
+
+        Args:
+            pixels: [H, W, 3] uint8 RGB.
+            border: Where no face is found, look once more with a border around the picture: tight
+                crops leave the network too little to see around the face.
+
+        Returns:
+            Faces with boxes inside the picture, in its pixels; empty where there is none.
+        """
+        rows = self._look(pixels)
+        if border and not len(rows):
+            rows = self._look_with_border(pixels)
+        height, width = pixels.shape[:2]
+        faces = [_face(row, height, width) for row in rows]
+        return sorted((face for face in faces if _area(face.box_xyxy) >= 1), key=lambda f: -_area(f.box_xyxy))
+
+    def _look(self, pixels: np.ndarray) -> np.ndarray:
+        """Look for large, then for small faces: rows of box, points, confidence [N, 15]."""
+        longer = max(pixels.shape[:2])
+        sides = [min(SIDES_PX[0], longer)]
+        if longer > 1.5 * SIDES_PX[0]:
+            sides.append(min(SIDES_PX[1], longer))
+        return _drop_doubles(np.concatenate([self._look_at(pixels, side / longer) for side in sides]))
+
+    def _look_at(self, pixels: np.ndarray, scale: float) -> np.ndarray:
+        height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
+        if scale < 1:
+            pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+        network = self._network()
+        network.setInputSize((width, height))
+        _, rows = network.detect(np.ascontiguousarray(pixels[..., ::-1]))
+        if rows is None:
+            return np.zeros((0, 15), np.float32)
+        rows[:, :14] /= scale
+        return np.asarray(rows)
+
+    def _look_with_border(self, pixels: np.ndarray) -> np.ndarray:
+        pad = max(pixels.shape[:2]) // 3
+        rows = self._look(cv2.copyMakeBorder(pixels, pad, pad, pad, pad, cv2.BORDER_REPLICATE))
+        rows[:, [0, 1, *range(4, 14)]] -= pad
+        return rows
+
+    def _network(self) -> Any:
+        networks: dict[str, Any] = _THREAD.__dict__.setdefault("networks", {})
+        if self.fingerprint not in networks:
+            networks[self.fingerprint] = _load_network(self.name, self._weights, self.threshold)
+        return networks[self.fingerprint]
+
+
+def find_faces(
+    image: Any,
+    *,
+    model: str | os.PathLike[str] | bytes | None = None,
+    threshold: float = THRESHOLD,
+    border: bool = True,
+) -> list[Face]:
+    """Find the faces of a picture, largest first.
+
+    Args:
+        image: Anything that `open_image` takes.
+        model: Another face finder; see `FaceFinder`.
+        threshold: Confidence in 0..1 from which a face counts.
+        border: Look once more with a border where none is found, since a picture may be a tight crop.
+
+    Returns:
+        Faces with box, five landmarks and confidence, in pixels of the upright picture.
+
+    Raises:
+        ImageUnreadable: Not a picture.
+    """
+    return FaceFinder(model, threshold=threshold).find(open_image(image).pixels, border=border)
+
+
+def crop_square(
+    box_xyxy: tuple[float, float, float, float], *, margin: float, size_hw: tuple[int, int]
+) -> tuple[float, float, float, float]:
+    """Choose the square around a face that a model sees.
+
+    Its side is ``margin`` times the longer side of the box. A square that would leave the picture is
+    moved inside, and made smaller only where the picture itself is: no pixel is made up.
+
+    Args:
+        box_xyxy: The face, in pixels.
+        margin: From the card.
+        size_hw: Height and width of the picture.
+
+    Returns:
+        The square as a box, in pixels.
+
+    Example:
+        >>> crop_square((40, 40, 60, 60), margin=2.0, size_hw=(100, 100))
+        (30.0, 30.0, 70.0, 70.0)
+        >>> crop_square((0, 0, 20, 20), margin=2.0, size_hw=(100, 100))
+        (0.0, 0.0, 40.0, 40.0)
+    """
+    x1, y1, x2, y2 = box_xyxy
+    height, width = size_hw
+    side = max(1.0, min(margin * max(x2 - x1, y2 - y1), height, width))
+    left = min(max((x1 + x2 - side) / 2, 0.0), width - side)
+    top = min(max((y1 + y2 - side) / 2, 0.0), height - side)
+    return left, top, left + side, top + side
+
+
+def crop_face(
+    pixels: np.ndarray,
+    box_xyxy: tuple[float, float, float, float],
+    *,
+    margin: float,
+    size_px: int,
+    interpolation: str = "bicubic",
+) -> np.ndarray:
+    """Cut the square around a face and scale it to a model's input: the same in training and in use.
+
+    Args:
+        pixels: [H, W, 3] uint8 RGB.
+        box_xyxy: The face, in pixels.
+        margin: From the card.
+        size_px: Side of the result.
+        interpolation: ``"bilinear"`` or ``"bicubic"``; antialiased where it shrinks.
+
+    Returns:
+        [size_px, size_px, 3] uint8 RGB.
+    """
+    height, width = pixels.shape[:2]
+    square = crop_square(box_xyxy, margin=margin, size_hw=(height, width))
+    return _resample(pixels, square, size_px, interpolation)
+
+
+def whole_picture(pixels: np.ndarray, *, size_px: int, interpolation: str = "bicubic") -> np.ndarray:
+    """Scale a whole picture to a model's input, its proportions given up where it is no square.
+
+    Args:
+        pixels: [H, W, 3] uint8 RGB.
+        size_px: Side of the result.
+        interpolation: As for `crop_face`.
+
+    Returns:
+        [size_px, size_px, 3] uint8 RGB.
+    """
+    height, width = pixels.shape[:2]
+    return _resample(pixels, (0.0, 0.0, float(width), float(height)), size_px, interpolation)
+
+
+def _read_model(model: str | os.PathLike[str] | bytes | None) -> tuple[str, bytes]:
+    if isinstance(model, bytes):
+        return "<bytes>", model
+    if model is None:
+        return PACKAGED, (Path(__file__).parent / "pretrained" / PACKAGED / "finder.onnx").read_bytes()
+    if str(model).startswith("hf://"):
+        from deepfake_detect.hub import download_file
+
+        owner, name, *parts = str(model).removeprefix("hf://").split("/")
+        return str(model), download_file(f"{owner}/{name}", "/".join(parts)).read_bytes()
+    path = Path(model)
+    if not path.is_file():
+        raise FileNotFoundError(f"no face finder at {path}; expected an ONNX file that cv2.FaceDetectorYN reads")
+    return path.name, path.read_bytes()
+
+
+def _load_network(name: str, weights: bytes, threshold: float) -> Any:
+    data, nothing = np.frombuffer(weights, np.uint8), np.zeros(0, np.uint8)
+    with _LOADING:  # OpenCV 5 warns at every load that targets cannot be chosen; its log level is global
+        level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+        try:
+            return cv2.FaceDetectorYN.create("onnx", data, nothing, (32, 32), threshold, 0.3, 500)
+        except cv2.error as error:
+            raise WeightsCorrupted(
+                f"face finder {name} ({len(weights)} bytes) is no ONNX file that cv2.FaceDetectorYN reads: {error.err}"
+            ) from None
+        finally:
+            cv2.utils.logging.setLogLevel(level)
+
+
+def _drop_doubles(rows: np.ndarray, *, overlap: float = 0.3) -> np.ndarray:
+    """Keep the surest of faces that overlap, as when both scales found one."""
+    boxes = [[float(value) for value in row[:4]] for row in rows]
+    kept = cv2.dnn.NMSBoxes(boxes, [float(row[14]) for row in rows], 0.0, overlap) if boxes else []
+    return rows[np.asarray(kept, np.intp)]
+
+
+def _face(row: np.ndarray, height: int, width: int) -> Face:
+    x, y, w, h = (float(value) for value in row[:4])
+    box = (max(x, 0.0), max(y, 0.0), min(x + w, float(width)), min(y + h, float(height)))
+    return Face(
+        box_xyxy=box,
+        landmarks_xy=row[4:14].reshape(5, 2).astype(np.float32),
+        confidence=min(1.0, float(row[14])),
+    )
+
+
+def _area(box_xyxy: tuple[float, float, float, float]) -> float:
+    x1, y1, x2, y2 = box_xyxy
+    return max(0.0, x2 - x1) * max(0.0, y2 - y1)
+
+
+def _resample(
+    pixels: np.ndarray, box: tuple[float, float, float, float], size_px: int, interpolation: str
+) -> np.ndarray:
+    if min(pixels.shape[:2]) < 1:
+        raise ImageUnreadable(f"the picture has shape {pixels.shape}, expected at least one pixel")
+    height, width = pixels.shape[:2]
+    reach = 3 + int(3 * max(box[2] - box[0], box[3] - box[1]) / size_px)  # what the filter sees beyond the box
+    left, top = max(0, int(box[0]) - reach), max(0, int(box[1]) - reach)
+    right, bottom = min(width, int(box[2]) + reach + 1), min(height, int(box[3]) + reach + 1)
+    part = Image.fromarray(np.ascontiguousarray(pixels[top:bottom, left:right]))
+    inner = (box[0] - left, box[1] - top, box[2] - left, box[3] - top)
+    return np.asarray(part.resize((size_px, size_px), _FILTERS[interpolation], box=inner))
