@@ -1,0 +1,126 @@
+"""Which architectures are there, and how is one built?
+
+Every architecture maps pictures [N, 3, H, W] to logits [N]; a positive logit means fake. Weights are random here:
+``weights`` fills them in.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from deepfake_detect.errors import UnknownModel, nearest
+from deepfake_detect.models.backbones import backbone_size_px, create_backbone
+from deepfake_detect.models.cnn import Cnn4, Cnn6, CnnSimple
+from deepfake_detect.models.meso import Meso4, MesoInception4
+
+__all__ = ["create_model", "list_models", "native_size_px"]
+
+TIMM = "timm:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Architecture:
+    build: Callable[..., nn.Module]  # takes dropout=
+    size_px: int
+    dropout: float | None  # None: timm's choice
+
+
+_ARCHITECTURES = {
+    "cnn-simple": _Architecture(build=CnnSimple, size_px=224, dropout=0.0),
+    "cnn4": _Architecture(build=Cnn4, size_px=224, dropout=0.5),
+    "cnn6": _Architecture(build=Cnn6, size_px=224, dropout=0.0),
+    "cnn6-dropout": _Architecture(build=Cnn6, size_px=224, dropout=0.2),
+    "efficientnet-b0": _Architecture(
+        build=functools.partial(create_backbone, "efficientnet_b0"), size_px=224, dropout=None
+    ),
+    "efficientnet-b4": _Architecture(
+        build=functools.partial(create_backbone, "efficientnet_b4"), size_px=380, dropout=None
+    ),
+    "meso4": _Architecture(build=Meso4, size_px=256, dropout=0.5),
+    "mesoinception4": _Architecture(build=MesoInception4, size_px=256, dropout=0.5),
+    "vgg16": _Architecture(build=functools.partial(create_backbone, "vgg16"), size_px=224, dropout=None),
+    "xception": _Architecture(build=functools.partial(create_backbone, "legacy_xception"), size_px=299, dropout=None),
+}
+
+
+def list_models() -> list[str]:
+    """List the names that ``create_model`` knows, sorted; any network of timm is there as ``timm:NAME`` besides.
+
+    Example:
+        >>> list_models()[:3]
+        ['cnn-simple', 'cnn4', 'cnn6']
+    """
+    return sorted(_ARCHITECTURES)
+
+
+def create_model(name: str, *, seed: int | None = None, dropout: float | None = None) -> nn.Module:
+    """Build an architecture with random weights, in training mode.
+
+    Args:
+        name: One of ``list_models()``, or ``timm:NAME`` for any network of timm.
+        seed: Makes the weights the same at every call, and leaves torch's own random state as it was; None draws
+            them from that state.
+        dropout: Share of activations that training drops, 0 up to but not including 1; None takes what the
+            architecture is known for.
+
+    Returns:
+        A module that maps RGB pictures [N, 3, H, W] to logits [N], positive for fake.
+
+    Raises:
+        UnknownModel: No architecture of that name.
+        MissingExtra: The architecture is one of timm's, and timm cannot be imported.
+        ValueError: ``dropout`` is out of range.
+
+    Example:
+        >>> import torch
+        >>> model = create_model("meso4", seed=0).eval()
+        >>> model(torch.zeros(2, 3, 256, 256)).shape
+        torch.Size([2])
+    """
+    if dropout is not None and not 0 <= dropout < 1:
+        raise ValueError(f"dropout is {dropout}, expected 0 or more and less than 1")
+    build = _builder(name, dropout)
+    if seed is None:
+        return build()
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed the accelerators as well
+        return build()
+
+
+def native_size_px(name: str) -> int:
+    """Tell the side of the square input that an architecture was made for, in pixels.
+
+    Args:
+        name: One of ``list_models()``, or ``timm:NAME``.
+
+    Raises:
+        UnknownModel: No architecture of that name.
+        MissingExtra: The name begins with ``timm:``, and timm cannot be imported.
+
+    Example:
+        >>> native_size_px("xception")
+        299
+    """
+    if name.startswith(TIMM):
+        return backbone_size_px(name.removeprefix(TIMM))
+    return _architecture(name).size_px
+
+
+def _builder(name: str, dropout: float | None) -> Callable[[], nn.Module]:
+    if name.startswith(TIMM):
+        return functools.partial(create_backbone, name.removeprefix(TIMM), dropout=dropout)
+    architecture = _architecture(name)
+    chosen = architecture.dropout if dropout is None else dropout
+    return functools.partial(architecture.build, dropout=chosen)
+
+
+def _architecture(name: str) -> _Architecture:
+    if name not in _ARCHITECTURES:
+        hint = nearest(name, _ARCHITECTURES)
+        raise UnknownModel(f"no architecture called {name!r}{hint} (networks of timm are written 'timm:NAME')")
+    return _ARCHITECTURES[name]

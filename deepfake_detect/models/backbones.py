@@ -1,0 +1,98 @@
+"""How does a network of timm become a detector?
+
+This is the only room that imports timm, and only when one of its networks is asked for: timm costs seconds to import,
+and fails to where torchvision does not match torch.
+"""
+
+from __future__ import annotations
+
+import difflib
+from types import ModuleType
+
+from torch import Tensor, nn
+
+from deepfake_detect.errors import MissingExtra, UnknownModel
+
+
+class Backbone(nn.Module):
+    """A network of timm with one output, squeezed to a logit for each picture.
+
+    The network is ``net``, and its state dict has timm's own keys behind ``net.``: weights made for timm load with
+    ``model.net.load_state_dict(...)``.
+
+    Args:
+        net: A network that maps [N, 3, H, W] to [N, 1].
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, batch: Tensor) -> Tensor:
+        """Map a batch [N, 3, H, W] to logits [N]."""
+        logit: Tensor = self.net(batch)
+        return logit.squeeze(1)  # [N]
+
+
+def create_backbone(name: str, *, dropout: float | None = None) -> Backbone:
+    """Build one of timm's networks with random weights.
+
+    Args:
+        name: As timm spells it, without ``timm:``.
+        dropout: Before the last layer, 0 to 1; None leaves timm's choice for this network.
+
+    Raises:
+        UnknownModel: timm has no such network.
+        MissingExtra: timm is not installed or cannot be imported.
+    """
+    timm = _known_to_timm(name)
+    choices = {} if dropout is None else {"drop_rate": dropout}
+    return Backbone(timm.create_model(name, pretrained=False, num_classes=1, **choices))
+
+
+def backbone_size_px(name: str) -> int:
+    """Tell the side of the square input that timm states for a network, in pixels.
+
+    Args:
+        name: As timm spells it, without ``timm:``.
+
+    Raises:
+        UnknownModel: timm has no such network, or states no size for it.
+        MissingExtra: timm is not installed or cannot be imported.
+    """
+    timm = _known_to_timm(name)
+    stated = timm.get_pretrained_cfg(name)
+    if stated is None:
+        raise UnknownModel(f"timm states no input size for {name!r}; choose a size and preprocess to it")
+    return int(stated.input_size[-1])
+
+
+def _known_to_timm(name: str) -> ModuleType:
+    timm = _timm()
+    if not timm.is_model(name) or ("." in name and name not in timm.list_models(include_tags=True)):
+        closest = difflib.get_close_matches(name, timm.list_models(), n=1, cutoff=0.0)[0]
+        raise UnknownModel(
+            f"timm {timm.__version__} has no network called {name!r}; did you mean 'timm:{closest}'? "
+            "timm.list_models() names them all"
+        )
+    return timm
+
+
+def _timm() -> ModuleType:
+    try:
+        import timm
+    except ModuleNotFoundError as error:
+        if error.name != "timm":
+            raise _broken(error) from error
+        raise MissingExtra("this network needs timm, which is not installed; run: pip install timm") from error
+    except (ImportError, RuntimeError, AttributeError, OSError) as error:
+        raise _broken(error) from error
+    return timm  # type: ignore[no-any-return, unused-ignore]
+
+
+def _broken(error: Exception) -> MissingExtra:
+    return MissingExtra(
+        f"timm is installed but cannot be imported ({type(error).__name__}: {error}), most often because torchvision "
+        "was built for another torch; run: pip install --upgrade torch torchvision timm. "
+        "The networks cnn-simple, cnn4, cnn6, meso4 and mesoinception4 do not need timm"
+    )
