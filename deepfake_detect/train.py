@@ -8,7 +8,7 @@ import math
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -133,8 +133,8 @@ class _Run:
 
     def __init__(self, model: torch.nn.Module, schedule: Schedule, *, steps: int) -> None:
         self.schedule, self.steps, self.step, self.rate = schedule, steps, 0, 0.0
-        self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        average = torch.optim.swa_utils.get_ema_multi_avg_fn(schedule.ema)
+        self.model = model.to(memory_format=torch.channels_last)
+        average = torch.optim.swa_utils.get_ema_multi_avg_fn(schedule.ema)  # type: ignore[no-untyped-call]
         self.average = torch.optim.swa_utils.AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
         decayed = [p for p in model.parameters() if p.ndim > 1]
         plain = [p for p in model.parameters() if p.ndim <= 1]
@@ -257,8 +257,8 @@ def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Ten
 
 
 def _epoch(row: list[float]) -> Epoch:
-    epoch = Epoch(**dict(zip((field.name for field in fields(Epoch)), row, strict=True)))
-    return replace(epoch, epoch=int(epoch.epoch))
+    number, loss, auc, rate, speed = row
+    return Epoch(epoch=int(number), loss=loss, valid_auc=auc, rate=rate, samples_per_s=speed)
 
 
 def _write_history(path: Path, history: list[Epoch]) -> None:

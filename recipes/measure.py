@@ -69,14 +69,15 @@ def table(rows: Sequence[Scored], threshold: float) -> dict[str, dict[str, Any]]
 def show(figures: dict[str, dict[str, Any]]) -> str:
     """The figures as a markdown table."""
     lines = [
-        "| source | n | no face | AUC | balanced accuracy | false alarms | missed fakes | AUC of file size / sharpness / colour |",
+        "| source | n | no face | AUC | balanced accuracy | false alarms | missed fakes "
+        "| AUC of file size / sharpness / colour |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for source, entry in figures.items():
         auc = "{:.3f} [{:.3f}, {:.3f}]".format(entry["auc"], *entry["auc_interval"])
         accuracy = "{:.3f} [{:.3f}, {:.3f}]".format(entry["balanced_accuracy"], *entry["balanced_accuracy_interval"])
         cues = " / ".join(f"{value:.2f}" for value in entry["cue_auc"])
-        rates = " | ".join("-" if value is None else f"{value:.3f}" for value in (entry["false_alarms"], entry["missed"]))
+        rates = " | ".join("-" if entry[name] is None else f"{entry[name]:.3f}" for name in ("false_alarms", "missed"))
         lines.append(f"| {source} | {entry['n']} | {entry['no_face']} | {auc} | {accuracy} | {rates} | {cues} |")
     whole = figures["all"]
     lines.append("")

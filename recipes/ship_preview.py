@@ -45,8 +45,8 @@ def calibrated(card: Card, rows: list[Scored]) -> Card:
     temperature, bias = fit_platt(logit, label)
     after = 1 / (1 + np.exp(-(logit / temperature + bias)))
     before = 1 / (1 + np.exp(-logit))
-    print(f"temperature {temperature:.4f}, bias {bias:.4f}; validation ECE "
-          f"{expected_calibration_error(label, before):.4f} -> {expected_calibration_error(label, after):.4f}")  # fmt: skip
+    error = [f"{expected_calibration_error(label, score):.4f}" for score in (before, after)]
+    print(f"temperature {temperature:.4f}, bias {bias:.4f}; validation ECE {error[0]} -> {error[1]}")
     return replace(card, temperature=round(temperature, 6), bias=round(bias, 6), threshold=0.5)
 
 

@@ -24,7 +24,8 @@ def test_batch_of_one_is_a_row_of_many() -> None:
     crops = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3)).astype(np.uint8)
     preprocessing = Preprocessing(size_px=8)
     many = to_batch(crops, preprocessing=preprocessing)
-    assert all(torch.equal(to_batch([crop], preprocessing=preprocessing)[0], row) for crop, row in zip(crops, many))
+    for crop, row in zip(crops, many, strict=True):
+        assert torch.equal(to_batch([crop], preprocessing=preprocessing)[0], row)
 
 
 @pytest.mark.parametrize("bad", [np.zeros((9, 8, 3), np.uint8), np.zeros((8, 8, 3), np.float32)])

@@ -116,7 +116,10 @@ def _groups(folder: Path, teacher: FaceFinder, ours: FaceFinder, threshold: floa
     truth = read_boxes(folder)
     for name, finder, bound in (("teacher", teacher, THRESHOLD), ("ours", ours, threshold)):
         found = look(finder, list(truth), border=False)
-        hits = {file.name: (matches(truth[file], surer(found[file], bound), least=0.3), len(truth[file])) for file in truth}
+        hits = {
+            file.name: (matches(boxes, surer(found[file], bound), least=0.3), len(boxes))
+            for file, boxes in truth.items()
+        }
         extra = sum(len(surer(found[file], bound)) for file in truth) - sum(hit for hit, _ in hits.values())
         missed = {file: pair for file, pair in hits.items() if pair[0] < pair[1]}
         print(f"groups, {name}: {sum(hit for hit, _ in hits.values())} of {sum(n for _, n in hits.values())} boxes, "

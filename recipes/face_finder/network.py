@@ -53,8 +53,7 @@ class FaceFinder(nn.Module):
         self.lateral = nn.ModuleList(Separable(width, width) for _ in STRIDES)
         self.shared = nn.ModuleList(Separable(width, width) for _ in STRIDES)
         self.heads = nn.ModuleList(
-            nn.ModuleDict({name: Separable(width, count, last=True) for name, count in MAPS.items()})
-            for _ in STRIDES
+            nn.ModuleDict({name: Separable(width, count, last=True) for name, count in MAPS.items()}) for _ in STRIDES
         )
         for head in self.heads:
             nn.init.constant_(head["cls"][1].bias, -4.0)

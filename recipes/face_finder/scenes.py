@@ -7,6 +7,7 @@ all, turned, darkened, blurred, recompressed. The teacher labels the result, not
 from __future__ import annotations
 
 import csv
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -73,8 +74,8 @@ class Scenes:
         rows, columns = random.integers(1, 6), random.integers(2, 6)
         ys = np.linspace(0, side, rows + 1).astype(int)
         xs = np.linspace(0, side, columns + 1).astype(int)
-        for top, bottom in zip(ys[:-1], ys[1:], strict=True):
-            for left, right in zip(xs[:-1], xs[1:], strict=True):
+        for top, bottom in pairwise(ys):
+            for left, right in pairwise(xs):
                 if random.random() < 0.3:
                     continue
                 picture = self._tight(self._picture(self.faces))
