@@ -1,0 +1,186 @@
+"""Which bytes does the caller mean, and what do they look like?"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import codecs
+import contextlib
+import io
+import os
+import re
+from http.client import HTTPException
+from typing import Any, BinaryIO
+from urllib import request
+from urllib.error import HTTPError
+from urllib.parse import quote, unquote_to_bytes
+
+from deepfake_detect.errors import ImageTooLarge, ImageUnreadable
+
+INPUTS = "expected a path, URL, data URI, bytes, binary file, PIL image, RGB HWC uint8 array or CHW tensor"
+"""What may stand for a picture, as the middle of an error message."""
+
+_URL_TIMEOUT_S = 15
+_URL_MAX_BYTES = 64 * 2**20
+_URL_HANDLERS = (  # build_opener() would also follow a redirect to ftp
+    request.ProxyHandler,
+    request.UnknownHandler,
+    request.HTTPHandler,
+    request.HTTPSHandler,
+    request.HTTPDefaultErrorHandler,
+    request.HTTPRedirectHandler,
+    request.HTTPErrorProcessor,
+)
+_SIGNATURES = {  # in lower case, after white space
+    b"%pdf": "a PDF document",
+    b"%!ps": "a PostScript file",
+    b"<!doctype html": "an HTML page",
+    b"<html": "an HTML page",
+    b"<?xml": "an XML or SVG file",
+    b"<svg": "an SVG drawing",
+    b"8bps": "a Photoshop file",
+    b"pk\x03\x04": "a ZIP archive or an office document",
+    b"\x1f\x8b": "a gzip archive",
+    b"\x1ae\xdf\xa3": "a WebM or Matroska video",
+    b"\x93numpy": "a NumPy file",
+}
+
+
+def open_bytes(image: object, *, name: str) -> BinaryIO:
+    """Open a path, URL, data URI, bytes or file object as a binary file that can seek.
+
+    A path is opened, not read, so that a header costs no more than a header. All else is held in memory.
+
+    Args:
+        image: The caller's input. A file object is read from its start where it can seek.
+        name: Stands for the input in error messages.
+
+    Returns:
+        A file at its first byte; the caller closes it.
+
+    Raises:
+        ImageUnreadable: Not there, not allowed, or nothing that holds bytes.
+        ImageTooLarge: More than 64 MB behind a URL.
+
+    Example:
+        >>> open_bytes("data:,hello%21", name="<data URI>").read()
+        b'hello!'
+    """
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        return io.BytesIO(image)
+    if isinstance(image, os.PathLike):
+        return _open_path(os.fsdecode(image), name)
+    if isinstance(image, str):
+        return _open_text(image, name)
+    if hasattr(image, "read"):
+        return io.BytesIO(_read_all(image, name))
+    if image is None:
+        raise ImageUnreadable("None is no picture (cv2.imread gives it for a file that it cannot read); pass the path")
+    hint = "; pass pictures one by one" if isinstance(image, (list, tuple)) else ""
+    raise ImageUnreadable(f"{type(image).__name__} is no kind of picture, {INPUTS}{hint}")
+
+
+def describe_bytes(head: bytes) -> str | None:
+    """Say in words what a file is, by its first bytes, where it is no picture that Pillow reads.
+
+    Args:
+        head: The first bytes of the file; 64 are enough.
+
+    Returns:
+        Words for an error message; None where the bytes say nothing.
+
+    Example:
+        >>> describe_bytes(b"%PDF-1.7")
+        'a PDF document'
+    """
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    for signature, kind in _SIGNATURES.items():
+        if start.startswith(signature):
+            return kind
+    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+        return "an AVI video"
+    if head[4:8] == b"ftyp" and head[8:12] not in (b"avif", b"avis"):
+        heic = head[8:11] in (b"hei", b"hev", b"mif", b"msf")
+        return "HEIC, which Pillow reads once pillow-heif is registered" if heic else "an MP4 or QuickTime video"
+    return _as_text(head)
+
+
+def _as_text(head: bytes) -> str | None:
+    try:
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(head)  # the last letter may be cut
+    except UnicodeDecodeError:
+        return None
+    if not all(letter.isprintable() or letter.isspace() for letter in text):
+        return None
+    words = " ".join(text.split())
+    return f'text: "{words[:40]}{"..." if len(words) > 40 else ""}"'
+
+
+def _open_path(path: str, name: str) -> BinaryIO:
+    if not path:
+        raise ImageUnreadable(f"an empty string is no path, {INPUTS}")
+    try:
+        file = open(path, "rb")  # noqa: SIM115 - the caller closes it
+    except FileNotFoundError:
+        raise ImageUnreadable(f"{name}: no such file") from None
+    except (OSError, ValueError) as error:
+        if os.path.isdir(path):
+            raise ImageUnreadable(f"{name}: a folder, expected a picture; pass the pictures in it") from None
+        raise ImageUnreadable(f"{name}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    if file.seekable():
+        return file
+    with file:  # a pipe
+        return io.BytesIO(file.read())
+
+
+def _open_text(text: str, name: str) -> BinaryIO:
+    if text[:5].lower() == "data:":
+        return io.BytesIO(_data_uri_bytes(text))
+    scheme = re.match(r"[a-z][a-z0-9+.-]+(?=://)", text, re.IGNORECASE)
+    if scheme is None:
+        return _open_path(text, name)
+    if scheme[0].lower() not in ("http", "https"):
+        raise ImageUnreadable(f"{name}: {scheme[0]}:// addresses are not read; pass http, https or a path")
+    return io.BytesIO(_download(text, name))
+
+
+def _data_uri_bytes(text: str) -> bytes:
+    head, comma, payload = text.partition(",")
+    if not comma:
+        raise ImageUnreadable(f"data URI {text[:40]!r} has no comma, expected data:image/jpeg;base64,...")
+    content = unquote_to_bytes(payload)
+    if not head.lower().endswith(";base64"):
+        return content
+    content = b"".join(content.split())
+    try:
+        return base64.b64decode(content + b"=" * (-len(content) % 4), validate=True)
+    except binascii.Error as error:
+        raise ImageUnreadable(f"data URI {head[:40]!r}: damaged base64 ({error}); encode it again") from None
+
+
+def _download(url: str, name: str) -> bytes:
+    opener = request.OpenerDirector()
+    for handler in _URL_HANDLERS:
+        opener.add_handler(handler())
+    asked = request.Request(quote(url, safe="%/:=&?~#+!$,;'@()*[]"), headers={"User-Agent": "deepfake-detect"})
+    try:
+        with opener.open(asked, timeout=_URL_TIMEOUT_S) as response:
+            content: bytes = response.read(_URL_MAX_BYTES + 1)
+    except HTTPError as error:
+        error.close()
+        raise ImageUnreadable(f"{name}: the server answered {error.code} {error.reason}; check the address") from None
+    except (OSError, HTTPException, ValueError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise ImageUnreadable(f"{name}: cannot be reached ({reason}); check the address and the network") from error
+    if len(content) > _URL_MAX_BYTES:
+        raise ImageTooLarge(f"{name}: more than {_URL_MAX_BYTES:,} bytes; download it and pass the path")
+    return content
+
+
+def _read_all(file: Any, name: str) -> bytes:
+    with contextlib.suppress(OSError, AttributeError):  # pipes and responses cannot seek
+        file.seek(0)
+    content = file.read()
+    if not isinstance(content, (bytes, bytearray, memoryview)):
+        raise ImageUnreadable(f"{name}: read() gave {type(content).__name__}, expected bytes; open it with mode 'rb'")
+    return bytes(content)
