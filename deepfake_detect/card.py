@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,7 +102,7 @@ class Card:
 
     def to_json(self) -> str:
         """Give the text of ``card.json``."""
-        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes, *, where: str = "card.json") -> Card:
@@ -153,8 +154,11 @@ class Card:
     def __post_init__(self) -> None:
         if self.classes != ("real", "fake"):
             raise WeightsMismatch(f"card {self.id} has classes {self.classes}, expected ('real', 'fake')")
-        if self.temperature <= 0:
-            raise WeightsMismatch(f"card {self.id} has temperature {self.temperature}, expected above 0")
+        if not (0 < self.temperature < math.inf and math.isfinite(self.bias)):
+            raise WeightsMismatch(
+                f"card {self.id} has temperature {self.temperature} and bias {self.bias}, expected finite numbers, "
+                "the temperature above 0"
+            )
         if not 0 <= self.threshold <= 1:
             raise WeightsMismatch(f"card {self.id} has threshold {self.threshold}, expected within 0..1")
 

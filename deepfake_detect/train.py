@@ -7,8 +7,8 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +44,7 @@ class Schedule:
         smoothing: Labels are this far from 0 and 1.
         ema: Decay of the averaged weights, which are those that are kept.
         balance: Power of a source's size in the draw; see `balanced_weights`.
+        favour: Sources that are drawn so many times as often.
         bfloat16: Autocast on the CPU; twice as fast where the processor has the instructions.
         seed: Of the draw, the augmentation and the dropout.
     """
@@ -57,6 +58,7 @@ class Schedule:
     smoothing: float = 0.05
     ema: float = 0.998
     balance: float = 0.5
+    favour: Mapping[str, float] = field(default_factory=dict)
     bfloat16: bool = True
     seed: int = 0
 
@@ -202,7 +204,8 @@ def _draw(train: CropDataset, schedule: Schedule, epoch: int) -> list[tuple[int,
     """Choose the epoch's pictures, and a seed for each."""
     random = np.random.default_rng([schedule.seed, epoch])
     count = _steps(train, schedule) * schedule.batch_size
-    chosen = random.choice(len(train), count, p=balanced_weights(train.samples, power=schedule.balance))
+    weight = balanced_weights(train.samples, power=schedule.balance, favour=schedule.favour)
+    chosen = random.choice(len(train), count, p=weight)
     return list(zip(chosen.tolist(), random.integers(2**62, size=count).tolist(), strict=True))
 
 
@@ -263,6 +266,6 @@ def _epoch(row: list[float]) -> Epoch:
 
 def _write_history(path: Path, history: list[Epoch]) -> None:
     with path.open("w", newline="") as file:
-        table = csv.DictWriter(file, [field.name for field in fields(Epoch)])
+        table = csv.DictWriter(file, [column.name for column in fields(Epoch)])
         table.writeheader()
         table.writerows(asdict(epoch) for epoch in history)

@@ -1,16 +1,20 @@
 """Train a preview detector on every source, from the table that lists them.
 
 Usage:
-    python -m recipes.train_previews xception-fakefaces --data DATA --trunk TRUNK.safetensors --out RUN
+    python -m recipes.train_previews xception-fakefaces --data DATA --trunk TRUNK.safetensors --out RUN1
+    python -m recipes.train_previews xception-fakefaces --data DATA --stage 2 --start RUN1 --out RUN2
     python -m recipes.train_previews meso4-fakefaces --data DATA --out RUN
 
-A checkpoint is written after every epoch; run the same command again to go on.
+The second stage goes on from the first with a lower rate, milder augmentation, and more of the two
+sources that are hardest to learn. A checkpoint is written after every epoch; run the same command
+again to go on.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors.torch
@@ -22,6 +26,7 @@ from deepfake_detect.data import CropDataset, FaceStore, read_csv, self_blended,
 from deepfake_detect.faces import FaceFinder
 from deepfake_detect.models import create_model
 from deepfake_detect.train import Schedule, fit
+from deepfake_detect.weights import load_model
 
 CARDS = {
     "xception-fakefaces": Card(
@@ -38,19 +43,35 @@ CARDS = {
     ),
 }
 
-SCHEDULES = {
-    "xception-fakefaces": Schedule(epochs=7, epoch_samples=9600, batch_size=32, lr=5e-4),
-    "meso4-fakefaces": Schedule(epochs=12, epoch_samples=12800, batch_size=32, lr=2e-3, weight_decay=1e-4),
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """How long to learn, and from what."""
+
+    schedule: Schedule
+    augmentation: Augmentation
+    self_blended_every: int | None = None  # so many real pictures give one self-blended fake
+
+
+MILD = Augmentation(rotate=0.2, light=0.3, jpeg=0.3, shrink=0.05, blur=0.05, noise=0.05, grey=0.02)
+MILDEST = Augmentation(rotate=0, light=0.3, jpeg=0.25, shrink=0, blur=0, noise=0, grey=0)
+
+STAGES = {
+    ("xception-fakefaces", 1): Stage(
+        schedule=Schedule(epochs=7, epoch_samples=9600, lr=5e-4),
+        augmentation=Augmentation(),
+        self_blended_every=6,
+    ),
+    ("xception-fakefaces", 2): Stage(
+        schedule=Schedule(epochs=4, epoch_samples=9600, lr=2e-4, ema=0.995, favour={"ciplab": 3, "inswapper": 4}),
+        augmentation=MILD,
+        self_blended_every=6,
+    ),
+    ("meso4-fakefaces", 1): Stage(
+        schedule=Schedule(epochs=12, epoch_samples=12800, lr=2e-3, weight_decay=1e-4),
+        augmentation=MILDEST,  # 28,000 weights cannot learn to see through much
+    ),
 }
-
-
-AUGMENTATIONS = {
-    "xception-fakefaces": Augmentation(),
-    "meso4-fakefaces": Augmentation(rotate=0, light=0.3, jpeg=0.25, shrink=0, blur=0, noise=0, grey=0),
-}  # 28,000 weights cannot learn to see through much
-
-SELF_BLENDED = {"xception-fakefaces": 6, "meso4-fakefaces": None}
-"""Every so many real pictures also serve as a self-blended fake."""
 
 
 def load_trunk(model: torch.nn.Module, path: Path) -> None:
@@ -70,7 +91,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=sorted(CARDS))
     parser.add_argument("--data", type=Path, required=True, help="folder with manifest.csv")
-    parser.add_argument("--trunk", type=Path, help="ImageNet weights to start from")
+    parser.add_argument("--stage", type=int, choices=(1, 2), default=1)
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--trunk", type=Path, help="ImageNet weights to start from")
+    start.add_argument("--start", type=Path, help="folder of an earlier stage to start from")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--faces", type=Path, help="folder where found faces are kept; OUT/faces where not given")
     parser.add_argument("--finder", type=Path, help="another face finder")
@@ -79,21 +103,22 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(1)  # one core; the other makes the crops
 
-    card, schedule = CARDS[options.name], SCHEDULES[options.name]
+    card, stage = CARDS[options.name], STAGES[options.name, options.stage]
     store = FaceStore(options.faces or options.out / "faces", finder=FaceFinder(options.finder))
     train = with_faces(read_csv(options.data / "manifest.csv", splits=["train"]), store)
     valid = with_faces(read_csv(options.data / "manifest.csv", splits=["val"]), store)
-    model = create_model(card.architecture, seed=schedule.seed)
+    made = create_model(card.architecture, seed=stage.schedule.seed)
+    model = load_model(options.start) if options.start else made
     if options.trunk:
         load_trunk(model, options.trunk)
-    wanted, every = card.preprocessing, SELF_BLENDED[options.name]
+    every = stage.self_blended_every
     seen = [*train, *self_blended(train[::every])] if every else train
     fit(
         model,
-        CropDataset(seen, store, preprocessing=wanted, augmentation=AUGMENTATIONS[options.name]),
-        valid=CropDataset(valid, store, preprocessing=wanted),
+        CropDataset(seen, store, preprocessing=card.preprocessing, augmentation=stage.augmentation),
+        valid=CropDataset(valid, store, preprocessing=card.preprocessing),
         card=card,
-        schedule=schedule,
+        schedule=stage.schedule,
         out=options.out,
         workers=options.workers,
     )

@@ -128,6 +128,12 @@ def test_weights_halve_between_classes_and_within_paired_sources() -> None:
     assert even[8:12].sum() == pytest.approx(2 * even[6:8].sum())
 
 
+def test_favoured_source_counts_more() -> None:
+    samples = [sample("a", 0), sample("a", 1), sample("b", 0), sample("b", 1)]
+    weight = balanced_weights(samples, favour={"b": 3.0})
+    np.testing.assert_allclose(weight, [0.125, 0.125, 0.375, 0.375])
+
+
 def test_one_class_cannot_be_balanced() -> None:
     with pytest.raises(DatasetError, match="real and fake"):
         balanced_weights([sample("a", 1)])
