@@ -1,0 +1,101 @@
+"""Which pictures are deepfakes, and how sure can one be?
+
+    >>> from deepfake_detect import Detector
+    >>> Detector.from_pretrained("xception-fakefaces").predict("examples/portrait.jpg").label
+    'real'
+
+The rooms behind this door, and torch with them, are loaded when a name is first asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from deepfake_detect.card import Card, Preprocessing
+    from deepfake_detect.detector import Detector
+    from deepfake_detect.doctor import DoctorReport, doctor
+    from deepfake_detect.errors import (
+        DatasetError,
+        DeepfakeDetectError,
+        HubUnavailable,
+        ImageTooLarge,
+        ImageUnreadable,
+        LayerNotFound,
+        MissingExtra,
+        TrainingDiverged,
+        UnknownModel,
+        UnknownWeights,
+        WeightsCorrupted,
+        WeightsMismatch,
+    )
+    from deepfake_detect.faces import find_faces
+    from deepfake_detect.models import create_model, list_models
+    from deepfake_detect.results import Face, Prediction
+    from deepfake_detect.weights import list_pretrained
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Card",
+    "DatasetError",
+    "DeepfakeDetectError",
+    "Detector",
+    "DoctorReport",
+    "Face",
+    "HubUnavailable",
+    "ImageTooLarge",
+    "ImageUnreadable",
+    "LayerNotFound",
+    "MissingExtra",
+    "Prediction",
+    "Preprocessing",
+    "TrainingDiverged",
+    "UnknownModel",
+    "UnknownWeights",
+    "WeightsCorrupted",
+    "WeightsMismatch",
+    "__version__",
+    "create_model",
+    "doctor",
+    "find_faces",
+    "list_models",
+    "list_pretrained",
+]
+
+_ROOMS = {
+    "card": ("Card", "Preprocessing"),
+    "detector": ("Detector",),
+    "doctor": ("DoctorReport", "doctor"),
+    "faces": ("find_faces",),
+    "models": ("create_model", "list_models"),
+    "results": ("Face", "Prediction"),
+    "weights": ("list_pretrained",),
+}
+_HOMES = {name: room for room, names in _ROOMS.items() for name in names}
+
+
+class _Door(ModuleType):
+    """The package, in which a room never hides the function that is called like it, as `doctor` is."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Door
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES.get(name, 'errors')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

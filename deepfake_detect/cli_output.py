@@ -1,0 +1,174 @@
+"""How does a result read on a terminal, as JSON, as CSV, and where is it kept?"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from deepfake_detect.results import Prediction
+
+Row = dict[str, Any]
+
+_COLOURS = {"fake": 31, "real": 32, "uncertain": 33, "error": 35}  # of terminals; taken out again where there is none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """How results of one kind are written: a function each for people and for tables.
+
+    Attributes:
+        text: Lines for a terminal.
+        cells: Rows of a table, column to value; all of them have the columns in `columns`.
+        columns: The header of the table.
+    """
+
+    text: Callable[[Row], Iterator[str]]
+    cells: Callable[[Row], Iterator[Row]]
+    columns: tuple[str, ...]
+
+
+def render(rows: Iterable[Row], *, style: str, form: Form) -> Iterator[str]:
+    """Write results as they come; a JSON array only when all are there.
+
+    Args:
+        rows: Plain JSON values of each result.
+        style: ``"text"``, ``"json"``, ``"jsonl"`` or ``"csv"``.
+        form: Of this kind of result.
+
+    Yields:
+        Text of one or more lines, without the last line's end.
+    """
+    if style == "json":
+        yield json.dumps(list(rows), indent=2, ensure_ascii=False)
+    elif style == "jsonl":
+        yield from (json.dumps(row, ensure_ascii=False) for row in rows)
+    elif style == "csv":
+        yield ",".join(form.columns)
+        yield from (_csv_line(form.columns, cells) for row in rows for cells in form.cells(row))
+    else:
+        yield from (line for row in rows for line in form.text(row))
+
+
+def save_result(prediction: Prediction, folder: Path, *, taken: set[str]) -> Path:
+    """Keep a prediction as ``NAME.json`` and the drawn picture as ``NAME.png``.
+
+    NAME is the picture's own without its ending, with a number behind it where another picture's
+    result has that name: one written in this run, or one that lies in the folder from before.
+
+    Args:
+        prediction: Of a picture that could be scored.
+        folder: Made where it is missing.
+        taken: Names given in this run; the new one is added.
+
+    Returns:
+        The JSON file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = os.path.abspath(prediction.name) if os.path.exists(prediction.name) else prediction.name
+    stem = _stem(prediction.name)
+    names = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
+    name = next(name for name in names if name.lower() not in taken and _is_ours(folder, name, path))
+    taken.add(name.lower())
+    kept = {"path": path, **prediction.to_dict()}
+    target = folder / f"{name}.json"
+    target.write_text(
+        json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", errors="backslashreplace"
+    )
+    prediction.save(folder / f"{name}.png")
+    return target
+
+
+def _prediction_text(row: Row) -> Iterator[str]:
+    yield _line(row, row["name"] + (f"  ({len(row['faces'])} faces)" if len(row["faces"]) > 1 else ""))
+    if len(row["faces"]) > 1:
+        for face in row["faces"]:
+            yield _line(face, f"  {_box(face)}")
+
+
+def _line(row: Row, words: str) -> str:
+    score = "     -" if row["score"] is None else f"{row['score']:6.3f}"
+    colour = _COLOURS.get(row["label"], 0)
+    return f"\x1b[{colour}m{row['label']:<9}\x1b[0m  {score}  {words}"
+
+
+def _box(face: Row) -> str:
+    left, top, right, bottom = (round(value) for value in face["box_xyxy"])
+    return f"face {right - left} x {bottom - top} at {left},{top}"
+
+
+def _prediction_cells(row: Row) -> Iterator[Row]:
+    height, width = row["size_hw"] or (None, None)
+    yield {
+        **row,
+        "faces": len(row["faces"]),
+        "width": width,
+        "height": height,
+        "error": row["error"] and row["error"]["message"],
+    }
+
+
+def _faces_text(row: Row) -> Iterator[str]:
+    number = "error" if row["error"] else f"{len(row['faces'])} face{'' if len(row['faces']) == 1 else 's'}"
+    yield f"{number:<9}  {row['name']}"
+    for face in row["faces"]:
+        yield f"{'':9}  {_box(face)}, confidence {face['confidence']:.2f}"
+
+
+def _faces_cells(row: Row) -> Iterator[Row]:
+    for number, face in enumerate(row["faces"]):
+        box = dict(zip(("left", "top", "right", "bottom"), face["box_xyxy"], strict=True))
+        yield {"name": row["name"], "face": number, **box, "confidence": face["confidence"]}
+    if row["error"]:
+        yield {"name": row["name"], "error": row["error"]["message"]}
+
+
+PREDICTION = Form(
+    text=_prediction_text,
+    cells=_prediction_cells,
+    columns=(
+        *("name", "label", "score", "logit", "threshold", "faces", "width", "height"),
+        *("model", "revision", "seconds", "error"),
+    ),
+)
+"""A verdict: a line, and one for each face where there are several; in a table, a row."""
+
+FACES = Form(
+    text=_faces_text,
+    cells=_faces_cells,
+    columns=("name", "face", "left", "top", "right", "bottom", "confidence", "error"),
+)
+"""The faces found: a line each; in a table, a row each."""
+
+
+def _csv_line(columns: Iterable[str], cells: Row) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow([cells.get(column) for column in columns])
+    return text.getvalue()
+
+
+def _stem(name: str) -> str:
+    """Make a safe file name of the last part of a path or URL, without its ending."""
+    if name == "-":
+        return "stdin"
+    last = re.split(r"[?#]", name.rstrip("/"))[0] if "://" in name else name
+    stem = re.sub(r"[^\w.-]+", "_", Path(last).stem)[:100].strip("._")
+    return stem or "picture"
+
+
+def _is_ours(folder: Path, name: str, path: str) -> bool:
+    """Say whether a name is free, or holds an earlier result of the same picture."""
+    kept = folder / f"{name}.json"
+    if not kept.exists():
+        return not (folder / f"{name}.png").exists()
+    try:
+        return bool(path != "-" and json.loads(kept.read_text(encoding="utf-8")).get("path") == path)
+    except (ValueError, AttributeError):
+        return False

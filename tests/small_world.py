@@ -1,0 +1,57 @@
+"""A detector that costs nothing, and pictures with as many faces as a test needs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from deepfake_detect import Card, Detector, Preprocessing, create_model
+from deepfake_detect.weights import save_bundle
+
+PORTRAIT = Path(__file__).parents[1] / "examples" / "portrait.jpg"
+CARD = Card(name="small", version=0, architecture="meso4", preprocessing=Preprocessing(size_px=64))
+
+
+def small_model() -> torch.nn.Module:
+    """Give random weights whose logits differ from picture to picture by some units."""
+    model = create_model("meso4", seed=0)
+    with torch.no_grad():
+        last = [module for module in model.modules() if isinstance(module, torch.nn.Linear)][-1]
+        last.weight *= 300
+    return model.eval()
+
+
+def small_detector(**changes: Any) -> Detector:
+    """Give a detector of 64 px on the CPU; ``changes`` are of its card."""
+    return Detector(model=small_model(), card=replace(CARD, **changes), device="cpu")
+
+
+def small_bundle(folder: Path, **changes: Any) -> Path:
+    """Write such a detector to a folder; ``changes`` are of its card."""
+    save_bundle(small_model(), replace(CARD, **changes), folder, half=False)
+    return folder
+
+
+def portrait() -> np.ndarray:
+    """Give the portrait: [512, 512, 3] uint8 RGB, one face."""
+    return np.asarray(Image.open(PORTRAIT).convert("RGB"))
+
+
+def group(count: int) -> np.ndarray:
+    """Put the head of the portrait into one row as often as wanted."""
+    head = Image.fromarray(portrait()).crop((120, 0, 392, 300)).resize((190, 210))
+    picture = Image.new("RGB", (190 * count + 40, 250), (90, 90, 90))
+    for number in range(count):
+        picture.paste(head, (20 + 190 * number, 20))
+    return np.asarray(picture)
+
+
+def empty_scene() -> np.ndarray:
+    """Give a picture without a face: [120, 160, 3]."""
+    y, x = np.mgrid[:120, :160]
+    return np.stack([x, y, (x + y) // 2], 2).astype(np.uint8)
