@@ -3,10 +3,11 @@
 Usage:
     python -m recipes.train_previews xception-fakefaces --data DATA --trunk TRUNK.safetensors --out RUN1
     python -m recipes.train_previews xception-fakefaces --data DATA --stage 2 --start RUN1 --out RUN2
-    python -m recipes.train_previews meso4-fakefaces --data DATA --out RUN
+    python -m recipes.train_previews meso4-fakefaces --data DATA --out RUN1
+    python -m recipes.train_previews meso4-fakefaces --data DATA --stage 2 --start RUN1 --out RUN2
 
-The second stage goes on from the first with a lower rate, milder augmentation, and more of the two
-sources that are hardest to learn. A checkpoint is written after every epoch; run the same command
+The second stage goes on from the first with milder augmentation, and more of the sources that are
+hardest to learn. A checkpoint is written after every epoch; run the same command
 again to go on.
 """
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import safetensors.torch
@@ -70,6 +71,16 @@ STAGES = {
     ("meso4-fakefaces", 1): Stage(
         schedule=Schedule(epochs=12, epoch_samples=12800, lr=2e-3, weight_decay=1e-4),
         augmentation=MILDEST,  # 28,000 weights cannot learn to see through much
+    ),
+    ("meso4-fakefaces", 2): Stage(
+        schedule=Schedule(
+            epochs=12,
+            epoch_samples=12800,
+            lr=2e-3,
+            weight_decay=1e-4,
+            favour={"dfdc": 2, "ciplab": 2, "inswapper": 3, "lfw-faceswap": 3},
+        ),
+        augmentation=replace(MILDEST, light=0.2, jpeg=0.1),
     ),
 }
 
