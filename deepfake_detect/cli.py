@@ -89,7 +89,7 @@ def predict(paths: tuple[str, ...], save: Path | None, **options: Any) -> None:
     style, pictures = _style(options), expand_paths(paths)
     detector = _detector(options.pop("model"), device=options.pop("device"))
     predictions = detector.predict_many(open_stdin(pictures), on_error="yield", **options)
-    failed, taken = [], set[str]()
+    failed = []
 
     def rows() -> Iterator[dict[str, Any]]:
         with closing(predictions):
@@ -98,7 +98,7 @@ def predict(paths: tuple[str, ...], save: Path | None, **options: Any) -> None:
                 if named.error:
                     failed.append(_complain(name, named.error))
                 elif save:
-                    save_result(named, save, taken=taken)
+                    save_result(named, save)
                 yield named.to_dict()
 
     _print(rows(), style, PREDICTION)

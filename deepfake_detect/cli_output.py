@@ -57,16 +57,15 @@ def render(rows: Iterable[Row], *, style: str, form: Form) -> Iterator[str]:
         yield from (line for row in rows for line in form.text(row))
 
 
-def save_result(prediction: Prediction, folder: Path, *, taken: set[str]) -> Path:
+def save_result(prediction: Prediction, folder: Path) -> Path:
     """Keep a prediction as ``NAME.json`` and the drawn picture as ``NAME.png``.
 
     NAME is the picture's own without its ending, with a number behind it where another picture's
-    result has that name: one written in this run, or one that lies in the folder from before.
+    result has that name.
 
     Args:
         prediction: Of a picture that could be scored.
         folder: Made where it is missing.
-        taken: Names given in this run; the new one is added.
 
     Returns:
         The JSON file.
@@ -75,8 +74,7 @@ def save_result(prediction: Prediction, folder: Path, *, taken: set[str]) -> Pat
     path = os.path.abspath(prediction.name) if os.path.exists(prediction.name) else prediction.name
     stem = _stem(prediction.name)
     names = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
-    name = next(name for name in names if name.lower() not in taken and _is_ours(folder, name, path))
-    taken.add(name.lower())
+    name = next(name for name in names if _is_ours(folder, name, path))
     kept = {"path": path, **prediction.to_dict()}
     target = folder / f"{name}.json"
     target.write_text(

@@ -74,7 +74,7 @@ STAGES = {
     ),
     ("meso4-fakefaces", 2): Stage(
         schedule=Schedule(
-            epochs=12,
+            epochs=6,
             epoch_samples=12800,
             lr=2e-3,
             weight_decay=1e-4,

@@ -244,6 +244,20 @@ def test_out_of_memory_is_raised_where_half_is_still_too_much() -> None:
         list(run([[1.0]], model=ToldModel(memory=0)))
 
 
+def test_memory_that_runs_out_a_second_time_is_an_error() -> None:
+    model = ToldModel(memory=9)
+
+    def images() -> Iterator[list[float]]:
+        yield from [[1.0]] * 60
+        model.memory = 3
+        yield from [[2.0]] * 60
+
+    with pytest.warns(RuntimeWarning, match="16 faces") as warned, pytest.raises(torch.OutOfMemoryError):
+        list(run(images(), model=model, batch_size=16, workers=0))
+    assert len(warned) == 1
+    assert model.batches[-1] == 8
+
+
 def test_other_errors_of_the_model_are_not_taken_for_lack_of_memory() -> None:
     def forward(_: Any) -> list[float]:
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
