@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Generator, Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from textwrap import shorten
@@ -257,7 +258,8 @@ class Detector:
         from deepfake_detect.hub import upload_bundle  # loads the Hub's client
 
         with tempfile.TemporaryDirectory() as folder:
-            card = self.save_pretrained(folder)
+            card = replace(self.card, hub_repo=repo_id)
+            card = save_bundle(self.model, card, folder, half=_fits_half(self.model))
             Path(folder, "README.md").write_text(model_card(card), encoding="utf-8")
             return upload_bundle(
                 folder,

@@ -252,6 +252,7 @@ def test_push_and_pull_through_the_hub_s_own_client(
         assert repo.private
         assert set(repo.commits[commit]) >= {"card.json", "model.safetensors", "README.md"}
         assert json.loads(repo.commits[commit]["card.json"])["name"] == "small"
+        assert b'from_pretrained("me/mine")' in repo.commits[commit]["README.md"]
         again = Detector.from_pretrained(f"me/mine@{commit}", device="cpu", token="hf_secret")
     assert again.revision == commit
     assert again.predict(PORTRAIT).logit == detector.predict(PORTRAIT).logit

@@ -7,7 +7,7 @@ import json
 import shutil
 import sys
 from collections import namedtuple
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from small_world import small_bundle, small_detector
 
 import deepfake_detect as dd
 from deepfake_detect import weights
-from deepfake_detect.card import Card
 from deepfake_detect.faces import FaceFinder
 from deepfake_detect.golden import golden_pictures
 
@@ -43,8 +42,8 @@ def problems(report: Any) -> dict[str, Any]:
 
 
 def change_card(folder: Path, **changes: Any) -> None:
-    card = Card.from_json((folder / "card.json").read_bytes())
-    (folder / "card.json").write_text(replace(card, **changes).to_json())
+    card = json.loads((folder / "card.json").read_bytes())
+    (folder / "card.json").write_text(json.dumps({**card, **changes}, default=asdict))
 
 
 def test_all_is_well() -> None:
