@@ -34,7 +34,7 @@ FLOORS = {  # room to number, and a room imports from lower numbers only; drawn 
             "results weights",
             "faces",
             "data scoring",
-            "evaluate stream train",
+            "stream train",
             "detector",
             "cli_input cli_output doctor",
             "cli",
@@ -45,10 +45,9 @@ FLOORS = {  # room to number, and a room imports from lower numbers only; drawn 
 }
 HOMES = {
     "click": {"cli"},
-    "cv2": {"augment", "faces", "image", "video"},
+    "cv2": {"faces"},
     "huggingface_hub": {"hub"},
     "timm": {"models/backbones"},
-    "torchvision": {"augment"},
 }
 LIGHT = {
     "errors",
