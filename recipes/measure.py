@@ -4,8 +4,9 @@ Usage:
     python -m recipes.measure BUNDLE --data DATA [--split test] [--out scores.csv]
 
 A source with one class only is paired with the other class of all other sources. Intervals are 95 %
-bootstrap intervals over groups. Pictures in which no face is found are counted and left out. Beside
-the detector stand what the file size, the sharpness and the mean colour alone would come to.
+bootstrap intervals over groups. Pictures in which no face is found are counted and left out; those
+that the detector calls uncertain count by the side of the threshold on which they fall. Beside the
+detector stand what the file size, the sharpness and the mean colour alone would come to.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class Scored:
     sample: Sample
     logit: float | None
     score: float | None
+    label: str
     cues: tuple[float, float, float]
 
 
@@ -47,7 +49,13 @@ def score(detector: Detector, samples: Sequence[Sample]) -> list[Scored]:
     """Ask the detector for every sample, in order."""
     predictions = detector.predict_many([sample.file for sample in samples])
     return [
-        Scored(sample=sample, logit=prediction.logit, score=prediction.score, cues=_cues(sample.file))
+        Scored(
+            sample=sample,
+            logit=prediction.logit,
+            score=prediction.score,
+            label=prediction.label,
+            cues=_cues(sample.file),
+        )
         for sample, prediction in zip(samples, predictions, strict=True)
     ]
 
@@ -62,23 +70,26 @@ def table(rows: Sequence[Scored], threshold: float) -> dict[str, dict[str, Any]]
         own = [row for row in rows if source in ("all", row.sample.source)]
         entry["n"] = len(own)
         entry["no_face"] = sum(row.score is None for row in own)
-        entry |= _rates([row for row in own if row.score is not None], threshold)
+        scored = [row for row in own if row.score is not None]
+        entry["uncertain"] = round(float(np.mean([row.label == "uncertain" for row in scored])), 4)
+        entry |= _rates(scored, threshold)
     return figures
 
 
 def show(figures: dict[str, dict[str, Any]]) -> str:
     """The figures as a markdown table."""
     lines = [
-        "| source | n | no face | AUC | balanced accuracy | false alarms | missed fakes "
+        "| source | n | no face | uncertain | AUC | balanced accuracy | false alarms | missed fakes "
         "| AUC of file size / sharpness / colour |",
-        "|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for source, entry in figures.items():
         auc = "{:.3f} [{:.3f}, {:.3f}]".format(entry["auc"], *entry["auc_interval"])
         accuracy = "{:.3f} [{:.3f}, {:.3f}]".format(entry["balanced_accuracy"], *entry["balanced_accuracy_interval"])
         cues = " / ".join(f"{value:.2f}" for value in entry["cue_auc"])
         rates = " | ".join("-" if entry[name] is None else f"{entry[name]:.3f}" for name in ("false_alarms", "missed"))
-        lines.append(f"| {source} | {entry['n']} | {entry['no_face']} | {auc} | {accuracy} | {rates} | {cues} |")
+        counts = f"{entry['n']} | {entry['no_face']} | {entry['uncertain']:.0%}"
+        lines.append(f"| {source} | {counts} | {auc} | {accuracy} | {rates} | {cues} |")
     whole = figures["all"]
     lines.append("")
     lines.append(f"AP {whole['ap']:.3f}, ECE {whole['ece']:.3f} over all.")

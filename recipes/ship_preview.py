@@ -24,6 +24,9 @@ from deepfake_detect.metrics import expected_calibration_error, fit_platt
 from deepfake_detect.weights import load_model, save_bundle
 from recipes.measure import Scored, score, show, table
 
+UNCERTAIN = (0.4, 0.6)
+"""Scores at which a label would be wrong for two pictures in five or more: said to be uncertain."""
+
 LICENCE = "research and evaluation only: the licences of the training data do not allow more"
 
 TRAINING_DATA = (
@@ -47,7 +50,7 @@ def calibrated(card: Card, rows: list[Scored]) -> Card:
     before = 1 / (1 + np.exp(-logit))
     error = [f"{expected_calibration_error(label, score):.4f}" for score in (before, after)]
     print(f"temperature {temperature:.4f}, bias {bias:.4f}; validation ECE {error[0]} -> {error[1]}")
-    return replace(card, temperature=round(temperature, 6), bias=round(bias, 6), threshold=0.5)
+    return replace(card, temperature=round(temperature, 6), bias=round(bias, 6), threshold=0.5, uncertain=UNCERTAIN)
 
 
 def golden_logits(folder: Path) -> dict[str, float]:
