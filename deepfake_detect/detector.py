@@ -109,7 +109,7 @@ class Detector:
             HubUnavailable: The Hub cannot be reached, and the cache has no copy.
 
         Example:
-            >>> detector = Detector.from_pretrained("meso4-fakefaces")
+            >>> detector = Detector.from_pretrained("xception-fakefaces")
             >>> detector.predict("examples/portrait.jpg").label
             'real'
         """
@@ -195,7 +195,7 @@ class Detector:
             DeepfakeDetectError: From the generator, for the first bad picture.
 
         Example:
-            >>> detector = Detector.from_pretrained("meso4-fakefaces")
+            >>> detector = Detector.from_pretrained("xception-fakefaces")
             >>> for prediction in detector.predict_many(["examples/portrait.jpg"]):
             ...     print(prediction.label)
             real

@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("fake", type=Path)
     parser.add_argument("--stretch", type=float, default=1.06, help="height of the new face (default %(default)s)")
     parser.add_argument("--colour", type=float, default=10.0, help="shift towards red (default %(default)s)")
-    parser.add_argument("--detail-px", type=int, default=72, help="pixels of the new face (default %(default)s)")
+    parser.add_argument("--detail-px", type=int, default=56, help="pixels of the new face (default %(default)s)")
     parser.add_argument("--feather", type=float, default=0.15, help="softness of the edge (default %(default)s)")
     options = vars(parser.parse_args())
     pixels = np.asarray(Image.open(options.pop("portrait")).convert("RGB"))

@@ -5,8 +5,9 @@ Usage:
     python -m recipes.train_previews xception-fakefaces --data DATA --stage 2 --start RUN1 --out RUN2
     python -m recipes.train_previews meso4-fakefaces --data DATA --out RUN1
     python -m recipes.train_previews meso4-fakefaces --data DATA --stage 2 --start RUN1 --out RUN2
+    python -m recipes.train_previews meso4-fakefaces --data DATA --stage 3 --start RUN2 --out RUN3
 
-The second stage goes on from the first with milder augmentation, and more of the sources that are
+A later stage goes on from the one before with milder augmentation, and more of the sources that are
 hardest to learn. A checkpoint is written after every epoch; run the same command
 again to go on.
 """
@@ -82,6 +83,16 @@ STAGES = {
         ),
         augmentation=replace(MILDEST, light=0.2, jpeg=0.1),
     ),
+    ("meso4-fakefaces", 3): Stage(
+        schedule=Schedule(
+            epochs=5,
+            epoch_samples=12800,
+            lr=3e-3,
+            weight_decay=0.0,
+            favour={"dfdc": 2, "ciplab": 2, "inswapper": 6, "lfw-faceswap": 8, "mebeauty": 3},
+        ),
+        augmentation=replace(MILDEST, light=0.1, jpeg=0.05),
+    ),
 }
 
 
@@ -102,7 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=sorted(CARDS))
     parser.add_argument("--data", type=Path, required=True, help="folder with manifest.csv")
-    parser.add_argument("--stage", type=int, choices=(1, 2), default=1)
+    parser.add_argument("--stage", type=int, choices=(1, 2, 3), default=1)
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--trunk", type=Path, help="ImageNet weights to start from")
     start.add_argument("--start", type=Path, help="folder of an earlier stage to start from")
