@@ -107,7 +107,7 @@ pytest_collect_file = (
             CodeBlockParser(language="console", evaluator=run_console),
             SkipParser(),
         ],
-        patterns=["README.md", "docs/*.md", "examples/*.md", "CHANGELOG.md", "MODELS.md"],
+        patterns=["README.md", "docs/*.md"],
         setup=enter_examples,
         teardown=leave_examples,
     )

@@ -287,3 +287,15 @@ def test_the_version_is_the_newest_in_the_changelog() -> None:
     assert newest and newest[1] == deepfake_detect.__version__
     citation = (ROOT / "CITATION.cff").read_text("utf-8")
     assert f"version: {deepfake_detect.__version__}\n" in citation
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*.md"), *ROOT.glob("recipes/*.md")]
+    for page in pages:
+        for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
+            file, _, anchor = link.partition("#")
+            if "://" not in link:
+                target = page.parent / file if file else page
+                assert target.exists(), f"{page.name} links to {link}"
+                titles = re.findall(r"^#+ (.+)$", target.read_text("utf-8"), re.MULTILINE) if anchor else [anchor]
+                assert anchor in {title.lower().replace(" ", "-") for title in titles}, f"{page.name} links to {link}"
