@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from deepfake_detect.errors import ImageUnreadable, WeightsCorrupted
+from deepfake_detect.errors import ImageUnreadable, UnknownWeights, WeightsCorrupted
 from deepfake_detect.image import open_image
 from deepfake_detect.results import Face
 
@@ -45,6 +45,7 @@ class FaceFinder:
 
     Raises:
         FileNotFoundError: No such file.
+        UnknownWeights: No such repository on the Hub, or the address names no file.
         WeightsCorrupted: OpenCV cannot read the file.
 
     Example:
@@ -210,14 +211,21 @@ def _read_model(model: str | os.PathLike[str] | bytes | None) -> tuple[str, byte
     if model is None:
         return PACKAGED, (Path(__file__).parent / "pretrained" / PACKAGED / "finder.onnx").read_bytes()
     if str(model).startswith("hf://"):
-        from deepfake_detect.hub import download_file
-
-        owner, name, *parts = str(model).removeprefix("hf://").split("/")
-        return str(model), download_file(f"{owner}/{name}", "/".join(parts)).read_bytes()
+        return str(model), _read_from_hub(str(model))
     path = Path(model)
     if not path.is_file():
         raise FileNotFoundError(f"no face finder at {path}; expected an ONNX file that cv2.FaceDetectorYN reads")
     return path.name, path.read_bytes()
+
+
+def _read_from_hub(address: str) -> bytes:
+    from deepfake_detect.hub import download_file  # loads the Hub's client
+
+    owner, _, rest = address.removeprefix("hf://").partition("/")
+    name, _, file = rest.partition("/")
+    if not (owner and name and file):
+        raise UnknownWeights(f"{address!r} names no file on the Hub; expected 'hf://owner/name/file.onnx'")
+    return download_file(f"{owner}/{name}", file).read_bytes()
 
 
 def _load_network(name: str, weights: bytes, threshold: float) -> Any:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hub_server import serving
 from PIL import Image
 
-from deepfake_detect.errors import WeightsCorrupted
+import deepfake_detect
+from deepfake_detect.errors import UnknownWeights, WeightsCorrupted
 from deepfake_detect.faces import FaceFinder, crop_face, crop_square, find_faces, whole_picture
 
 PORTRAIT = Path(__file__).parents[1] / "examples" / "portrait.jpg"
@@ -100,12 +102,22 @@ def test_finder_survives_pickling(finder: FaceFinder, portrait: np.ndarray) -> N
 
 
 def test_other_finders_by_path_and_by_bytes(tmp_path: Path, portrait: np.ndarray) -> None:
-    import deepfake_detect
-
     packaged = Path(deepfake_detect.__file__).parent / "pretrained" / "dd-yunet@1" / "finder.onnx"
     by_path, by_bytes = FaceFinder(packaged), FaceFinder(packaged.read_bytes())
     assert by_path.name == "finder.onnx" and by_bytes.name == "<bytes>"
     assert by_path.find(portrait)[0].box_xyxy == by_bytes.find(portrait)[0].box_xyxy
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # of the Hub's client, by the client
+def test_finder_on_the_hub(tmp_path: Path, portrait: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    packaged = Path(deepfake_detect.__file__).parent / "pretrained" / "dd-yunet@1" / "finder.onnx"
+    with serving(monkeypatch, tmp_path) as hub:
+        hub.commit("owner/faces", {"onnx/finder.onnx": packaged.read_bytes()})
+        finder = FaceFinder("hf://owner/faces/onnx/finder.onnx")
+    assert finder.name == "hf://owner/faces/onnx/finder.onnx"
+    assert finder.find(portrait)[0].box_xyxy == FaceFinder().find(portrait)[0].box_xyxy
+    with pytest.raises(UnknownWeights, match="names no file on the Hub"):
+        FaceFinder("hf://owner/faces")
 
 
 def test_damaged_or_missing_finder_is_refused_by_name(tmp_path: Path) -> None:

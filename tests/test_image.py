@@ -317,7 +317,7 @@ def test_too_many_pixels_are_refused_by_the_header() -> None:
     assert time.perf_counter() - started < 1
     huge_webp = bytearray(encoded(RGB, "WEBP", lossless=True))
     huge_webp[21:25] = b"\xff\xff\xff\x0f"  # 16384 x 16384: Pillow's own limit strikes first
-    with pytest.raises(ImageTooLarge, match="268435456 pixels"):
+    with pytest.raises(ImageTooLarge, match=r"268,?435,?456 pixels"):
         open_image(bytes(huge_webp))
 
 
