@@ -56,7 +56,9 @@ def test_frame_stays_near_the_box() -> None:
     width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
     assert 40 * 0.85 <= width.min() < 40 * 0.9 and 40 * 1.1 < width.max() <= 40 * 1.15
     np.testing.assert_allclose(height / width, 1.5)
-    np.testing.assert_allclose((boxes[:, :2] + boxes[:, 2:]).mean(0) / 2, (30, 50), atol=0.6)
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    np.testing.assert_allclose(centres.mean(0), (30, 50), atol=0.6)
+    np.testing.assert_allclose(centres.std(0), 0.04 * 60, rtol=0.15)
 
 
 def test_mask_lies_on_the_face() -> None:

@@ -79,6 +79,18 @@ def test_crop_for_training_is_the_crop_in_use(tmp_path: Path, table: Path) -> No
     assert label == 0.0
 
 
+def test_the_largest_face_is_taken(tmp_path: Path) -> None:
+    portrait = Image.open(PORTRAIT)
+    canvas = Image.new("RGB", (712, 512), "grey")
+    canvas.paste(portrait.resize((200, 200)), (0, 0))
+    canvas.paste(portrait, (200, 0))
+    canvas.save(tmp_path / "two.png")
+    face, alone = FaceStore(tmp_path / "faces").load(tmp_path / "two.png"), FaceFinder().find(np.asarray(portrait))[0]
+    assert face is not None
+    width = face.box_xyxy[2] - face.box_xyxy[0]
+    assert width == pytest.approx(alone.box_xyxy[2] - alone.box_xyxy[0], rel=0.15)
+
+
 def test_face_is_looked_for_once(tmp_path: Path, table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, calls = FaceStore(tmp_path / "faces"), []
     find = store.finder.find

@@ -68,17 +68,21 @@ def test_box_scales_with_the_picture(finder: FaceFinder, portrait: np.ndarray, s
     (original,) = finder.find(portrait)
     size = original.box_xyxy[2] - original.box_xyxy[0]
     np.testing.assert_allclose(np.divide(face.box_xyxy, scale), original.box_xyxy, atol=0.12 * size)
+    np.testing.assert_allclose(face.landmarks_xy / scale, original.landmarks_xy, atol=0.12 * size)
 
 
-def test_border_finds_a_face_that_fills_the_picture(finder: FaceFinder, portrait: np.ndarray) -> None:
+def test_border_finds_a_face_that_overflows_the_picture(finder: FaceFinder, portrait: np.ndarray) -> None:
     (face,) = finder.find(portrait)
     x1, y1, x2, y2 = (round(value) for value in face.box_xyxy)
-    inset = round(0.12 * (x2 - x1))
-    tight = np.ascontiguousarray(portrait[y1 + inset : y2 - inset, x1 + inset : x2 - inset])
-    (found,) = finder.find(tight, border=True)
-    height, width = tight.shape[:2]
-    assert found.box_xyxy[0] >= 0 and found.box_xyxy[3] <= height
-    assert (found.box_xyxy[2] - found.box_xyxy[0]) > 0.7 * width
+    inset = round(0.34 * (x2 - x1))
+    left, top, right, bottom = x1 + inset, y1 + inset, x2 - inset, y2 - inset
+    tight = Image.fromarray(portrait[top:bottom, left:right])
+    pixels = np.asarray(tight.resize((3 * tight.width, 3 * tight.height)))
+    assert finder.find(pixels) == []
+    (found,) = finder.find(pixels, border=True)
+    assert found.box_xyxy == (0, 0, 3 * tight.width, 3 * tight.height)
+    expected = (face.landmarks_xy - [left, top]) * 3
+    np.testing.assert_allclose(found.landmarks_xy, expected, atol=0.12 * 3 * (x2 - x1))
 
 
 @pytest.mark.parametrize("size_hw", [(1, 1), (7, 300), (64, 64)])
