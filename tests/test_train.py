@@ -15,7 +15,7 @@ from deepfake_detect.card import Card, Preprocessing
 from deepfake_detect.data import CropDataset, Sample, Surroundings
 from deepfake_detect.errors import TrainingDiverged, WeightsMismatch
 from deepfake_detect.models import create_model
-from deepfake_detect.train import STATE, Schedule, fit
+from deepfake_detect.train import STATE, Schedule, _draw, fit
 from deepfake_detect.weights import load_model
 
 PREPROCESSING = Preprocessing(size_px=32)
@@ -73,6 +73,7 @@ def test_same_seed_same_weights_and_another_seed_other_weights(toy: CropDataset,
     first = learn(toy, tmp_path / "a", epochs=1)
     assert same(first, learn(toy, tmp_path / "b", epochs=1))
     assert not same(first, learn(toy, tmp_path / "c", epochs=1, seed=1))
+    assert _draw(toy, SCHEDULE, 0) != _draw(toy, replace(SCHEDULE, seed=1), 0) != _draw(toy, SCHEDULE, 1)
 
 
 class PowerCut(Exception):
