@@ -10,8 +10,11 @@ from typing import Any
 
 from deepfake_detect.errors import WeightsMismatch
 
-SCHEMA = 1
+SCHEMA = 2
 """Newest layout of ``card.json`` that this library reads."""
+
+_SINCE = {"calibration": 2}
+"""Fields that older layouts lack: the layout that brought each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +60,7 @@ class Card:
         bias: Added to the divided logit before the sigmoid.
         threshold: Score at and above which the label is ``"fake"``.
         uncertain: Scores inside this open interval are labelled ``"uncertain"``; None abstains never.
+        calibration: How temperature, bias and threshold were found, on what, and what that guarantees.
         sha256: Of ``model.safetensors``, in hexadecimal.
         hub_repo: ``owner/name`` on the Hub, where published.
         hub_revision: Commit on the Hub.
@@ -79,6 +83,7 @@ class Card:
     bias: float = 0.0
     threshold: float = 0.5
     uncertain: tuple[float, float] | None = None
+    calibration: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""
     hub_repo: str | None = None
     hub_revision: str | None = None
@@ -131,6 +136,7 @@ class Card:
                 f"{where} has card schema {schema!r}, this library reads up to {SCHEMA}; "
                 "run: pip install --upgrade deepfake-detect"
             )
+        values = {**{name: {} for name, since in _SINCE.items() if schema < since}, **values, "schema": SCHEMA}
         _same_fields(cls, values, where)
         preprocessing = values["preprocessing"]
         _same_fields(Preprocessing, preprocessing, f"{where}: preprocessing")

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from deepfake_detect.card import Card
+from deepfake_detect.device import is_out_of_memory
 from deepfake_detect.errors import DeepfakeDetectError
 from deepfake_detect.image import name_image
 from deepfake_detect.results import Prediction
@@ -118,7 +119,7 @@ class _Batcher:
         try:
             return self.forward(crops)
         except RuntimeError as error:
-            if self.halved or len(crops) < 2 or not _is_out_of_memory(error):
+            if self.halved or len(crops) < 2 or not is_out_of_memory(error):
                 raise
         self.halved, self.size = True, (len(crops) + 1) // 2
         warnings.warn(
@@ -241,8 +242,3 @@ def _done(entry: _Entry) -> Future[_Entry]:
     future: Future[_Entry] = Future()
     future.set_result(entry)
     return future
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    words = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in words or "can't allocate memory" in words

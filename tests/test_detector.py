@@ -30,6 +30,7 @@ from deepfake_detect import (
     list_pretrained,
 )
 from deepfake_detect import detector as detector_room
+from deepfake_detect import predictor as predictor_room
 from deepfake_detect.faces import FaceFinder, crop_face
 from deepfake_detect.preprocess import to_batch
 from deepfake_detect.weights import find_bundle, load_model
@@ -134,7 +135,7 @@ def test_the_card_s_face_finder_is_used(monkeypatch: pytest.MonkeyPatch, tmp_pat
             wanted.append(model)
             super().__init__()
 
-    monkeypatch.setattr(detector_room, "FaceFinder", Watched)
+    monkeypatch.setattr(predictor_room, "FaceFinder", Watched)
     own = small_detector(preprocessing=replace(CARD.preprocessing, finder="hf://someone/finder/other.onnx"))
     own.predict(PORTRAIT, faces="none")
     assert wanted == []

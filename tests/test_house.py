@@ -29,14 +29,18 @@ FLOORS = {  # room to number, and a room imports from lower numbers only; drawn 
     for floor, rooms in enumerate(
         [
             "errors",
-            "card draw fetch golden hub metrics models",
-            "augment image preprocess readme",
-            "results weights",
-            "faces",
+            "card device draw fetch golden hub labels metrics models",
+            "charts conformal image preprocess readme schedule",
+            "augment delivery report results video weights",
+            "faces gallery",
             "data scoring",
-            "stream train",
-            "detector",
+            "audit_cues crops split stream",
+            "audit loader predictor",
+            "calibrate evaluate features stability train",
+            "teach",
+            "detector tune",
             "cli_input cli_output doctor",
+            "cli_learn",
             "cli",
             "__init__ __main__",
         ]
@@ -44,8 +48,12 @@ FLOORS = {  # room to number, and a room imports from lower numbers only; drawn 
     for room in rooms.split()
 }
 HOMES = {
-    "click": {"cli"},
-    "cv2": {"faces"},
+    "click": {"cli", "cli_learn"},
+    "cv2": {"faces", "image", "video"},
+    "matplotlib": {"charts"},
+    "optuna": {"tune"},
+    "tensorboard": {"train"},
+    "torchvision": {"augment"},
     "huggingface_hub": {"hub"},
     "timm": {"models/backbones"},
 }

@@ -1,0 +1,69 @@
+"""What does a model compute on, and in which numbers?"""
+
+from __future__ import annotations
+
+import os
+from textwrap import shorten
+
+import torch
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+"""What a model may compute in; the last two as automatic mixed precision."""
+
+
+def find_device(device: str | torch.device = "auto") -> torch.device:
+    """Choose the device: ``"auto"`` is cuda, then mps, then cpu.
+
+    Args:
+        device: ``"auto"``, or any name that torch knows.
+
+    Raises:
+        ValueError: No such device here.
+
+    Example:
+        >>> find_device("cpu")
+        device(type='cpu')
+    """
+    if device != "auto":
+        return _checked_device(device)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def find_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
+    """Choose the numbers: ``"auto"`` is float16 on cuda, else float32.
+
+    Args:
+        dtype: ``"auto"``, ``"float32"``, ``"float16"`` or ``"bfloat16"``, as a name or as torch's own.
+        device: Where the model computes.
+
+    Raises:
+        ValueError: Any other dtype.
+    """
+    if dtype == "auto":
+        return torch.float16 if device.type == "cuda" else torch.float32
+    found = DTYPES.get(str(dtype).removeprefix("torch."))
+    if found is None:
+        raise ValueError(f"dtype is {dtype!r}, expected 'auto', {', '.join(map(repr, DTYPES))}")
+    return found
+
+
+def count_processors() -> int:
+    """Count the processors that this process may use."""
+    allowed = getattr(os, "sched_getaffinity", None)
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Say whether an error of torch's means that the device has too little memory."""
+    words = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in words or "can't allocate memory" in words
+
+
+def _checked_device(device: str | torch.device) -> torch.device:
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = shorten(str(error), 80)
+        raise ValueError(f"no device {str(device)!r} here ({reason}); use device='auto' or device='cpu'") from None
