@@ -18,10 +18,11 @@ from torch.nn import functional
 from tqdm.auto import tqdm
 
 from deepfake_detect.card import Card
-from deepfake_detect.data import CropDataset, balanced_weights
+from deepfake_detect.crops import CropDataset
 from deepfake_detect.errors import TrainingDiverged, WeightsMismatch
 from deepfake_detect.metrics import roc_auc
 from deepfake_detect.preprocess import to_batch
+from deepfake_detect.split import balanced_weights
 from deepfake_detect.weights import save_bundle
 
 logger = logging.getLogger("deepfake_detect")

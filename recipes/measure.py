@@ -47,14 +47,14 @@ class Scored:
 
 def score(detector: Detector, samples: Sequence[Sample]) -> list[Scored]:
     """Ask the detector for every sample, in order."""
-    predictions = detector.predict_many([sample.file for sample in samples])
+    predictions = detector.predict_many([sample.image for sample in samples])
     return [
         Scored(
             sample=sample,
             logit=prediction.logit,
             score=prediction.score,
             label=prediction.label,
-            cues=_cues(sample.file),
+            cues=_cues(sample.image),
         )
         for sample, prediction in zip(samples, predictions, strict=True)
     ]
@@ -103,7 +103,7 @@ def write(rows: Sequence[Scored], path: Path) -> None:
         out.writerow(["file", "source", "generator", "group", "split", "label", "logit", "score", "note"])
         for row in rows:
             s = row.sample
-            out.writerow([s.file.name, s.source, s.generator, s.group, s.split, s.label, row.logit, row.score, s.note])
+            out.writerow([s.image.name, s.source, s.generator, s.group, s.split, s.label, row.logit, row.score, s.note])
 
 
 def _paired(rows: Sequence[Scored], source: str) -> list[Scored]:

@@ -24,7 +24,8 @@ import torch
 
 from deepfake_detect.augment import Augmentation
 from deepfake_detect.card import Card, Preprocessing
-from deepfake_detect.data import CropDataset, FaceStore, read_csv, self_blended, with_faces
+from deepfake_detect.crops import CropDataset, FaceStore, self_blended, with_faces
+from deepfake_detect.data import read_csv
 from deepfake_detect.faces import FaceFinder
 from deepfake_detect.models import create_model
 from deepfake_detect.train import Schedule, fit

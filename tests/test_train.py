@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from deepfake_detect.card import Card, Preprocessing
-from deepfake_detect.data import CropDataset, Sample, Surroundings
+from deepfake_detect.crops import CropDataset, Surroundings
+from deepfake_detect.data import Sample
 from deepfake_detect.errors import TrainingDiverged, WeightsMismatch
 from deepfake_detect.models import create_model
 from deepfake_detect.train import STATE, Schedule, _draw, fit
@@ -41,7 +42,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> CropDataset:
         ramp = np.linspace(200, 60, 32)[:: 1 if index % 2 == 0 else -1, None, None]
         pixels = np.clip(ramp + random.normal(0, 25, (32, 32, 3)), 0, 255).astype(np.uint8)
         Image.fromarray(pixels).save(folder / f"{index}.png")
-        samples.append(Sample(file=folder / f"{index}.png", label=index % 2, source="toy"))
+        samples.append(Sample(image=folder / f"{index}.png", label=index % 2, source="toy"))
     return CropDataset(samples, ToyStore(), preprocessing=PREPROCESSING)  # type: ignore[arg-type]
 
 
