@@ -12,8 +12,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from deepfake_detect.errors import MissingExtra, UnknownModel
-from deepfake_detect.models import create_model, list_models, native_size_px
+from deepfake_detect.errors import MissingExtra, UnknownModel, UnknownWeights
+from deepfake_detect.models import create_model, imagenet_home, list_models, native_mean_std, native_size_px
 
 SMALL = ("cnn-simple", "cnn4", "cnn6", "cnn6-dropout", "meso4", "mesoinception4")
 SIDES = {"xception": 75, "vgg16": 32, "efficientnet-b0": 64, "efficientnet-b4": 64}  # others run at their native side
@@ -272,3 +272,18 @@ for name in list_models():
 assert "timm" not in sys.modules and "torchvision" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_the_stated_input_is_timm_s(name: str) -> None:
+    if name.startswith(("efficientnet", "vgg")):
+        assert native_mean_std(name) == native_mean_std(f"timm:{name.replace('-', '_')}")
+    assert all(deviation > 0 for deviation in native_mean_std(name)[1])
+
+
+def test_imagenet_weights_have_a_home_or_say_so() -> None:
+    assert imagenet_home("vgg16") == imagenet_home("timm:vgg16") == "timm/vgg16.tv_in1k"
+    with pytest.raises(UnknownWeights, match="train it from scratch"):
+        imagenet_home("meso4")
+    with pytest.raises(UnknownWeights, match=r"start from a \.safetensors file"):
+        imagenet_home("xception")

@@ -13,14 +13,21 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from deepfake_detect.errors import UnknownModel, nearest
-from deepfake_detect.models.backbones import backbone_size_px, create_backbone
+from deepfake_detect.errors import UnknownModel, UnknownWeights, nearest
+from deepfake_detect.models.backbones import (
+    Triple,
+    backbone_mean_std,
+    backbone_size_px,
+    create_backbone,
+    imagenet_repo,
+)
 from deepfake_detect.models.cnn import Cnn4, Cnn6, CnnSimple
 from deepfake_detect.models.meso import Meso4, MesoInception4
 
-__all__ = ["create_model", "list_models", "native_size_px"]
+__all__ = ["create_model", "imagenet_home", "list_models", "native_mean_std", "native_size_px"]
 
 TIMM = "timm:"
+_HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +35,17 @@ class _Architecture:
     build: Callable[..., nn.Module]  # takes dropout=
     size_px: int
     dropout: float | None  # None: timm's choice
+    timm: str = ""  # timm's name, where it is one of its networks
+    mean_std: tuple[Triple, Triple] = _HALF
+
+
+_UNCHANGED = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def _of_timm(name: str, *, size_px: int, mean_std: tuple[Triple, Triple] = _IMAGENET) -> _Architecture:
+    build = functools.partial(create_backbone, name)
+    return _Architecture(build=build, size_px=size_px, dropout=None, timm=name, mean_std=mean_std)
 
 
 _ARCHITECTURES = {
@@ -35,16 +53,12 @@ _ARCHITECTURES = {
     "cnn4": _Architecture(build=Cnn4, size_px=224, dropout=0.5),
     "cnn6": _Architecture(build=Cnn6, size_px=224, dropout=0.0),
     "cnn6-dropout": _Architecture(build=Cnn6, size_px=224, dropout=0.2),
-    "efficientnet-b0": _Architecture(
-        build=functools.partial(create_backbone, "efficientnet_b0"), size_px=224, dropout=None
-    ),
-    "efficientnet-b4": _Architecture(
-        build=functools.partial(create_backbone, "efficientnet_b4"), size_px=380, dropout=None
-    ),
-    "meso4": _Architecture(build=Meso4, size_px=256, dropout=0.5),
-    "mesoinception4": _Architecture(build=MesoInception4, size_px=256, dropout=0.5),
-    "vgg16": _Architecture(build=functools.partial(create_backbone, "vgg16"), size_px=224, dropout=None),
-    "xception": _Architecture(build=functools.partial(create_backbone, "legacy_xception"), size_px=299, dropout=None),
+    "efficientnet-b0": _of_timm("efficientnet_b0", size_px=224),
+    "efficientnet-b4": _of_timm("efficientnet_b4", size_px=380),
+    "meso4": _Architecture(build=Meso4, size_px=256, dropout=0.5, mean_std=_UNCHANGED),
+    "mesoinception4": _Architecture(build=MesoInception4, size_px=256, dropout=0.5, mean_std=_UNCHANGED),
+    "vgg16": _of_timm("vgg16", size_px=224),
+    "xception": _of_timm("legacy_xception", size_px=299, mean_std=_HALF),
 }
 
 
@@ -109,6 +123,42 @@ def native_size_px(name: str) -> int:
     if name.startswith(TIMM):
         return backbone_size_px(name.removeprefix(TIMM))
     return _architecture(name).size_px
+
+
+def native_mean_std(name: str) -> tuple[Triple, Triple]:
+    """Tell the mean and standard deviation of each RGB channel, in [0, 1], that an architecture was made for.
+
+    Args:
+        name: One of ``list_models()``, or ``timm:NAME``.
+
+    Raises:
+        UnknownModel: No architecture of that name.
+        MissingExtra: The name begins with ``timm:``, and timm cannot be imported.
+
+    Example:
+        >>> native_mean_std("xception")
+        ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    """
+    if name.startswith(TIMM):
+        return backbone_mean_std(name.removeprefix(TIMM))
+    return _architecture(name).mean_std
+
+
+def imagenet_home(name: str) -> str:
+    """Tell which repository of the Hub holds ImageNet weights of an architecture.
+
+    Args:
+        name: One of ``list_models()``, or ``timm:NAME``.
+
+    Raises:
+        UnknownModel: No architecture of that name.
+        UnknownWeights: There are none on the Hub.
+        MissingExtra: timm cannot be imported.
+    """
+    known = name.removeprefix(TIMM) if name.startswith(TIMM) else _architecture(name).timm
+    if not known:
+        raise UnknownWeights(f"there are no ImageNet weights of {name!r}; train it from scratch")
+    return imagenet_repo(known)
 
 
 def _builder(name: str, dropout: float | None) -> Callable[[], nn.Module]:

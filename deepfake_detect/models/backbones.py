@@ -11,7 +11,9 @@ from types import ModuleType
 
 from torch import Tensor, nn
 
-from deepfake_detect.errors import MissingExtra, UnknownModel
+from deepfake_detect.errors import MissingExtra, UnknownModel, UnknownWeights
+
+Triple = tuple[float, float, float]
 
 
 class Backbone(nn.Module):
@@ -65,6 +67,42 @@ def backbone_size_px(name: str) -> int:
     if stated is None:
         raise UnknownModel(f"timm states no input size for {name!r}; choose a size and preprocess to it")
     return int(stated.input_size[-1])
+
+
+def backbone_mean_std(name: str) -> tuple[Triple, Triple]:
+    """Tell the mean and standard deviation of each RGB channel, in [0, 1], that timm states for a network.
+
+    Args:
+        name: As timm spells it, without ``timm:``.
+
+    Raises:
+        UnknownModel: timm has no such network, or states none for it.
+        MissingExtra: timm is not installed or cannot be imported.
+    """
+    stated = _known_to_timm(name).get_pretrained_cfg(name)
+    if stated is None:
+        raise UnknownModel(f"timm states no mean and deviation for {name!r}; pass a preprocessing of your own")
+    (r, g, b), (u, v, w) = stated.mean, stated.std
+    return (r, g, b), (u, v, w)
+
+
+def imagenet_repo(name: str) -> str:
+    """Tell which repository of the Hub holds timm's pretrained weights of a network.
+
+    Args:
+        name: As timm spells it, without ``timm:``.
+
+    Raises:
+        UnknownWeights: timm names no repository for it.
+        UnknownModel: timm has no such network.
+        MissingExtra: timm is not installed or cannot be imported.
+    """
+    stated = _known_to_timm(name).get_pretrained_cfg(name)
+    if stated is None or not stated.hf_hub_id:
+        raise UnknownWeights(
+            f"timm keeps no ImageNet weights of {name!r} on the Hub; start from a .safetensors file of them instead"
+        )
+    return str(stated.hf_hub_id)
 
 
 def _known_to_timm(name: str) -> ModuleType:
