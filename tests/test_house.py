@@ -29,10 +29,10 @@ FLOORS = {  # room to number, and a room imports from lower numbers only; drawn 
     for floor, rooms in enumerate(
         [
             "errors",
-            "card device draw fetch golden hub labels metrics models",
-            "charts conformal image preprocess readme schedule",
-            "augment delivery report results video weights",
-            "faces gallery",
+            "canvas card device draw fetch golden hub labels metrics models",
+            "bootstrap charts conformal image preprocess readme schedule",
+            "augment delivery figures gallery report_page results video weights",
+            "faces report",
             "data scoring",
             "audit_cues crops split stream",
             "audit loader predictor",
@@ -50,7 +50,7 @@ FLOORS = {  # room to number, and a room imports from lower numbers only; drawn 
 HOMES = {
     "click": {"cli", "cli_learn"},
     "cv2": {"faces", "image", "video"},
-    "matplotlib": {"charts"},
+    "matplotlib": {"canvas"},
     "optuna": {"tune"},
     "tensorboard": {"train"},
     "torchvision": {"augment"},

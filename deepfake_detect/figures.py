@@ -1,0 +1,301 @@
+"""How good is a detector: over all pictures, and where they come from?"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from deepfake_detect import metrics
+from deepfake_detect.bootstrap import draw_figures, interval
+
+Interval = tuple[float, float]
+
+MOST_VALUES = 24
+"""A key of the notes with more values than this tells pictures apart, not kinds of picture."""
+
+_OF_ONE_CLASS: Final = ("accuracy", "recall")
+_OF_BOTH_CLASSES: Final = ("balanced_accuracy", "precision", "f1", "auc", "ap", "eer", "ece")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Row:
+    """One picture, what it is, and what was said of it.
+
+    Attributes:
+        name: Path or URL, or a word such as ``"<array>"``.
+        label: What it is: ``"real"`` or ``"fake"``.
+        said: ``"real"``, ``"fake"``, ``"uncertain"``, ``"no-face"``, or ``"error"``.
+        score: Calibrated probability of fake, 0..1; None where there was no face or an error.
+        logit: What the model said; positive means fake.
+        source: The collection that it comes from.
+        generator: What made it.
+        group: Pictures of one group stand or fall together; empty makes it its own.
+        split: ``"train"``, ``"val"``, ``"test"``, or empty.
+        tags: What the note says as ``key=value;key=value``, such as the difficulty.
+        error: Why it could not be scored.
+        box_xyxy: The face that was scored, in pixels of the original.
+        image: What the caller gave, so that a gallery can open it again; never part of `to_dict`.
+    """
+
+    name: str
+    label: str
+    said: str
+    score: float | None = None
+    logit: float | None = None
+    source: str = ""
+    generator: str = ""
+    group: str = ""
+    split: str = ""
+    tags: dict[str, str] = field(default_factory=dict)
+    error: str = ""
+    box_xyxy: tuple[float, float, float, float] | None = None
+    image: Any = field(default=None, repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the row as plain JSON values, without the picture."""
+        names = [item.name for item in dataclasses.fields(self) if item.name != "image"]
+        values = {name: getattr(self, name) for name in names}
+        return {**values, "box_xyxy": None if self.box_xyxy is None else list(self.box_xyxy)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """What was said of some pictures, in figures; nan where one is undefined.
+
+    A score counts by the side of the threshold on which it falls, whether it was called uncertain or not.
+
+    Attributes:
+        n: Pictures with a score: those that the figures are about.
+        real: Real ones among them.
+        fake: Fake ones among them.
+        no_face: Pictures beside them in which no face was found.
+        unreadable: Pictures beside them that could not be scored.
+        uncertain: How many of the ``n`` were called uncertain.
+        accuracy: Share called what they are.
+        balanced_accuracy: Mean of the two classes' accuracies.
+        precision: Share of fakes among what was called fake.
+        recall: Share of the fakes called fake.
+        f1: Harmonic mean of the two.
+        auc: How often a fake scores above a real picture.
+        ap: Average precision.
+        eer: Rate at which misses and false alarms are equally frequent.
+        ece: How far the scores are from the shares of fakes.
+        majority: Accuracy of always saying the larger class, to hold the accuracy against.
+        collapsed: ``"real"`` or ``"fake"`` where nothing else was said although both classes are there.
+        confusion: How many were called what.
+        intervals: Name of a figure to its 95 % bootstrap interval over groups.
+        paired: There is one class only, and balanced accuracy, precision, F1, AUC, AP, EER and ECE are over these
+            pictures and others of the other class. Everything else is over these alone.
+    """
+
+    n: int
+    real: int
+    fake: int
+    no_face: int
+    unreadable: int
+    uncertain: int
+    accuracy: float
+    balanced_accuracy: float
+    precision: float
+    recall: float
+    f1: float
+    auc: float
+    ap: float
+    eer: float
+    ece: float
+    majority: float
+    collapsed: str | None
+    confusion: metrics.Confusion
+    intervals: dict[str, Interval]
+    paired: bool = False
+
+    @property
+    def false_alarms(self) -> float:
+        """Share of the real pictures that were called fake; nan without any."""
+        return self.confusion.fp / self.real if self.real else math.nan
+
+    @property
+    def missed(self) -> float:
+        """Share of the fakes that were called real; nan without any."""
+        return self.confusion.fn / self.fake if self.fake else math.nan
+
+
+class Versus(NamedTuple):
+    """One generator's fakes against one source's real pictures.
+
+    Attributes:
+        auc: How often one of the fakes scores above one of the real pictures.
+        low: Lower end of its 95 % bootstrap interval over groups.
+        high: Upper end.
+        fake: Number of fakes.
+        real: Number of real pictures.
+    """
+
+    auc: float
+    low: float
+    high: float
+    fake: int
+    real: int
+
+
+class Scores(NamedTuple):
+    """The pictures with a score, as arrays.
+
+    Attributes:
+        y: 1 for fake, [N].
+        score: Probability of fake, [N].
+        group: Number of the group, [N].
+    """
+
+    y: np.ndarray
+    score: np.ndarray
+    group: np.ndarray
+
+
+def scores_of(rows: Iterable[Row]) -> Scores:
+    """Give what can be measured of rows: those with a score."""
+    rows = [row for row in rows if row.score is not None]
+    names = [f"={row.group}" if row.group else f"{place}" for place, row in enumerate(rows)]
+    return Scores(
+        y=np.array([row.label == "fake" for row in rows], int),
+        score=np.array([row.score for row in rows], float),
+        group=np.unique(names, return_inverse=True)[1] if names else np.zeros(0, int),
+    )
+
+
+def measure(
+    rows: Sequence[Row], *, threshold: float, others: Sequence[Row] = (), rounds: int = 1000, seed: int = 0
+) -> Figures:
+    """Measure what was said of pictures.
+
+    Args:
+        rows: The pictures.
+        threshold: Score at and above which a picture is called fake.
+        others: Where the pictures are of one class, they are paired with the other class of these.
+        rounds: Of the bootstrap.
+        seed: Of the bootstrap.
+    """
+    own = scores_of(rows)
+    labels = {row.label for row in rows if row.score is not None}
+    added = [row for row in others if row.label not in labels and row.score is not None] if len(labels) == 1 else []
+    both = scores_of([*rows, *added]) if added else own
+    alone = _measured(own, _OF_ONE_CLASS, threshold, rounds, seed)
+    paired = _measured(both, _OF_BOTH_CLASSES, threshold, rounds, seed)
+    fake, said = int(own.y.sum()), own.score >= threshold
+    one_answer = 0 < fake < own.y.size and (said.all() or not said.any())
+    return Figures(
+        n=own.y.size,
+        real=own.y.size - fake,
+        fake=fake,
+        no_face=sum(row.said == "no-face" for row in rows),
+        unreadable=sum(row.said == "error" for row in rows),
+        uncertain=sum(row.said == "uncertain" for row in rows),
+        majority=max(fake, own.y.size - fake) / own.y.size if own.y.size else math.nan,
+        collapsed=("fake" if said.all() else "real") if one_answer else None,
+        confusion=metrics.confusion(own.y, own.score, threshold=threshold),
+        intervals={**alone[1], **paired[1]},
+        paired=bool(added),
+        **alone[0],
+        **paired[0],
+    )
+
+
+def break_down(rows: Sequence[Row], *, threshold: float, rounds: int = 1000, seed: int = 0) -> dict[str, Any]:
+    """Measure each source, each generator, and each value of each key in the notes.
+
+    Where they hold one class only, they are paired with the other class of the same source, or of all
+    sources where theirs has none.
+
+    Returns:
+        ``{"source": {name: Figures}, "generator": {...}, "difficulty": {...}}``: what the pictures name, with the
+        names in order. A key with more than `MOST_VALUES` values is left out.
+    """
+    tables: dict[str, Any] = {}
+    for key, values in _kinds(rows):
+        names = sorted({value for value in values if value})
+        if not 0 < len(names) <= MOST_VALUES and key not in ("source", "generator"):
+            continue
+        tables[key] = {}
+        for name in names:
+            own = [row for row, value in zip(rows, values, strict=True) if value == name]
+            tables[key][name] = measure(own, threshold=threshold, others=_others(own, rows), rounds=rounds, seed=seed)
+    return {key: table for key, table in tables.items() if table}
+
+
+def compare_generators(rows: Sequence[Row], *, rounds: int = 1000, seed: int = 0) -> dict[str, dict[str, Versus]]:
+    """Measure each generator's fakes against each source's real pictures.
+
+    What has no generator goes by its source, and what has neither is called ``"unnamed"``.
+
+    Returns:
+        ``{generator: {source: Versus}}``, with a last column ``"all"``.
+    """
+    scored = [row for row in rows if row.score is not None]
+    fakes = _parted((row.generator or row.source or "unnamed", row) for row in scored if row.label == "fake")
+    reals = _parted((row.source or row.generator or "unnamed", row) for row in scored if row.label == "real")
+    if not reals:
+        return {}
+    columns = {**reals, "all": [row for part in reals.values() for row in part]}
+    return {
+        name: {column: _versus(fake, real, rounds, seed) for column, real in columns.items()}
+        for name, fake in fakes.items()
+    }
+
+
+def _measured(
+    of: Scores, names: Sequence[str], threshold: float, rounds: int, seed: int
+) -> tuple[dict[str, float], dict[str, Interval]]:
+    draws = draw_figures(of.y, of.score, threshold=threshold, groups=of.group, names=names, rounds=rounds, seed=seed)
+    return {name: _figure(name, of, threshold) for name in names}, {name: interval(draws[name]) for name in names}
+
+
+def _figure(name: str, of: Scores, threshold: float) -> float:
+    at_threshold = {
+        "accuracy": metrics.accuracy,
+        "balanced_accuracy": metrics.balanced_accuracy,
+        "precision": metrics.precision,
+        "recall": metrics.recall,
+        "f1": metrics.f1,
+    }
+    if name in at_threshold:
+        return at_threshold[name](of.y, of.score, threshold=threshold)
+    over_all = {
+        "auc": metrics.roc_auc,
+        "ap": metrics.average_precision,
+        "eer": metrics.equal_error_rate,
+        "ece": metrics.expected_calibration_error,
+    }
+    return over_all[name](of.y, of.score)
+
+
+def _kinds(rows: Sequence[Row]) -> Iterator[tuple[str, list[str]]]:
+    """Give each key that pictures can be told by, with the value of each picture, "" where it has none."""
+    yield "source", [row.source for row in rows]
+    yield "generator", [row.generator for row in rows]
+    for key in sorted({key for row in rows for key in row.tags} - {"source", "generator"}):
+        yield key, [row.tags.get(key, "") for row in rows]
+
+
+def _others(own: Sequence[Row], rows: Sequence[Row]) -> Sequence[Row]:
+    """Choose what pictures of one class are held against: their own source's other class, or everyone's."""
+    labels, sources = {row.label for row in own}, {row.source for row in own}
+    near = [row for row in rows if row.source in sources and row.label not in labels and row.score is not None]
+    return near or rows
+
+
+def _parted(named: Iterable[tuple[str, Row]]) -> dict[str, list[Row]]:
+    parts: dict[str, list[Row]] = {}
+    for name, row in named:
+        parts.setdefault(name, []).append(row)
+    return dict(sorted(parts.items()))
+
+
+def _versus(fakes: Sequence[Row], reals: Sequence[Row], rounds: int, seed: int) -> Versus:
+    of = scores_of([*fakes, *reals])
+    draws = draw_figures(of.y, of.score, groups=of.group, names=["auc"], rounds=rounds, seed=seed)
+    return Versus(metrics.roc_auc(of.y, of.score), *interval(draws["auc"]), len(fakes), len(reals))
