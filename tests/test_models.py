@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from deepfake_detect.errors import MissingExtra, UnknownModel, UnknownWeights
 from deepfake_detect.models import create_model, imagenet_home, list_models, native_mean_std, native_size_px
+from deepfake_detect.models.head import last_linear
 
 SMALL = ("cnn-simple", "cnn4", "cnn6", "cnn6-dropout", "meso4", "mesoinception4")
 SIDES = {"xception": 75, "vgg16": 32, "efficientnet-b0": 64, "efficientnet-b4": 64}  # others run at their native side
@@ -287,3 +288,21 @@ def test_imagenet_weights_have_a_home_or_say_so() -> None:
         imagenet_home("meso4")
     with pytest.raises(UnknownWeights, match=r"start from a \.safetensors file"):
         imagenet_home("xception")
+
+
+@pytest.mark.parametrize("name", ["meso4", "cnn-simple", "cnn6", "timm:mobilenetv3_small_050"])
+def test_a_head_can_be_made_wider(name: str) -> None:
+    plain, wide = create_model(name, seed=0), create_model(f"{name}/24", seed=0).eval()
+    assert last_linear(wide)[1].in_features == 24
+    before = last_linear(plain)[1].in_features
+    grown = sum(p.numel() for p in wide.parameters()) - sum(p.numel() for p in plain.parameters())
+    assert grown == (before + 1) * 24 + 25 - (before + 1)
+    assert wide(torch.zeros(2, 3, 64, 64)).shape == (2,)
+    assert native_size_px(f"{name}/24") == native_size_px(name)
+
+
+def test_a_width_of_nothing_is_no_width() -> None:
+    with pytest.raises(UnknownModel, match="meso4/0"):
+        create_model("meso4/0")
+    with pytest.raises(UnknownModel, match="does not end in a dense layer"):
+        last_linear(nn.Sequential(nn.Linear(4, 2)))

@@ -22,6 +22,7 @@ from deepfake_detect.models.backbones import (
     imagenet_repo,
 )
 from deepfake_detect.models.cnn import Cnn4, Cnn6, CnnSimple
+from deepfake_detect.models.head import add_hidden
 from deepfake_detect.models.meso import Meso4, MesoInception4
 
 __all__ = ["create_model", "imagenet_home", "list_models", "native_mean_std", "native_size_px"]
@@ -76,7 +77,8 @@ def create_model(name: str, *, seed: int | None = None, dropout: float | None = 
     """Build an architecture with random weights, in training mode.
 
     Args:
-        name: One of ``list_models()``, or ``timm:NAME`` for any network of timm.
+        name: One of ``list_models()``, or ``timm:NAME`` for any network of timm; with ``/64`` behind it, there is a
+            hidden layer of 64 before the logit.
         seed: Makes the weights the same at every call, and leaves torch's own random state as it was; None draws
             them from that state.
         dropout: Share of activations that training drops, 0 up to but not including 1; None takes what the
@@ -98,7 +100,8 @@ def create_model(name: str, *, seed: int | None = None, dropout: float | None = 
     """
     if dropout is not None and not 0 <= dropout < 1:
         raise ValueError(f"dropout is {dropout}, expected 0 or more and less than 1")
-    build = _builder(name, dropout)
+    name, hidden = _name_and_hidden(name)
+    build = functools.partial(_build, _builder(name, dropout), hidden)
     if seed is None:
         return build()
     with torch.random.fork_rng(devices=[]):
@@ -120,6 +123,7 @@ def native_size_px(name: str) -> int:
         >>> native_size_px("xception")
         299
     """
+    name, _ = _name_and_hidden(name)
     if name.startswith(TIMM):
         return backbone_size_px(name.removeprefix(TIMM))
     return _architecture(name).size_px
@@ -139,6 +143,7 @@ def native_mean_std(name: str) -> tuple[Triple, Triple]:
         >>> native_mean_std("xception")
         ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     """
+    name, _ = _name_and_hidden(name)
     if name.startswith(TIMM):
         return backbone_mean_std(name.removeprefix(TIMM))
     return _architecture(name).mean_std
@@ -155,10 +160,23 @@ def imagenet_home(name: str) -> str:
         UnknownWeights: There are none on the Hub.
         MissingExtra: timm cannot be imported.
     """
+    name, _ = _name_and_hidden(name)
     known = name.removeprefix(TIMM) if name.startswith(TIMM) else _architecture(name).timm
     if not known:
         raise UnknownWeights(f"there are no ImageNet weights of {name!r}; train it from scratch")
     return imagenet_repo(known)
+
+
+def _name_and_hidden(name: str) -> tuple[str, int]:
+    plain, _, width = name.rpartition("/")
+    return (plain, int(width)) if plain and width.isdecimal() and int(width) > 0 else (name, 0)
+
+
+def _build(build: Callable[[], nn.Module], hidden: int) -> nn.Module:
+    model = build()
+    if hidden:
+        add_hidden(model, hidden)
+    return model
 
 
 def _builder(name: str, dropout: float | None) -> Callable[[], nn.Module]:

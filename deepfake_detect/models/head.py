@@ -1,0 +1,43 @@
+"""Where does a network end, and how does it get a wider head?"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from deepfake_detect.errors import UnknownModel
+
+
+def last_linear(model: nn.Module) -> tuple[str, nn.Linear]:
+    """Find the layer that gives the logit: the last dense layer, in the order in which layers were made.
+
+    Returns:
+        Its name in ``model.named_modules()``, and the layer.
+
+    Raises:
+        UnknownModel: The network has no dense layer with one output.
+
+    Example:
+        >>> from deepfake_detect import create_model
+        >>> last_linear(create_model("meso4", seed=0))
+        ('head.logit', Linear(in_features=16, out_features=1, bias=True))
+    """
+    found = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    if not found or found[-1][1].out_features != 1:
+        raise UnknownModel(f"{type(model).__name__} does not end in a dense layer with one output")
+    return found[-1]
+
+
+def add_hidden(model: nn.Module, width: int) -> None:
+    """Put a hidden layer with a ReLU before the logit, in place.
+
+    Args:
+        model: Ends in a dense layer with one output.
+        width: Of the hidden layer.
+
+    Raises:
+        UnknownModel: As for `last_linear`.
+    """
+    name, last = last_linear(model)
+    parent = model.get_submodule(name.rpartition(".")[0])
+    wider = nn.Sequential(nn.Linear(last.in_features, width), nn.ReLU(), nn.Linear(width, 1))
+    setattr(parent, name.rpartition(".")[2], wider)
