@@ -102,7 +102,7 @@ def training_curves(history: Sequence[Mapping[str, Any]], *, title: str = "") ->
     ]
     known = [(name, lines) for name, lines in panels if any(_known(history, key) for key in lines)]
     with draw_chart(4.0 * max(1, len(known)), 3.4, columns=max(1, len(known)), title=title) as (axes, finish):
-        for axis, (name, lines) in zip(axes, known, strict=False):
+        for axis, (name, lines) in zip(axes[: len(known)], known, strict=True):
             _epochs(axis, history, name, {key: word for key, word in lines.items() if _known(history, key)})
     return finish()
 
@@ -186,7 +186,7 @@ def ablation(
     columns = min(3, max(1, len(varied)))
     rows = -(-max(1, len(varied)) // columns)
     with draw_chart(3.6 * columns, 3.0 * rows, rows=rows, columns=columns, title=title) as (axes, finish):
-        for axis, name in zip(axes, varied, strict=False):
+        for axis, name in zip(axes[: len(varied)], varied, strict=True):
             pairs = [(settings[name], value) for settings, value in told if name in settings]
             _setting(axis, pairs)
             axis.set(title=name, ylabel=label)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
-
-import numpy as np
 
 from deepfake_detect import metrics
 from deepfake_detect.bootstrap import draw_figures, interval
+from deepfake_detect.rows import Row, Scores, scores_of
 
 Interval = tuple[float, float]
 
@@ -20,47 +18,6 @@ MOST_VALUES = 24
 
 _OF_ONE_CLASS: Final = ("accuracy", "recall")
 _OF_BOTH_CLASSES: Final = ("balanced_accuracy", "precision", "f1", "auc", "ap", "eer", "ece")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Row:
-    """One picture, what it is, and what was said of it.
-
-    Attributes:
-        name: Path or URL, or a word such as ``"<array>"``.
-        label: What it is: ``"real"`` or ``"fake"``.
-        said: ``"real"``, ``"fake"``, ``"uncertain"``, ``"no-face"``, or ``"error"``.
-        score: Calibrated probability of fake, 0..1; None where there was no face or an error.
-        logit: What the model said; positive means fake.
-        source: The collection that it comes from.
-        generator: What made it.
-        group: Pictures of one group stand or fall together; empty makes it its own.
-        split: ``"train"``, ``"val"``, ``"test"``, or empty.
-        tags: What the note says as ``key=value;key=value``, such as the difficulty.
-        error: Why it could not be scored.
-        box_xyxy: The face that was scored, in pixels of the original.
-        image: What the caller gave, so that a gallery can open it again; never part of `to_dict`.
-    """
-
-    name: str
-    label: str
-    said: str
-    score: float | None = None
-    logit: float | None = None
-    source: str = ""
-    generator: str = ""
-    group: str = ""
-    split: str = ""
-    tags: dict[str, str] = field(default_factory=dict)
-    error: str = ""
-    box_xyxy: tuple[float, float, float, float] | None = None
-    image: Any = field(default=None, repr=False)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the row as plain JSON values, without the picture."""
-        names = [item.name for item in dataclasses.fields(self) if item.name != "image"]
-        values = {name: getattr(self, name) for name in names}
-        return {**values, "box_xyxy": None if self.box_xyxy is None else list(self.box_xyxy)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,29 +100,26 @@ class Versus(NamedTuple):
     real: int
 
 
-class Scores(NamedTuple):
-    """The pictures with a score, as arrays.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """What was said of the same pictures after they were delivered in another way.
 
     Attributes:
-        y: 1 for fake, [N].
-        score: Probability of fake, [N].
-        group: Number of the group, [N].
+        n: Pictures with a score.
+        no_face: Pictures in which no face was found any more, or never was.
+        auc: Of the pictures with a score.
+        balanced_accuracy: Of the same, at the same threshold.
+        lost_auc: The AUC before less the AUC after, over the pictures with a score both times.
+        intervals: Name of a figure to its 95 % bootstrap interval over groups; that of the loss is over the same
+            draws before and after.
     """
 
-    y: np.ndarray
-    score: np.ndarray
-    group: np.ndarray
-
-
-def scores_of(rows: Iterable[Row]) -> Scores:
-    """Give what can be measured of rows: those with a score."""
-    rows = [row for row in rows if row.score is not None]
-    names = [f"={row.group}" if row.group else f"{place}" for place, row in enumerate(rows)]
-    return Scores(
-        y=np.array([row.label == "fake" for row in rows], int),
-        score=np.array([row.score for row in rows], float),
-        group=np.unique(names, return_inverse=True)[1] if names else np.zeros(0, int),
-    )
+    n: int
+    no_face: int
+    auc: float
+    balanced_accuracy: float
+    lost_auc: float
+    intervals: dict[str, Interval]
 
 
 def measure(
@@ -245,6 +199,35 @@ def compare_generators(rows: Sequence[Row], *, rounds: int = 1000, seed: int = 0
         name: {column: _versus(fake, real, rounds, seed) for column, real in columns.items()}
         for name, fake in fakes.items()
     }
+
+
+def compare_delivery(
+    before: Sequence[Row], after: Sequence[Row], *, threshold: float, rounds: int = 1000, seed: int = 0
+) -> Delivered:
+    """Measure what a way of delivery costs.
+
+    Args:
+        before: The pictures as they are.
+        after: The same pictures, in the same order, delivered.
+        threshold: Score at and above which a picture is called fake.
+        rounds: Of the bootstrap.
+        seed: Of the bootstrap.
+    """
+    figures, intervals = _measured(scores_of(after), ("auc", "balanced_accuracy"), threshold, rounds, seed)
+    pairs = [pair for pair in zip(before, after, strict=True) if None not in (pair[0].score, pair[1].score)]
+    old, new = (scores_of([pair[side] for pair in pairs]) for side in (0, 1))
+    lost = [
+        draw_figures(of.y, of.score, groups=of.group, names=["auc"], rounds=rounds, seed=seed)["auc"]
+        for of in (old, new)
+    ]
+    return Delivered(
+        n=sum(row.score is not None for row in after),
+        no_face=sum(row.said == "no-face" for row in after),
+        auc=figures["auc"],
+        balanced_accuracy=figures["balanced_accuracy"],
+        lost_auc=metrics.roc_auc(old.y, old.score) - metrics.roc_auc(new.y, new.score),
+        intervals={**intervals, "lost_auc": interval(lost[0] - lost[1])},
+    )
 
 
 def _measured(

@@ -29,11 +29,11 @@ FLOORS = {  # room to number, and a room imports from lower numbers only; drawn 
     for floor, rooms in enumerate(
         [
             "errors",
-            "canvas card device draw fetch golden hub labels metrics models",
+            "canvas card device draw fetch golden hub labels metrics models page rows",
             "bootstrap charts conformal image preprocess readme schedule",
-            "augment delivery figures gallery report_page results video weights",
-            "faces report",
-            "data scoring",
+            "augment delivery figures gallery results video weights",
+            "faces report_page",
+            "data report scoring",
             "audit_cues crops split stream",
             "audit loader predictor",
             "calibrate evaluate features stability train",

@@ -1,0 +1,153 @@
+"""How good is a detector on pictures whose truth is known?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from deepfake_detect.data import Sample, read_csv
+from deepfake_detect.errors import DatasetError, nearest
+from deepfake_detect.image import open_image
+from deepfake_detect.predictor import Predictor
+from deepfake_detect.report import Report
+from deepfake_detect.results import Prediction
+from deepfake_detect.rows import Row
+from deepfake_detect.scoring import FaceChoice
+
+Delivery = Callable[[np.ndarray], np.ndarray]
+"""Makes of [H, W, 3] uint8 RGB what arrives of it."""
+
+
+def evaluate(
+    predictor: Predictor,
+    dataset: Any,
+    *,
+    split: str | None = None,
+    threshold: float | None = None,
+    faces: FaceChoice = "auto",
+    batch_size: int | None = None,
+    workers: int | None = None,
+    robustness: Sequence[str] | Mapping[str, Delivery] = (),
+    rounds: int = 1000,
+    seed: int = 0,
+    progress: bool | None = None,
+) -> Report:
+    """Score pictures whose truth is known, the way that `Predictor.predict` would, and measure the answers.
+
+    Pictures in which no face is found and those that cannot be read are counted, named and left out of the figures.
+
+    Args:
+        predictor: A `Predictor` or a `Detector`.
+        dataset: Whatever `read_dataset` takes.
+        split: ``"train"``, ``"val"`` or ``"test"``: keep those pictures only. None keeps all that are given,
+            whatever split they name.
+        threshold: Score from which a picture is called fake, in place of the card's.
+        faces: See `FaceChoice`; a picture counts by its highest score.
+        batch_size: Faces the model gets at once.
+        workers: Threads that open pictures.
+        robustness: Names of `ROBUSTNESS`, or a mapping of names to functions: how the same pictures are delivered, to
+            be scored once more each.
+        rounds: Draws of the bootstrap, over groups.
+        seed: Of the draws.
+        progress: Whether a bar is shown; None shows one on a terminal.
+
+    Returns:
+        All figures with their intervals.
+
+    Raises:
+        DatasetError: There are no such pictures.
+        ValueError: An unknown way of delivery, or an argument out of range.
+    """
+    deliveries = _deliveries(robustness)
+    samples = _samples(dataset, split)
+    ask = partial(
+        predictor.predict_many,
+        on_error="yield",
+        threshold=threshold,
+        faces=faces,
+        batch_size=batch_size,
+        workers=workers,
+    )
+    total = len(samples) * (1 + len(deliveries))
+    with tqdm(total=total, desc="evaluate", unit="picture", disable=None if progress is None else not progress) as bar:
+        said = _counted(ask(sample.image for sample in samples), bar)
+        rows = [_row(sample, prediction) for sample, prediction in zip(samples, said, strict=True)]
+        delivered = {
+            name: _deliver(lambda images: _counted(ask(images), bar), samples, rows, change)
+            for name, change in deliveries.items()
+        }
+    return Report.of_rows(
+        rows,
+        threshold=predictor.card.threshold if threshold is None else threshold,
+        model=predictor.card.id,
+        revision=predictor.revision,
+        delivered=delivered,
+        rounds=rounds,
+        seed=seed,
+    )
+
+
+def _samples(dataset: Any, split: str | None) -> list[Sample]:
+    every = list(dataset) if isinstance(dataset, list | tuple) else read_csv(dataset)
+    samples = [sample for sample in every if split is None or sample.split == split]
+    if not samples:
+        named = sorted({sample.split for sample in every if sample.split})
+        raise DatasetError(
+            f"none of {len(every)} pictures is of the split {split!r}; the data names {', '.join(named) or 'no split'}"
+            if every
+            else "the data set holds no labelled picture; expected at least one"
+        )
+    return samples
+
+
+def _deliveries(wanted: Sequence[str] | Mapping[str, Delivery]) -> dict[str, Delivery]:
+    if isinstance(wanted, Mapping):
+        return dict(wanted)
+    from deepfake_detect.delivery import ROBUSTNESS
+
+    for name in wanted:
+        if name not in ROBUSTNESS:
+            raise ValueError(f"no way of delivery called {name!r}{nearest(name, ROBUSTNESS)}")
+    return {name: ROBUSTNESS[name] for name in wanted}
+
+
+def _counted(predictions: Iterable[Prediction], bar: Any) -> Iterator[Prediction]:
+    for prediction in predictions:
+        bar.update()
+        yield prediction
+
+
+def _deliver(
+    ask: Callable[[Iterable[Any]], Iterator[Prediction]],
+    samples: Sequence[Sample],
+    before: Sequence[Row],
+    change: Delivery,
+) -> list[Row]:
+    """Score the pictures as they arrive; those that cannot be read stay as they are."""
+    pairs = list(zip(samples, before, strict=True))
+    said = ask(change(open_image(sample.image).pixels) for sample, row in pairs if not row.error)
+    return [row if row.error else _row(sample, next(said)) for sample, row in pairs]
+
+
+def _row(sample: Sample, prediction: Prediction) -> Row:
+    worst = max(prediction.faces, key=lambda face: face.score or 0.0, default=None)
+    pairs = (entry.partition("=") for entry in sample.note.split(";"))
+    return Row(
+        name=sample.name,
+        label="fake" if sample.label else "real",
+        said=prediction.label,
+        score=prediction.score,
+        logit=prediction.logit,
+        source=sample.source,
+        generator=sample.generator,
+        group=sample.group,
+        split=sample.split,
+        tags={key.strip(): value.strip() for key, equals, value in pairs if equals and value.strip()},
+        error="" if prediction.error is None else " ".join(str(prediction.error).split()),
+        box_xyxy=None if worst is None else worst.box_xyxy,
+        image=sample.image,
+    )
