@@ -21,6 +21,9 @@ from deepfake_detect.scoring import FaceChoice
 Delivery = Callable[[np.ndarray], np.ndarray]
 """Makes of [H, W, 3] uint8 RGB what arrives of it."""
 
+CLEAN = "clean"
+"""The delivery that changes nothing."""
+
 
 def evaluate(
     predictor: Predictor,
@@ -50,7 +53,7 @@ def evaluate(
         batch_size: Faces the model gets at once.
         workers: Threads that open pictures.
         robustness: Names of `ROBUSTNESS`, or a mapping of names to functions: how the same pictures are delivered, to
-            be scored once more each.
+            be scored once more each. What is called ``"clean"`` is the pictures as they are, scored once.
         rounds: Draws of the bootstrap, over groups.
         seed: Of the draws.
         progress: Whether a bar is shown; None shows one on a terminal.
@@ -72,12 +75,12 @@ def evaluate(
         batch_size=batch_size,
         workers=workers,
     )
-    total = len(samples) * (1 + len(deliveries))
+    total = len(samples) * (1 + len(deliveries.keys() - {CLEAN}))
     with tqdm(total=total, desc="evaluate", unit="picture", disable=None if progress is None else not progress) as bar:
         said = _counted(ask(sample.image for sample in samples), bar)
         rows = [_row(sample, prediction) for sample, prediction in zip(samples, said, strict=True)]
         delivered = {
-            name: _deliver(lambda images: _counted(ask(images), bar), samples, rows, change)
+            name: rows if name == CLEAN else _deliver(lambda images: _counted(ask(images), bar), samples, rows, change)
             for name, change in deliveries.items()
         }
     return Report.of_rows(

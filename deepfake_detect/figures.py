@@ -7,15 +7,33 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
+import numpy as np
+
 from deepfake_detect import metrics
 from deepfake_detect.bootstrap import draw_figures, interval
 from deepfake_detect.rows import Row, Scores, scores_of
 
 Interval = tuple[float, float]
 
-MOST_VALUES = 24
+MOST_VALUES = 16
 """A key of the notes with more values than this tells pictures apart, not kinds of picture."""
 
+FEWEST_GROUPS = 5
+"""Fewer groups of a class than this give no interval: the draws would only repeat them."""
+
+_AT_THRESHOLD: Final = {
+    "accuracy": metrics.accuracy,
+    "balanced_accuracy": metrics.balanced_accuracy,
+    "precision": metrics.precision,
+    "recall": metrics.recall,
+    "f1": metrics.f1,
+}
+_OVER_ALL: Final = {
+    "auc": metrics.roc_auc,
+    "ap": metrics.average_precision,
+    "eer": metrics.equal_error_rate,
+    "ece": metrics.expected_calibration_error,
+}
 _OF_ONE_CLASS: Final = ("accuracy", "recall")
 _OF_BOTH_CLASSES: Final = ("balanced_accuracy", "precision", "f1", "auc", "ap", "eer", "ece")
 
@@ -45,7 +63,8 @@ class Figures:
         majority: Accuracy of always saying the larger class, to hold the accuracy against.
         collapsed: ``"real"`` or ``"fake"`` where nothing else was said although both classes are there.
         confusion: How many were called what.
-        intervals: Name of a figure to its 95 % bootstrap interval over groups.
+        intervals: Name of a figure to its 95 % bootstrap interval over groups; nan where a class that it is about
+            has fewer than `FEWEST_GROUPS`.
         paired: There is one class only, and balanced accuracy, precision, F1, AUC, AP, EER and ECE are over these
             pictures and others of the other class. Everything else is over these alone.
     """
@@ -226,34 +245,36 @@ def compare_delivery(
         auc=figures["auc"],
         balanced_accuracy=figures["balanced_accuracy"],
         lost_auc=metrics.roc_auc(old.y, old.score) - metrics.roc_auc(new.y, new.score),
-        intervals={**intervals, "lost_auc": interval(lost[0] - lost[1])},
+        intervals={**intervals, "lost_auc": _interval("lost_auc", math.nan, lost[0] - lost[1], old)},
     )
 
 
 def _measured(
     of: Scores, names: Sequence[str], threshold: float, rounds: int, seed: int
 ) -> tuple[dict[str, float], dict[str, Interval]]:
+    """Give figures and their intervals."""
     draws = draw_figures(of.y, of.score, threshold=threshold, groups=of.group, names=names, rounds=rounds, seed=seed)
-    return {name: _figure(name, of, threshold) for name in names}, {name: interval(draws[name]) for name in names}
+    figures = {name: _figure(name, of, threshold) for name in names}
+    return figures, {name: _interval(name, figures[name], draws[name], of) for name in names}
 
 
 def _figure(name: str, of: Scores, threshold: float) -> float:
-    at_threshold = {
-        "accuracy": metrics.accuracy,
-        "balanced_accuracy": metrics.balanced_accuracy,
-        "precision": metrics.precision,
-        "recall": metrics.recall,
-        "f1": metrics.f1,
-    }
-    if name in at_threshold:
-        return at_threshold[name](of.y, of.score, threshold=threshold)
-    over_all = {
-        "auc": metrics.roc_auc,
-        "ap": metrics.average_precision,
-        "eer": metrics.equal_error_rate,
-        "ece": metrics.expected_calibration_error,
-    }
-    return over_all[name](of.y, of.score)
+    if name in _AT_THRESHOLD:
+        return _AT_THRESHOLD[name](of.y, of.score, threshold=threshold)
+    return _OVER_ALL[name](of.y, of.score)
+
+
+def _interval(name: str, figure: float, draws: np.ndarray, of: Scores) -> Interval:
+    if name == "accuracy":
+        few = len(np.unique(of.group)) < FEWEST_GROUPS
+    else:
+        classes = (1,) if name == "recall" else (0, 1)
+        few = any(len(np.unique(of.group[of.y == label])) < FEWEST_GROUPS for label in classes)
+    if few:
+        return math.nan, math.nan
+    if name == "ece":  # chance adds to it, in a draw once more than in the pictures: take that out again
+        draws = np.maximum(draws - (np.nanmean(draws) - figure), 0)
+    return interval(draws)
 
 
 def _kinds(rows: Sequence[Row]) -> Iterator[tuple[str, list[str]]]:
@@ -280,5 +301,5 @@ def _parted(named: Iterable[tuple[str, Row]]) -> dict[str, list[Row]]:
 
 def _versus(fakes: Sequence[Row], reals: Sequence[Row], rounds: int, seed: int) -> Versus:
     of = scores_of([*fakes, *reals])
-    draws = draw_figures(of.y, of.score, groups=of.group, names=["auc"], rounds=rounds, seed=seed)
-    return Versus(metrics.roc_auc(of.y, of.score), *interval(draws["auc"]), len(fakes), len(reals))
+    figures, intervals = _measured(of, ["auc"], 0.5, rounds, seed)
+    return Versus(figures["auc"], *intervals["auc"], len(fakes), len(reals))

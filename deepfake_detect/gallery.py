@@ -86,7 +86,9 @@ def cut_out(image: Any, *, box_xyxy: tuple[float, float, float, float] | None, s
     height, width = picture.pixels.shape[:2]
     x1, y1, x2, y2 = box_xyxy or (0, 0, width, height)
     side = max(x2 - x1, y2 - y1, 1) * (MARGIN if box_xyxy else 1)
-    left, top = round((x1 + x2 - side) / 2), round((y1 + y2 - side) / 2)
+    side = min(side, max(x2 - x1, y2 - y1, min(height, width)))  # a tight crop shows no border
+    left = round(min(max((x1 + x2 - side) / 2, 0), max(width - side, (width - side) / 2)))
+    top = round(min(max((y1 + y2 - side) / 2, 0), max(height - side, (height - side) / 2)))
     square = Image.new("RGB", (max(1, round(side)),) * 2, _EMPTY)
     square.paste(Image.fromarray(picture.pixels), (-left, -top))
     return square.resize((side_px, side_px), Image.Resampling.LANCZOS)

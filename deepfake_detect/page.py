@@ -33,7 +33,7 @@ def format_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def format_figure(value: float | None, ends: Sequence[float | None] | None = None) -> str:
-    """Write a figure with three digits, and its interval where it has one; a dash where it is undefined.
+    """Write a figure with three digits, and its interval; a dash where it is undefined, [?] where the interval is.
 
     Example:
         >>> format_figure(0.91234, (0.9, 0.925)), format_figure(float("nan"))
@@ -42,8 +42,9 @@ def format_figure(value: float | None, ends: Sequence[float | None] | None = Non
     if value is None or not math.isfinite(value):
         return "-"
     low, high = ends or (None, None)
-    known = low is not None and high is not None and math.isfinite(low) and math.isfinite(high)
-    return f"{value:.3f} [{low:.3f}, {high:.3f}]" if known else f"{value:.3f}"
+    if low is None or high is None:
+        return f"{value:.3f}"
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]" if math.isfinite(low) and math.isfinite(high) else f"{value:.3f} [?]"
 
 
 def write_page(*, title: str, lead: str, warnings: Sequence[str], parts: Sequence[tuple[str, str]]) -> str:
@@ -101,13 +102,19 @@ def paragraph(text: str) -> str:
     return f"<p>{html.escape(text)}</p>"
 
 
-def figure(image: Image.Image, *, words: str, format_name: str = "PNG") -> str:
+def fold(summary: str, content: str) -> str:
+    """Hide HTML behind a line of plain text that opens it."""
+    return f"<details><summary>{html.escape(summary)}</summary>{content}</details>"
+
+
+def figure(image: Image.Image, *, words: str, format_name: str = "PNG", scale: float = 1.0) -> str:
     """Write a picture into the page itself.
 
     Args:
         image: RGB.
         words: What it shows, for those who cannot see it.
         format_name: ``"PNG"`` for curves, ``"JPEG"`` for photographs.
+        scale: Pixels of the page for one of the picture, where there is room.
     """
     file = io.BytesIO()
     image.save(file, format_name, quality=88, optimize=True)
@@ -147,5 +154,7 @@ th { font-weight: 600; }
 thead th { color: var(--soft); font-weight: 500; vertical-align: bottom; }
 tr > :first-child { text-align: left; }
 td.shade { background: color-mix(in srgb, var(--blue) calc(var(--depth) * .5), transparent); }
-img { display: block; max-width: 100%; height: auto; border-radius: .4rem; background: #fff; }
+summary { cursor: pointer; color: var(--blue); }
+img { display: block; margin-top: 1rem; max-width: min(100%, 58rem); height: auto;
+  border-radius: .4rem; background: #fff; }
 """

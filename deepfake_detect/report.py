@@ -132,6 +132,15 @@ class Report(Figures):
         of = scores_of(self.rows)
         return charts.curves(of.y, of.score, threshold=self.threshold, title=self._title())
 
+    def plot_sources(self) -> Image.Image:
+        """Draw the AUC of each source with its interval.
+
+        Raises:
+            MissingExtra: matplotlib is not installed.
+        """
+        values = {name: (own.auc, *own.intervals["auc"]) for name, own in self.by.get("source", {}).items()}
+        return charts.comparison(values, baseline=0.5, title=self._title())
+
     def plot_robustness(self) -> Image.Image:
         """Draw AUC and balanced accuracy by way of delivery.
 
@@ -172,8 +181,9 @@ class Report(Figures):
         """Write the report into a folder.
 
         ``report.html`` is the whole report in one file that opens without a network; ``report.json`` holds the
-        figures, ``scores.csv`` a line a picture, ``curves.png``, ``robustness.png`` and ``gallery.png`` the pictures.
-        Where matplotlib is missing, everything but the curves is written, and the page says how to get them.
+        figures, ``scores.csv`` a line a picture; ``curves.png``, ``sources.png``, ``robustness.png`` and
+        ``gallery.png`` are the pictures. Where matplotlib is missing, everything but the curves is written, and the
+        page says how to get them.
 
         Args:
             folder: Made where it is missing.
@@ -238,6 +248,8 @@ class Report(Figures):
         pictures, missing = {}, ""
         try:
             pictures["Curves"] = ("curves.png", self.plot())
+            if len(self.by.get("source", {})) > 1:
+                pictures["By source"] = ("sources.png", self.plot_sources())
             if self.robustness:
                 pictures["Robustness"] = ("robustness.png", self.plot_robustness())
         except MissingExtra as error:

@@ -13,6 +13,8 @@ from deepfake_detect.figures import Delivered, Figures, Versus
 from deepfake_detect.page import format_figure
 from deepfake_detect.rows import Row
 
+_GENERATORS = "AUC of each generator against the real pictures of each source"
+_ALWAYS_OPEN = ("By source", "By generator", "By difficulty", "Robustness", _GENERATORS)
 _NAMED = 20  # files that could not be scored are named up to here
 _SHOWN = {
     "auc": "AUC",
@@ -26,12 +28,13 @@ _SHOWN = {
     "ece": "calibration error",
 }
 _HOW_TO_READ = (
-    "Behind each figure stands the interval in which it would lie, 95 times in 100, for other pictures of the same "
-    "kind; whole groups (persons, videos) were drawn for it. AUC is how often a fake scores above a real picture: 1 "
-    "is perfect, 0.5 is chance. Balanced accuracy, false alarms (real pictures called fake) and missed fakes depend "
-    "on the threshold. The calibration error says how far the scores are from the shares of fakes that were found. A "
-    "score that was called uncertain counts by the side of the threshold on which it falls. * marks a row of one "
-    "class, whose AUC and balanced accuracy are against the other class of the same source, or of all sources."
+    "Behind a figure stands the interval in which it would lie, 95 times in 100, for other pictures of the same "
+    "kind; whole groups (persons, videos) were drawn for it, and ? stands where there are too few of them. AUC is "
+    "how often a fake scores above a real picture: 1 is perfect, 0.5 is chance. Balanced accuracy, false alarms "
+    "(real pictures called fake) and missed fakes depend on the threshold. The calibration error says how far the "
+    "scores are from the shares of fakes that were found. A score that was called uncertain counts by the side of "
+    "the threshold on which it falls. * marks a row of one class, whose AUC and balanced accuracy are against the "
+    "other class of the same source, or of all sources."
 )
 
 
@@ -124,12 +127,11 @@ def compose_page(
     parts = [("At a glance", page.cards(_cards(figures)) + _confusion(figures))]
     if missing:
         parts.append(("Curves", page.paragraph(missing)))
-    alone = [name for name in pictures if name not in {table.heading for table in tables}]
-    parts += [(name, _picture(name, pictures[name])) for name in alone]
-    for table in tables[1:]:
-        content = page.table(table.header, table.rows, shades=table.shades)
-        drawn = pictures.get(table.heading)
-        parts.append((table.heading, content + (_picture(table.heading, drawn) if drawn else "")))
+    told = {table.heading: _html(table) for table in tables[1:]}
+    order = dict.fromkeys(["Curves", *told, *pictures])  # the faces last: there are many
+    for name in [name for name in order if name in told or name in pictures]:
+        drawn = _picture(name, pictures[name]) if name in pictures else ""
+        parts.append((name, told.get(name, "") + drawn))
     if unscored:
         parts.append((f"Not scored ({len(unscored)})", _unscored(unscored)))
     parts.append(("How to read this", page.paragraph(_HOW_TO_READ)))
@@ -168,7 +170,7 @@ def _kinds(key: str, cells: Mapping[str, Figures]) -> Table:
 def _generators(generators: Mapping[str, Mapping[str, Versus]]) -> Table:
     sources = list(next(iter(generators.values())))
     rows = [
-        [name, *(format_figure(cells[source].auc, cells[source][1:3]) for source in sources)]
+        [f"{name} ({cells[sources[-1]].fake})", *(format_figure(cells[source].auc) for source in sources)]
         for name, cells in generators.items()
     ]
     shades = {
@@ -176,8 +178,9 @@ def _generators(generators: Mapping[str, Mapping[str, Versus]]) -> Table:
         for number, cells in enumerate(generators.values())
         for place, source in enumerate(sources, 1)
     }
-    heading = "AUC of each generator against the real pictures of each source"
-    return Table(heading=heading, header=["", *sources], rows=rows, shades=shades)
+    first = next(iter(generators.values()))
+    names = [f"{source} ({first[source].real})" for source in sources]
+    return Table(heading=_GENERATORS, header=["", *names], rows=rows, shades=shades)
 
 
 def _deliveries(robustness: Mapping[str, Delivered]) -> Table:
@@ -211,6 +214,15 @@ def _unscored(rows: Sequence[Row]) -> str:
     more = f"; and {len(rows) - _NAMED} more, in scores.csv" if len(rows) > _NAMED else ""
     return page.table(["file", "why"], [[row.name, row.error or "no face found"] for row in rows[:_NAMED]]) + (
         page.paragraph(more.lstrip("; ")) if more else ""
+    )
+
+
+def _html(table: Table) -> str:
+    content = page.table(table.header, table.rows, shades=table.shades)
+    return (
+        content
+        if table.heading in _ALWAYS_OPEN or len(table.rows) <= 6
+        else page.fold(f"{len(table.rows)} rows", content)
     )
 
 
