@@ -118,7 +118,8 @@ def comparison(
     """Draw a figure of several models or sources, each with its interval.
 
     Args:
-        values: Name to figure and lower and upper end of its interval, drawn from the top; nan leaves a gap.
+        values: Name to figure and lower and upper end of its interval, drawn from the top; nan leaves a gap, and
+            a figure without an interval is a hollow dot.
         label: What the figure is.
         baseline: A line to hold them against.
         baseline_name: What the line is.
@@ -128,7 +129,8 @@ def comparison(
         axis = axes[0]
         for place, (value, low, high) in enumerate(values.values()):
             axis.plot([low, high], [place, place], color=INKS[0], linewidth=2.4, solid_capstyle="round", alpha=0.45)
-            axis.plot([value], [place], "o", color=INKS[0], markersize=6)
+            known = math.isfinite(low) and math.isfinite(high)
+            axis.plot([value], [place], "o", color=INKS[0], markersize=6, markerfacecolor=INKS[0] if known else "white")
             if math.isfinite(value):
                 axis.annotate(f"{value:.3f}", (value, place), xytext=(0, 5), **_LABEL)
         if baseline is not None:

@@ -119,9 +119,8 @@ def figure(image: Image.Image, *, words: str, format_name: str = "PNG", scale: f
     file = io.BytesIO()
     image.save(file, format_name, quality=88, optimize=True)
     data = base64.b64encode(file.getvalue()).decode()
-    return (
-        f'<img src="data:image/{format_name.lower()};base64,{data}" alt="{html.escape(words)}" width="{image.width}">'
-    )
+    source = f"data:image/{format_name.lower()};base64,{data}"
+    return f'<img src="{source}" alt="{html.escape(words)}" width="{round(scale * image.width)}">'
 
 
 def _card(name: str, value: str, below: str) -> str:

@@ -227,7 +227,9 @@ def _html(table: Table) -> str:
 
 
 def _picture(name: str, image: Image.Image) -> str:
-    return page.figure(image, words=name, format_name="JPEG" if name == "Faces" else "PNG")
+    if name == "Faces":
+        return page.figure(image, words=name, format_name="JPEG")
+    return page.figure(image, words=name, scale=0.7)  # drawn finer than a page shows
 
 
 def _told(of: Figures | Delivered, name: str) -> str:
