@@ -164,7 +164,8 @@ def robustness(
         names = list(next(iter(lines.values()), {}))
         axis.set_xticks(range(len(names)), names, rotation=20 if len(names) > 6 else 0)
         axis.set_ylabel(label)
-        axis.legend(loc="lower left")
+        if lines:
+            axis.legend(loc="lower left")
     return finish()
 
 

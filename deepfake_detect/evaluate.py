@@ -110,6 +110,8 @@ def _samples(dataset: Any, split: str | None) -> list[Sample]:
 def _deliveries(wanted: Sequence[str] | Mapping[str, Delivery]) -> dict[str, Delivery]:
     if isinstance(wanted, Mapping):
         return dict(wanted)
+    if not wanted:
+        return {}
     from deepfake_detect.delivery import ROBUSTNESS
 
     for name in wanted:

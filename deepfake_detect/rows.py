@@ -57,7 +57,7 @@ class Scores(NamedTuple):
     Attributes:
         y: 1 for fake, [N].
         score: Probability of fake, [N].
-        group: Number of the group, [N].
+        group: Number of the group, in the order in which they come, [N].
     """
 
     y: np.ndarray
@@ -68,9 +68,10 @@ class Scores(NamedTuple):
 def scores_of(rows: Iterable[Row]) -> Scores:
     """Give what can be measured of rows: those with a score."""
     rows = [row for row in rows if row.score is not None]
-    names = [f"={row.group}" if row.group else f"{place}" for place, row in enumerate(rows)]
+    names = [("group", row.group) if row.group else ("alone", place) for place, row in enumerate(rows)]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
     return Scores(
         y=np.array([row.label == "fake" for row in rows], int),
         score=np.array([row.score for row in rows], float),
-        group=np.unique(names, return_inverse=True)[1] if names else np.zeros(0, int),
+        group=np.array([numbers[name] for name in names], int),
     )
