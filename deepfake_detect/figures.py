@@ -156,9 +156,10 @@ def measure(
     own = scores_of(rows)
     labels = {row.label for row in rows if row.score is not None}
     added = [row for row in others if row.label not in labels and row.score is not None] if len(labels) == 1 else []
-    both = scores_of([*rows, *added]) if added else own
-    alone = _measured(own, _OF_ONE_CLASS, threshold, rounds, seed)
-    paired = _measured(both, _OF_BOTH_CLASSES, threshold, rounds, seed)
+    figures, intervals = _measured(own, _OF_ONE_CLASS + _OF_BOTH_CLASSES, threshold, rounds, seed)
+    if added:
+        paired = _measured(scores_of([*rows, *added]), _OF_BOTH_CLASSES, threshold, rounds, seed)
+        figures, intervals = figures | paired[0], intervals | paired[1]
     fake, said = int(own.y.sum()), own.score >= threshold
     one_answer = 0 < fake < own.y.size and (said.all() or not said.any())
     return Figures(
@@ -171,10 +172,9 @@ def measure(
         majority=max(fake, own.y.size - fake) / own.y.size if own.y.size else math.nan,
         collapsed=("fake" if said.all() else "real") if one_answer else None,
         confusion=metrics.confusion(own.y, own.score, threshold=threshold),
-        intervals={**alone[1], **paired[1]},
+        intervals=intervals,
         paired=bool(added),
-        **alone[0],
-        **paired[0],
+        **figures,
     )
 
 
