@@ -8,16 +8,10 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from deepfake_detect.image import PICTURE_SUFFIXES
+
 STDIN = "-"
 """Stands for the bytes on standard input."""
-
-PICTURE_SUFFIXES = frozenset(
-    (
-        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
-        *(".avif", ".heic", ".heif", ".jp2", ".ppm", ".pgm", ".pbm", ".pnm"),
-    )
-)
-"""What counts as a picture in a folder; a file that is named itself is opened whatever it is called."""
 
 
 def expand_paths(paths: Sequence[str]) -> list[str]:

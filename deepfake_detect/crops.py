@@ -1,111 +1,130 @@
-"""Which crops of faces does a model learn from, and where are they kept?"""
+"""Which crops of faces does a model learn from?"""
 
 from __future__ import annotations
 
-import hashlib
-import math
+import csv
 import os
-import uuid
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import torch
+from PIL import Image
 from tqdm.auto import tqdm
 
 from deepfake_detect.augment import Augmentation, self_blend
 from deepfake_detect.card import Preprocessing
 from deepfake_detect.data import Sample
-from deepfake_detect.errors import DatasetError
-from deepfake_detect.faces import FaceFinder, crop_face, crop_square
-from deepfake_detect.image import open_image
+from deepfake_detect.device import count_processors
+from deepfake_detect.errors import DatasetError, DeepfakeDetectError
+from deepfake_detect.faces import crop_face, crop_square
+from deepfake_detect.facestore import FaceStore, KeptFace, Surroundings
+from deepfake_detect.video import VideoFrame, read_frames
 
 SELF_BLEND = "self-blend"
 """The source and generator of fakes that are made from real faces while training."""
 
-LARGEST_PX = 1024
-"""Shorter side to which a large JPEG may be reduced before its face is kept."""
+FacePolicy = Literal["keep-largest", "drop", "all"]
+"""What becomes of a picture with several faces: the largest is taken, the picture is left out, or each is a sample.
+
+``"all"`` gives every face the label of its picture, which is wrong where one of several is forged."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Surroundings:
-    """A face with enough around it to crop it, now a little wider and now a little to the side.
-
-    `crop_face` gives the same pixels from here as from the whole picture.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Census:
+    """What became of the pictures of a data set when their faces were looked for.
 
     Attributes:
-        pixels: [H, W, 3] uint8 RGB, not scaled unless the picture is far larger than any model needs.
-        box_xyxy: The face, in pixels of this cut-out.
-        landmarks_xy: [5, 2], likewise.
+        samples: One for each face to learn from, in order; ``image`` is a `KeptFace`.
+        no_face: Names of the pictures in which no face was found: left out.
+        several: Names of those with several.
+        unreadable: Name and error of those that could not be opened: left out.
+        policy: What became of those with several.
     """
 
-    pixels: np.ndarray
-    box_xyxy: tuple[float, float, float, float]
-    landmarks_xy: np.ndarray
+    samples: tuple[Sample, ...]
+    no_face: tuple[str, ...]
+    several: tuple[str, ...]
+    unreadable: tuple[tuple[str, str], ...]
+    policy: FacePolicy
+
+    def __str__(self) -> str:
+        fate = {"keep-largest": "the largest kept", "drop": "left out", "all": "all kept"}[self.policy]
+        parts = [f"{len(self.samples)} faces", f"no face in {len(self.no_face)} pictures (left out)"]
+        parts += [f"several in {len(self.several)} ({fate})", f"{len(self.unreadable)} unreadable (left out)"]
+        return ", ".join(parts) + "".join(f"\n  {message}" for _, message in self.unreadable[:5])
 
 
-class FaceStore:
-    """The largest face of each picture on disk, found once; keyed by the picture's bytes and the settings.
+def find_crops(
+    samples: Sequence[Sample],
+    store: FaceStore,
+    *,
+    faces: FacePolicy = "keep-largest",
+    workers: int | None = None,
+) -> Census:
+    """Look for the faces of every picture, and say which are there to learn from.
 
-    Safe for several processes at once: a file appears whole or not at all.
-
-    Args:
-        folder: Made where it is missing.
-        finder: The face finder; the packaged one where None.
-        reach: Side of the cut-out as a multiple of the longer side of the face box.
-    """
-
-    def __init__(self, folder: str | os.PathLike[str], *, finder: FaceFinder | None = None, reach: float = 1.8) -> None:
-        self.finder, self.reach = finder or FaceFinder(), reach
-        settings = f"{self.finder.fingerprint} {reach} {LARGEST_PX}"
-        self.folder = Path(folder) / hashlib.sha256(settings.encode()).hexdigest()[:16]
-        self.folder.mkdir(parents=True, exist_ok=True)
-
-    def load(self, file: Path) -> Surroundings | None:
-        """Give the largest face of a picture; None where no face is found."""
-        data = file.read_bytes()
-        kept = self.folder / f"{hashlib.sha256(data).hexdigest()[:32]}.npz"
-        if not kept.exists():
-            _keep(kept, self._cut_out(data))
-        with np.load(kept) as stored:
-            pixels, box, landmarks = (stored[name] for name in ("pixels", "box_xyxy", "landmarks_xy"))
-        if not pixels.size:
-            return None
-        x1, y1, x2, y2 = (float(value) for value in box)
-        return Surroundings(pixels=pixels, box_xyxy=(x1, y1, x2, y2), landmarks_xy=landmarks)
-
-    def _cut_out(self, data: bytes) -> Surroundings | None:
-        pixels = open_image(data, min_side_px=LARGEST_PX).pixels
-        faces = self.finder.find(pixels, border=True)
-        if not faces:
-            return None
-        x1, y1, x2, y2 = crop_square(faces[0].box_xyxy, margin=self.reach, size_hw=pixels.shape[:2])
-        left, top = max(0, int(x1) - 4), max(0, int(y1) - 4)
-        bx1, by1, bx2, by2 = faces[0].box_xyxy
-        return Surroundings(
-            pixels=pixels[top : math.ceil(y2) + 4, left : math.ceil(x2) + 4],
-            box_xyxy=(bx1 - left, by1 - top, bx2 - left, by2 - top),
-            landmarks_xy=faces[0].landmarks_xy - np.array([left, top], np.float32),
-        )
-
-
-def with_faces(samples: Sequence[Sample], store: FaceStore, *, workers: int = 2) -> list[Sample]:
-    """Look for the face in every picture, and keep the samples that have one.
+    Frames of one video that stand side by side are decoded in one pass.
 
     Args:
         samples: Any number.
         store: Where the faces are kept.
-        workers: Threads.
+        faces: What becomes of pictures with several.
+        workers: Threads; as many as there are processors where None.
 
     Returns:
-        The samples with a face, in order.
+        The samples with a face, and what became of the others.
+
+    Raises:
+        ValueError: No such policy.
     """
-    with ThreadPoolExecutor(workers) as pool:
-        found = pool.map(lambda sample: store.load(sample.image) is not None, samples)
-        bar = tqdm(found, total=len(samples), desc="faces", leave=False, disable=None)
-        return [sample for sample, face in zip(samples, bar, strict=True) if face]
+    if faces not in get_args(FacePolicy):
+        raise ValueError(f"faces is {faces!r}, expected one of {', '.join(get_args(FacePolicy))}")
+    groups = [list(group) for _, group in groupby(samples, key=_video_or_itself)]
+    found: list[tuple[Sample, tuple[KeptFace, ...] | DeepfakeDetectError]] = []
+    bar = tqdm(total=len(samples), desc="faces", leave=False, disable=None)
+    with ThreadPoolExecutor(workers or count_processors()) as pool, bar:
+        for group, looked in zip(groups, pool.map(lambda group: _look(store, group), groups), strict=True):
+            found += zip(group, looked, strict=True)
+            bar.update(len(group))
+    return _census(found, faces)
+
+
+def write_crops(census: Census, store: FaceStore, folder: str | os.PathLike[str], *, margin: float = 1.3) -> Path:
+    """Write the faces as PNG files, and a table of them that `read_dataset` reads.
+
+    Args:
+        census: From `find_crops`.
+        store: The same.
+        folder: Made where it is missing; gets ``real/``, ``fake/`` and ``manifest.csv``.
+        margin: Side of the crop as a multiple of the longer side of the face box. The pixels are not scaled.
+
+    Returns:
+        The table.
+    """
+    folder = Path(folder)
+    rows = []
+    for number, sample in enumerate(census.samples):
+        face = store.load(sample.image)
+        if face is None:
+            raise DatasetError(f"no face of {sample.name} in the store; find the crops again")
+        label = "fake" if sample.label else "real"
+        file = Path(label, f"{number:06}-{Path(sample.name.rpartition('@')[0] or sample.name).stem}.png")
+        (folder / label).mkdir(parents=True, exist_ok=True)
+        height, width = face.pixels.shape[:2]
+        left, top, right, _ = crop_square(face.box_xyxy, margin=margin, size_hw=(height, width))
+        side = round(right - left)
+        cut = face.pixels[round(top) :, round(left) :][:side, :side]
+        Image.fromarray(np.ascontiguousarray(cut)).save(folder / file)
+        rows.append([file.as_posix(), label, sample.source, sample.generator, sample.group, sample.split, sample.note])
+    table = folder / "manifest.csv"
+    with table.open("w", newline="", encoding="utf-8") as out:
+        csv.writer(out).writerows([["file", "label", "source", "generator", "group", "split", "note"], *rows])
+    return table
 
 
 def self_blended(samples: Iterable[Sample]) -> list[Sample]:
@@ -117,7 +136,7 @@ class CropDataset(torch.utils.data.Dataset[tuple[torch.Tensor, float]]):
     """Face crops as a torch data set; ask with ``(index, seed)`` for the same augmented picture again.
 
     Args:
-        samples: With a face each; see `with_faces`.
+        samples: With a face each; see `find_crops`.
         store: Where their faces are.
         preprocessing: Margin, size and filter of what the model sees.
         augmentation: What may change; None gives the crop that the model sees in use.
@@ -142,7 +161,7 @@ class CropDataset(torch.utils.data.Dataset[tuple[torch.Tensor, float]]):
         sample = self.samples[index]
         face = self.store.load(sample.image)
         if face is None:
-            raise DatasetError(f"no face in {sample.image}; leave such pictures out with with_faces")
+            raise DatasetError(f"no face in {sample.name}; leave such pictures out with find_crops")
         random = np.random.default_rng(seed)
         if sample.source == SELF_BLEND:
             face = replace(face, pixels=self_blend(face.pixels, face.landmarks_xy, random=random))
@@ -157,10 +176,42 @@ class CropDataset(torch.utils.data.Dataset[tuple[torch.Tensor, float]]):
         return self.augmentation(crop, random=random) if self.augmentation else crop
 
 
-def _keep(path: Path, face: Surroundings | None) -> None:
-    nothing = Surroundings(pixels=np.zeros(0, np.uint8), box_xyxy=(0, 0, 0, 0), landmarks_xy=np.zeros((0, 2)))
-    face = face or nothing
-    partial = path.with_name(f"{path.stem}.{uuid.uuid4().hex}.partial")
-    with partial.open("wb") as file:
-        np.savez(file, pixels=face.pixels, box_xyxy=face.box_xyxy, landmarks_xy=face.landmarks_xy)
-    os.replace(partial, path)
+def _video_or_itself(sample: Sample) -> object:
+    return sample.image.path if isinstance(sample.image, VideoFrame) else id(sample)
+
+
+def _look(store: FaceStore, group: Sequence[Sample]) -> list[tuple[KeptFace, ...] | DeepfakeDetectError]:
+    """Find the faces of one picture, or of the frames of one video."""
+    frames = [sample.image for sample in group if isinstance(sample.image, VideoFrame)]
+    pictures = read_frames(frames) if frames and not all(store.holds(sample) for sample in group) else None
+    found: list[tuple[KeptFace, ...] | DeepfakeDetectError] = []
+    for sample in group:
+        try:
+            found.append(store.find(sample, picture=next(pictures) if pictures else None))
+        except DeepfakeDetectError as error:
+            found.append(error)
+            pictures = None  # what follows in a damaged video is asked for by itself
+    return found
+
+
+def _census(found: Sequence[tuple[Sample, tuple[KeptFace, ...] | DeepfakeDetectError]], policy: FacePolicy) -> Census:
+    usable: list[Sample] = []
+    no_face, several, unreadable = [], [], []
+    for sample, faces in found:
+        if isinstance(faces, DeepfakeDetectError):
+            unreadable.append((sample.name, f"{type(faces).__name__}: {faces}"))
+            continue
+        if not faces:
+            no_face.append(sample.name)
+        if len(faces) > 1:
+            several.append(sample.name)
+        dropped = policy == "drop" and len(faces) > 1
+        chosen = () if dropped else faces if policy == "all" else faces[:1]
+        usable += [replace(sample, image=face) for face in chosen]
+    return Census(
+        samples=tuple(usable),
+        no_face=tuple(no_face),
+        several=tuple(several),
+        unreadable=tuple(unreadable),
+        policy=policy,
+    )

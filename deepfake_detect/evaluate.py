@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from deepfake_detect.data import Sample, read_csv
+from deepfake_detect.data import FRAMES, SPLITS, Sample, read_dataset
 from deepfake_detect.errors import DatasetError, nearest
-from deepfake_detect.image import open_image
+from deepfake_detect.image import Picture, open_image
 from deepfake_detect.predictor import Predictor
 from deepfake_detect.report import Report
 from deepfake_detect.results import Prediction
@@ -30,6 +31,8 @@ def evaluate(
     dataset: Any,
     *,
     split: str | None = None,
+    labels: Mapping[Any, str] | None = None,
+    frames: int = FRAMES,
     threshold: float | None = None,
     faces: FaceChoice = "auto",
     batch_size: int | None = None,
@@ -48,6 +51,8 @@ def evaluate(
         dataset: Whatever `read_dataset` takes.
         split: ``"train"``, ``"val"`` or ``"test"``: keep those pictures only. None keeps all that are given,
             whatever split they name.
+        labels: What labels mean that are not known: ``{"mine": "fake"}``.
+        frames: For each video.
         threshold: Score from which a picture is called fake, in place of the card's.
         faces: See `FaceChoice`; a picture counts by its highest score.
         batch_size: Faces the model gets at once.
@@ -62,11 +67,11 @@ def evaluate(
         All figures with their intervals.
 
     Raises:
-        DatasetError: There are no such pictures.
+        DatasetError: There are no such pictures, or a label cannot be told.
         ValueError: An unknown way of delivery, or an argument out of range.
     """
     deliveries = _deliveries(robustness)
-    samples = _samples(dataset, split)
+    samples = _of_split(read_dataset(dataset, labels=labels, frames=frames), split)
     ask = partial(
         predictor.predict_many,
         on_error="yield",
@@ -94,15 +99,26 @@ def evaluate(
     )
 
 
-def _samples(dataset: Any, split: str | None) -> list[Sample]:
-    every = list(dataset) if isinstance(dataset, list | tuple) else read_csv(dataset)
-    samples = [sample for sample in every if split is None or sample.split == split]
+@dataclass(frozen=True, slots=True, eq=False)
+class _Arrival:
+    """A picture as it arrives, opened in the threads that look for faces."""
+
+    image: Any
+    name: str
+    change: Delivery
+
+    def open_picture(self) -> Picture:
+        pixels = np.ascontiguousarray(self.change(open_image(self.image).pixels))
+        return Picture(pixels=pixels, size_hw=pixels.shape[:2], name=self.name)
+
+
+def _of_split(every: Sequence[Sample], split: str | None) -> list[Sample]:
+    wanted = split if split is None else SPLITS.get(split, split)
+    samples = [sample for sample in every if wanted is None or sample.split == wanted]
     if not samples:
         named = sorted({sample.split for sample in every if sample.split})
         raise DatasetError(
             f"none of {len(every)} pictures is of the split {split!r}; the data names {', '.join(named) or 'no split'}"
-            if every
-            else "the data set holds no labelled picture; expected at least one"
         )
     return samples
 
@@ -134,7 +150,7 @@ def _deliver(
 ) -> list[Row]:
     """Score the pictures as they arrive; those that cannot be read stay as they are."""
     pairs = list(zip(samples, before, strict=True))
-    said = ask(change(open_image(sample.image).pixels) for sample, row in pairs if not row.error)
+    said = ask(_Arrival(sample.image, sample.name, change) for sample, row in pairs if not row.error)
     return [row if row.error else _row(sample, next(said)) for sample, row in pairs]
 
 

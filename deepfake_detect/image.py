@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,14 @@ from deepfake_detect.fetch import describe_bytes, open_bytes
 
 MAX_PIXELS: Final = 200_000_000
 """Most pixels that a picture may have, unless the caller says otherwise."""
+
+PICTURE_SUFFIXES = frozenset(
+    (
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
+        *(".avif", ".heic", ".heif", ".jp2", ".ppm", ".pgm", ".pbm", ".pnm"),
+    )
+)
+"""What counts as a picture in a folder; a file that is named itself is opened whatever it is called."""
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF", "JPEG2000", "PPM")  # HEIF: pillow-heif's
 _EXPECTED = "expected a picture: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, JPEG 2000 or PNM"
@@ -58,6 +66,18 @@ class Picture:
         return len(self.pixels) / self.size_hw[0]
 
 
+@runtime_checkable
+class Lazy(Protocol):
+    """A picture that is somewhere else until it is asked for: a frame of a video, an item of a data set."""
+
+    @property
+    def name(self) -> str:
+        """Say where, for messages."""
+
+    def open_picture(self) -> Picture:
+        """Decode it."""
+
+
 def open_image(image: object, *, min_side_px: int | None = None, max_pixels: int = MAX_PIXELS) -> Picture:
     """Read one picture, whatever it is given as.
 
@@ -80,7 +100,7 @@ def open_image(image: object, *, min_side_px: int | None = None, max_pixels: int
 
     Args:
         image: Path, http(s) URL, data URI, bytes, binary file, PIL image, array or tensor. A file is read from
-            its start where it can seek. A `Picture` comes back as it is.
+            its start where it can seek. A `Picture` comes back as it is, and what is `Lazy` opens itself.
         min_side_px: A JPEG may be decoded at 1/2, 1/4 or 1/8, as long as its shorter side keeps this many
             pixels; None decodes in full. Nothing is ever enlarged.
         max_pixels: Most pixels of the original; checked from the header, before any are decoded.
@@ -99,6 +119,8 @@ def open_image(image: object, *, min_side_px: int | None = None, max_pixels: int
     """
     if isinstance(image, Picture):
         return image
+    if isinstance(image, Lazy):
+        return image.open_picture()
     name = name_image(image)
     if isinstance(image, Image.Image):
         with _told_as_ours(name, f"PIL image of mode {image.mode}"):

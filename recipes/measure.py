@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 
 from deepfake_detect import Detector
-from deepfake_detect.data import Sample, read_csv
+from deepfake_detect.data import Sample, read_dataset
 from deepfake_detect.metrics import (
     average_precision,
     balanced_accuracy,
@@ -166,7 +166,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="CSV file for the scores")
     options = parser.parse_args()
     detector = Detector.from_pretrained(options.bundle)
-    rows = score(detector, read_csv(options.data / "manifest.csv", splits=[options.split]))
+    rows = score(detector, read_dataset(options.data / "manifest.csv", splits=[options.split]))
     print(f"{detector.card.id}, {options.split} split, threshold {detector.card.threshold:.3f}\n")
     print(show(table(rows, detector.card.threshold)))
     if options.out:

@@ -18,7 +18,7 @@ import numpy as np
 
 from deepfake_detect import Detector
 from deepfake_detect.card import Card
-from deepfake_detect.data import read_csv
+from deepfake_detect.data import read_dataset
 from deepfake_detect.golden import golden_pictures
 from deepfake_detect.metrics import expected_calibration_error, fit_platt
 from deepfake_detect.weights import load_model, save_bundle
@@ -77,10 +77,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         save_bundle(model, card, work)  # figures are those of the weights as shipped
-        card = calibrated(card, score(Detector.from_pretrained(work), read_csv(manifest, splits=["val"])))
+        card = calibrated(card, score(Detector.from_pretrained(work), read_dataset(manifest, splits=["val"])))
         card = replace(card, golden=golden_logits(work))
         save_bundle(model, card, work)
-        rows = score(Detector.from_pretrained(work), read_csv(manifest, splits=["test"]))
+        rows = score(Detector.from_pretrained(work), read_dataset(manifest, splits=["test"]))
     figures = table(rows, card.threshold)
     card = replace(card, metrics={"test": figures})
     target = options.to / card.id

@@ -24,9 +24,10 @@ import torch
 
 from deepfake_detect.augment import Augmentation
 from deepfake_detect.card import Card, Preprocessing
-from deepfake_detect.crops import CropDataset, FaceStore, self_blended, with_faces
-from deepfake_detect.data import read_csv
+from deepfake_detect.crops import CropDataset, find_crops, self_blended
+from deepfake_detect.data import read_dataset
 from deepfake_detect.faces import FaceFinder
+from deepfake_detect.facestore import FaceStore
 from deepfake_detect.models import create_model
 from deepfake_detect.train import Schedule, fit
 from deepfake_detect.weights import load_model
@@ -128,8 +129,8 @@ def main() -> None:
 
     card, stage = CARDS[options.name], STAGES[options.name, options.stage]
     store = FaceStore(options.faces or options.out / "faces", finder=FaceFinder(options.finder))
-    train = with_faces(read_csv(options.data / "manifest.csv", splits=["train"]), store)
-    valid = with_faces(read_csv(options.data / "manifest.csv", splits=["val"]), store)
+    train = find_crops(read_dataset(options.data / "manifest.csv", splits=["train"]), store).samples
+    valid = find_crops(read_dataset(options.data / "manifest.csv", splits=["val"]), store).samples
     made = create_model(card.architecture, seed=stage.schedule.seed)
     model = load_model(options.start) if options.start else made
     if options.trunk:

@@ -68,6 +68,8 @@ def test_draws_of_one_class_are_undefined_and_left_out() -> None:
     draws = draw_figures([0, 1, 1], [0.2, 0.8, 0.9], rounds=200)
     undefined = {name for name, values in draws.items() if np.isnan(values).any()}
     assert undefined == {"balanced_accuracy", "precision", "recall", "f1", "auc", "ap", "eer"}
+    for name in ("ap", "eer", "balanced_accuracy"):
+        assert np.array_equal(np.isnan(draws[name]), np.isnan(draws["auc"])), name
     assert interval(draws["auc"]) == (1.0, 1.0)
     assert 0.2 < np.isnan(draws["auc"]).mean() < 0.5  # (2/3)^3 + (1/3)^3 = 1/3
     assert np.isnan(interval(draw_figures([1, 1], [0.2, 0.8])["auc"])).all()

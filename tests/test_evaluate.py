@@ -8,7 +8,7 @@ from deepfake_detect.data import Sample
 from deepfake_detect.errors import DatasetError
 from deepfake_detect.evaluate import evaluate
 from deepfake_detect.report import Report
-from tests.small_world import empty_scene, portrait, small_detector
+from tests.small_world import empty_scene, group, portrait, small_detector
 
 DETECTOR = small_detector()
 
@@ -111,15 +111,34 @@ def test_robustness_scores_what_arrives(samples: list[Sample], report: Report) -
     assert own.robustness["grey"].n == 0 and own.robustness["grey"].no_face == 7 and len(seen) == 7
 
 
+def test_face_may_be_found_only_in_what_arrives(samples: list[Sample]) -> None:
+    found = evaluate(DETECTOR, samples, robustness={"better": lambda pixels: portrait()}, rounds=5).robustness["better"]
+    assert (found.n, found.no_face, found.auc) == (7, 0, 0.5)
+
+
+def test_box_is_that_of_the_face_with_the_highest_score() -> None:
+    pixels = group(2)
+    pixels[:, 210:] //= 2  # the right face is darker
+    found = {}
+    for place, picture in enumerate((pixels, np.ascontiguousarray(pixels[:, ::-1]))):
+        row = evaluate(DETECTOR, [Sample(image=picture, label=1)], rounds=5).rows[0]
+        faces = DETECTOR.predict(picture).faces
+        assert len(faces) == 2
+        assert (row.score, row.box_xyxy) == max((face.score, face.box_xyxy) for face in faces)
+        found[place] = row.box_xyxy[0] < 190
+    assert found[0] != found[1]
+
+
 def test_unknown_delivery_is_refused_by_name(samples: list[Sample]) -> None:
     with pytest.raises(ValueError, match="no way of delivery called 'jpg75'; did you mean 'jpeg75'"):
         evaluate(DETECTOR, samples, robustness=["jpg75"])
 
 
 def test_table_on_disk_is_read(samples: list[Sample], tmp_path: Path) -> None:
-    lines = [f"{sample.image},{('real', 'fake')[sample.label]}" for sample in samples[:2]]
-    (tmp_path / "data.csv").write_text("\n".join(["file,label", *lines]))
-    assert evaluate(DETECTOR, tmp_path / "data.csv", rounds=5).n == 2
+    lines = [f"{sample.image},{('genuine', 'mine')[sample.label]},validation" for sample in samples[:2]]
+    (tmp_path / "data.csv").write_text("\n".join(["file,label,split", *lines]))
+    report = evaluate(DETECTOR, tmp_path / "data.csv", labels={"mine": "fake"}, split="valid", rounds=5)
+    assert (report.real, report.fake) == (1, 1)
 
 
 def test_bar_is_shown_when_asked_for(samples: list[Sample], capsys: pytest.CaptureFixture[str]) -> None:

@@ -68,6 +68,10 @@ def test_a_class_of_few_groups_has_no_interval() -> None:
     four = [row("fake", score, group=f"p{min(place, 3)}") for place, score in enumerate(scores)]
     five = [row("fake", score, group=f"p{place}") for place, score in enumerate(scores)]
     few, enough = (measure([*reals, *fakes], threshold=0.5, rounds=20).intervals for fakes in (four, five))
+    turned = [
+        row("real" if entry.label == "fake" else "fake", entry.score, group=entry.group) for entry in [*reals, *four]
+    ]
+    assert math.isnan(measure(turned, threshold=0.5, rounds=20).intervals["auc"][0])
     assert math.isnan(few["auc"][0]) and math.isnan(few["recall"][1]) and not math.isnan(few["accuracy"][0])
     assert not np.isnan([enough[name] for name in ("auc", "recall", "ece")]).any()
 
@@ -92,11 +96,12 @@ def test_one_class_is_paired_with_the_other() -> None:
     assert (figures.accuracy, figures.recall, figures.missed) == (0.5, 0.5, 0.5)
     assert figures.confusion == (1, 0, 0, 1) and math.isnan(figures.false_alarms)
     assert not measure(rows([0.1], [0.9]), threshold=0.5, others=others).paired
+    assert not measure(rows([0.1], []), threshold=0.5, others=[row("fake", None)]).paired
 
 
 def test_break_down_by_whatever_is_named() -> None:
     web = rows([0.1, 0.6], [0.4], source="web", generator="gan")
-    easy = [row("fake", 0.9, source="lab", generator="swap", tags={"difficulty": "easy", "id": "1"})]
+    easy = [row("fake", 0.9, source="lab", generator="swap", tags={"difficulty": "easy", "id": "1", "source": "x"})]
     hard = [row("fake", 0.2, source="lab", generator="swap", tags={"difficulty": "hard", "id": "2"})]
     plain = [row("real", 0.3, source="lab", tags={"difficulty": "real"})]
     tables = break_down([*web, *easy, *hard, *plain], threshold=0.5, rounds=10)
@@ -148,6 +153,14 @@ def test_loss_of_a_delivery_is_over_pictures_scored_both_times() -> None:
     assert found.lost_auc == pytest.approx((5 * 5 + 1) / 30 - found.auc)
     low, high = found.intervals["lost_auc"]
     assert low <= found.lost_auc <= high and set(found.intervals) == {"auc", "balanced_accuracy", "lost_auc"}
+
+
+def test_loss_leaves_out_what_was_found_only_then() -> None:
+    before = [row("real", None), *rows([0.1, 0.2, 0.3, 0.4, 0.5], [0.6, 0.7, 0.8, 0.85, 0.95])]
+    after = [row("real", 0.99), *(row(old.label, 0.4) for old in before[1:])]
+    found = compare_delivery(before, after, threshold=0.5, rounds=50)
+    assert found.auc == pytest.approx(5 / 12) and found.lost_auc == 0.5
+    assert found.intervals["lost_auc"] == (0.5, 0.5)
 
 
 def test_what_costs_nothing_has_lost_nothing_in_any_draw() -> None:

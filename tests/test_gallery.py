@@ -86,3 +86,4 @@ def test_long_words_stay_on_their_tile() -> None:
     shown = draw_gallery([("Hits", [tile(note="x" * 400, caption="y" * 400)])], columns=1)
     white = (np.asarray(shown) == 255).all(axis=2)
     assert white[:, :12].all() and white[:, -12:].all()
+    assert white[-45:, :15].all() and not white[-45:].all()  # not cut off in the middle of a letter

@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 
 from deepfake_detect.card import Card, Preprocessing
-from deepfake_detect.crops import CropDataset, Surroundings
+from deepfake_detect.crops import CropDataset
 from deepfake_detect.data import Sample
 from deepfake_detect.errors import TrainingDiverged, WeightsMismatch
+from deepfake_detect.facestore import Surroundings
 from deepfake_detect.models import create_model
 from deepfake_detect.train import STATE, Schedule, _draw, fit
 from deepfake_detect.weights import load_model

@@ -1,0 +1,130 @@
+"""Pass photographs through the tiny autoencoder of the FLUX.2 latent space: a fake whose content is its real twin's.
+
+Usage:
+    python -m recipes.taef2 --weights MODELS --data DATA --splits val,test --count 300 --out TWINS
+
+Real photographs of the sources that have no fakes of their own, in a square of 256 px, once as they are and once
+passed through; both saved as JPEG, quality 88, 4:2:0. ``TWINS/manifest.csv`` lists them; twins share a group.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+from PIL import Image
+from torch import nn
+
+from deepfake_detect.data import read_dataset
+from deepfake_detect.image import open_image
+
+SIDE_PX = 256
+PLAIN = {"mebeauty", "utkface", "phone", "unsplash-men", "headshots", "caltech"}
+"""Sources of photographs alone."""
+
+_UP = {"decoder": (6, 11, 16), "encoder": ()}
+_DOWN = {"decoder": (), "encoder": (2, 6, 10)}
+
+
+class Block(nn.Module):
+    """Three convolutions and a skip; at the coarsest level a bottleneck is added first."""
+
+    def __init__(self, *, pooled: bool) -> None:
+        super().__init__()
+        layers = [nn.Conv2d(64, 64, 3, padding=1) for _ in range(3)]
+        self.conv = nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
+        self.pool = None
+        if pooled:
+            self.pool = nn.Sequential(
+                nn.Conv2d(64, 256, 1, bias=False), nn.GroupNorm(4, 256), nn.ReLU(), nn.Conv2d(256, 64, 1, bias=False)
+            )
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """Map [N, 64, H, W] to the same shape."""
+        if self.pool is not None:
+            maps = maps + self.pool(maps)
+        return torch.relu(self.conv(maps) + maps)
+
+
+def load_autoencoder(folder: Path) -> nn.Module:
+    """Build encoder and decoder: [N, 3, H, W] in 0..1, sides multiples of 8, to the same shape and range."""
+    return nn.Sequential(_load(folder, "encoder"), _Squash(), _load(folder, "decoder")).eval()
+
+
+def reconstruct(autoencoder: nn.Module, pixels: np.ndarray) -> np.ndarray:
+    """Pass one [H, W, 3] uint8 picture through; the same shape comes back."""
+    batch = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        passed = autoencoder(batch.contiguous(memory_format=torch.channels_last)).float()
+    return (passed[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+
+
+class _Squash(nn.Module):
+    def forward(self, latent: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(latent / 3) * 3
+
+
+def _load(folder: Path, part: str) -> nn.Sequential:
+    tensors = {
+        name: value.float() for name, value in safetensors.torch.load_file(folder / f"taef2_{part}.safetensors").items()
+    }
+    last = max(int(name.partition(".")[0]) for name in tensors)
+    network = nn.Sequential(*(_layer(index, tensors, part) for index in range(last + 1)))
+    network.load_state_dict(tensors)
+    return network
+
+
+def _layer(index: int, tensors: dict[str, torch.Tensor], part: str) -> nn.Module:
+    if f"{index}.conv.0.weight" in tensors:
+        return Block(pooled=f"{index}.pool.0.weight" in tensors)
+    if f"{index}.weight" in tensors:
+        after, before = tensors[f"{index}.weight"].shape[:2]
+        stride = 2 if index in _DOWN[part] else 1
+        return nn.Conv2d(before, after, 3, padding=1, stride=stride, bias=f"{index}.bias" in tensors)
+    if index in _UP[part]:
+        return nn.Upsample(scale_factor=2)
+    return nn.ReLU() if index == 2 else nn.Identity()
+
+
+def _squares(data: Path, splits: list[str], count: int, seed: int) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Name, split and pixels of photographs, as many of each source as there are, in a drawn order."""
+    samples = [s for s in read_dataset(data / "manifest.csv") if s.source in PLAIN and s.split in splits]
+    for index in np.random.default_rng(seed).permutation(len(samples))[:count]:
+        sample = samples[index]
+        picture = Image.fromarray(open_image(sample.image).pixels)
+        side = min(picture.size)
+        left, top = (picture.width - side) // 2, (picture.height - side) // 2
+        square = picture.crop((left, top, left + side, top + side)).resize((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC)
+        yield f"{sample.source}-{Path(sample.image).stem}", sample.split, np.asarray(square)
+
+
+def main() -> None:
+    """Read the command line and write the twins."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", type=Path, required=True, help="folder with taef2_encoder and taef2_decoder")
+    parser.add_argument("--data", type=Path, required=True, help="folder with manifest.csv")
+    parser.add_argument("--splits", default="val,test")
+    parser.add_argument("--count", type=int, default=300, help="photographs")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    autoencoder = load_autoencoder(options.weights)
+    rows = []
+    for name, split, pixels in _squares(options.data, options.splits.split(","), options.count, options.seed):
+        for label, shown in (("real", pixels), ("fake", reconstruct(autoencoder, pixels))):
+            file = options.out / label / f"{name}.jpg"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(shown).save(file, quality=88, subsampling="4:2:0")
+            rows.append([f"{label}/{file.name}", label, "taef2", "camera" if label == "real" else "taef2", name, split])
+    with (options.out / "manifest.csv").open("w", newline="") as table:
+        csv.writer(table).writerows([["file", "label", "source", "generator", "group", "origin"], *rows])
+    print(f"{len(rows) // 2} photographs and their twins in {options.out}")
+
+
+if __name__ == "__main__":
+    main()
