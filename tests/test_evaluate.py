@@ -117,7 +117,7 @@ def test_face_may_be_found_only_in_what_arrives(samples: list[Sample]) -> None:
 
 
 def test_box_is_that_of_the_face_with_the_highest_score() -> None:
-    pixels = group(2)
+    pixels = group(2).copy()
     pixels[:, 210:] //= 2  # the right face is darker
     found = {}
     for place, picture in enumerate((pixels, np.ascontiguousarray(pixels[:, ::-1]))):
