@@ -11,6 +11,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from deepfake_detect.data import FRAMES, SPLITS, Sample, read_dataset
+from deepfake_detect.delivery import ROBUSTNESS, Delivery
 from deepfake_detect.errors import DatasetError, nearest
 from deepfake_detect.image import Picture, open_image
 from deepfake_detect.predictor import Predictor
@@ -18,9 +19,6 @@ from deepfake_detect.report import Report
 from deepfake_detect.results import Prediction
 from deepfake_detect.rows import Row
 from deepfake_detect.scoring import FaceChoice
-
-Delivery = Callable[[np.ndarray], np.ndarray]
-"""Makes of [H, W, 3] uint8 RGB what arrives of it."""
 
 CLEAN = "clean"
 """The delivery that changes nothing."""
@@ -37,7 +35,7 @@ def evaluate(
     faces: FaceChoice = "auto",
     batch_size: int | None = None,
     workers: int | None = None,
-    robustness: Sequence[str] | Mapping[str, Delivery] = (),
+    robustness: str | Sequence[str] | Mapping[str, Delivery] = (),
     rounds: int = 1000,
     seed: int = 0,
     progress: bool | None = None,
@@ -57,8 +55,9 @@ def evaluate(
         faces: See `FaceChoice`; a picture counts by its highest score.
         batch_size: Faces the model gets at once.
         workers: Threads that open pictures.
-        robustness: Names of `ROBUSTNESS`, or a mapping of names to functions: how the same pictures are delivered, to
-            be scored once more each. What is called ``"clean"`` is the pictures as they are, scored once.
+        robustness: How the same pictures are delivered, to be scored once more each: names of `ROBUSTNESS`,
+            ``"all"`` of them, or a mapping of names to functions. ``"clean"`` is the pictures as they are, and costs
+            nothing.
         rounds: Draws of the bootstrap, over groups.
         seed: Of the draws.
         progress: Whether a bar is shown; None shows one on a terminal.
@@ -69,6 +68,12 @@ def evaluate(
     Raises:
         DatasetError: There are no such pictures, or a label cannot be told.
         ValueError: An unknown way of delivery, or an argument out of range.
+
+    Example:
+        >>> from deepfake_detect import Detector
+        >>> pictures = [("examples/portrait.jpg", "real"), ("examples/portrait_fake.jpg", "fake")]
+        >>> evaluate(Detector.from_pretrained("xception-fakefaces"), pictures)
+        Report(xception-fakefaces@..., n 2, AUC 1.000, balanced accuracy 1.000)
     """
     deliveries = _deliveries(robustness)
     samples = _of_split(read_dataset(dataset, labels=labels, frames=frames), split)
@@ -123,17 +128,14 @@ def _of_split(every: Sequence[Sample], split: str | None) -> list[Sample]:
     return samples
 
 
-def _deliveries(wanted: Sequence[str] | Mapping[str, Delivery]) -> dict[str, Delivery]:
+def _deliveries(wanted: str | Sequence[str] | Mapping[str, Delivery]) -> dict[str, Delivery]:
     if isinstance(wanted, Mapping):
         return dict(wanted)
-    if not wanted:
-        return {}
-    from deepfake_detect.delivery import ROBUSTNESS
-
-    for name in wanted:
+    names = list(ROBUSTNESS) if wanted == "all" else [wanted] if isinstance(wanted, str) else list(wanted)
+    for name in names:
         if name not in ROBUSTNESS:
             raise ValueError(f"no way of delivery called {name!r}{nearest(name, ROBUSTNESS)}")
-    return {name: ROBUSTNESS[name] for name in wanted}
+    return {name: ROBUSTNESS[name] for name in names}
 
 
 def _counted(predictions: Iterable[Prediction], bar: Any) -> Iterator[Prediction]:

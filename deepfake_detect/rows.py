@@ -57,7 +57,7 @@ class Scores(NamedTuple):
     Attributes:
         y: 1 for fake, [N].
         score: Probability of fake, [N].
-        group: Number of the group, in the order in which they come, [N].
+        group: Number of the group, [N]: as they are sorted, so that the same pictures give the same draws.
     """
 
     y: np.ndarray
@@ -69,7 +69,7 @@ def scores_of(rows: Iterable[Row]) -> Scores:
     """Give what can be measured of rows: those with a score."""
     rows = [row for row in rows if row.score is not None]
     names = [("group", row.group) if row.group else ("alone", place) for place, row in enumerate(rows)]
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    numbers = {name: number for number, name in enumerate(sorted(set(names)))}
     return Scores(
         y=np.array([row.label == "fake" for row in rows], int),
         score=np.array([row.score for row in rows], float),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,11 +19,12 @@ import numpy as np
 
 from deepfake_detect import Detector
 from deepfake_detect.card import Card
-from deepfake_detect.data import read_dataset
+from deepfake_detect.evaluate import evaluate
 from deepfake_detect.golden import golden_pictures
 from deepfake_detect.metrics import expected_calibration_error, fit_platt
+from deepfake_detect.rows import Row
 from deepfake_detect.weights import load_model, save_bundle
-from recipes.measure import Scored, score, show, table
+from recipes.measure import show, table
 
 UNCERTAIN = (0.4, 0.6)
 """Scores at which a label would be wrong for two pictures in five or more: said to be uncertain."""
@@ -40,11 +42,11 @@ TRAINING_DATA = (
 )
 
 
-def calibrated(card: Card, rows: list[Scored]) -> Card:
+def calibrated(card: Card, rows: Sequence[Row]) -> Card:
     """Fit temperature and bias on scored pictures, so that the score is a probability."""
     found = [row for row in rows if row.logit is not None]
     logit = np.array([row.logit for row in found], float)
-    label = np.array([row.sample.label for row in found])
+    label = np.array([row.label == "fake" for row in found], int)
     temperature, bias = fit_platt(logit, label)
     after = 1 / (1 + np.exp(-(logit / temperature + bias)))
     before = 1 / (1 + np.exp(-logit))
@@ -77,11 +79,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         save_bundle(model, card, work)  # figures are those of the weights as shipped
-        card = calibrated(card, score(Detector.from_pretrained(work), read_dataset(manifest, splits=["val"])))
+        card = calibrated(card, evaluate(Detector.from_pretrained(work), manifest, split="val").rows)
         card = replace(card, golden=golden_logits(work))
         save_bundle(model, card, work)
-        rows = score(Detector.from_pretrained(work), read_dataset(manifest, splits=["test"]))
-    figures = table(rows, card.threshold)
+        report = evaluate(Detector.from_pretrained(work), manifest, split="test")
+    figures = table(report)
     card = replace(card, metrics={"test": figures})
     target = options.to / card.id
     save_bundle(model, card, target)
