@@ -21,6 +21,7 @@ MOST_VALUES = 16
 FEWEST_GROUPS = 5
 """Fewer groups of a class than this give no interval: the draws would only repeat them."""
 
+_STEPS: Final = ("easy", "mid", "medium", "hard")  # then everything else, in the order of the alphabet
 _AT_THRESHOLD: Final = {
     "accuracy": metrics.accuracy,
     "balanced_accuracy": metrics.balanced_accuracy,
@@ -190,7 +191,7 @@ def break_down(rows: Sequence[Row], *, threshold: float, rounds: int = 1000, see
     """
     tables: dict[str, Any] = {}
     for key, values in _kinds(rows):
-        names = sorted({value for value in values if value})
+        names = sorted({value for value in values if value}, key=_rank)
         if not 0 < len(names) <= MOST_VALUES and key not in ("source", "generator"):
             continue
         tables[key] = {}
@@ -283,6 +284,10 @@ def _kinds(rows: Sequence[Row]) -> Iterator[tuple[str, list[str]]]:
     yield "generator", [row.generator for row in rows]
     for key in sorted({key for row in rows for key in row.tags} - {"source", "generator"}):
         yield key, [row.tags.get(key, "") for row in rows]
+
+
+def _rank(name: str) -> tuple[int, str]:
+    return _STEPS.index(name) if name in _STEPS else len(_STEPS), name
 
 
 def _others(own: Sequence[Row], rows: Sequence[Row]) -> Sequence[Row]:

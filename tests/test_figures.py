@@ -114,6 +114,12 @@ def test_break_down_by_whatever_is_named() -> None:
     assert tables["generator"]["swap"].auc == 0.5
 
 
+def test_difficulties_rise() -> None:
+    words = ("hard", "mid", "easy", "real", "a")
+    own = [row("fake", 0.5, tags={"difficulty": word}) for word in words]
+    assert list(break_down(own, threshold=0.5, rounds=5)["difficulty"]) == ["easy", "mid", "hard", "a", "real"]
+
+
 def test_a_source_of_one_class_is_held_against_all_others() -> None:
     own = [*rows([0.1, 0.5], [0.9], source="web"), *rows([0.2], [], source="phone"), *rows([], [0.3], source="gan")]
     table = break_down(own, threshold=0.5, rounds=10)["source"]
