@@ -126,7 +126,7 @@ def test_ablation_has_a_panel_for_each_setting_that_varies(drawn: list[Any]) -> 
 def test_settings_of_others_are_left_alone() -> None:
     before = dict(matplotlib.rcParams)
     charts.roc(Y, SCORE)
-    assert dict(matplotlib.rcParams) == before
+    assert dict(matplotlib.rcParams) == before and before["axes.titlelocation"] == "center"
 
 
 def test_missing_matplotlib_is_told_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
