@@ -75,12 +75,12 @@ def test_crop_keeps_the_middle(pixels: np.ndarray) -> None:
 
 
 def test_blur_spreads_a_point_as_a_gaussian() -> None:
-    point = np.zeros((501, 501, 3), np.uint8)
-    point[240:261, 240:261] = 255
+    point = np.zeros((501, 701, 3), np.uint8)
+    point[240:261, 340:361] = 255
     spread = blur(point)[..., 0].astype(float)
     assert spread.sum() == pytest.approx(255 * 21 * 21, rel=0.01)
     row = spread.sum(0) / spread.sum()
-    deviation = np.sqrt((row * (np.arange(501) - 250) ** 2).sum())
+    deviation = np.sqrt((row * (np.arange(701) - 350) ** 2).sum())
     assert deviation == pytest.approx(np.sqrt((0.004 * 501) ** 2 + (21**2 - 1) / 12), rel=0.02)
 
 
