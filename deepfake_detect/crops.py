@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
-from deepfake_detect.augment import Augmentation, self_blend
+from deepfake_detect.augment import Augmentation
+from deepfake_detect.blend import self_blend
 from deepfake_detect.card import Preprocessing
 from deepfake_detect.data import Sample
 from deepfake_detect.device import count_processors

@@ -57,13 +57,14 @@ class Stage:
     self_blended_every: int | None = None  # so many real pictures give one self-blended fake
 
 
-MILD = Augmentation(rotate=0.2, light=0.3, jpeg=0.3, shrink=0.05, blur=0.05, noise=0.05, grey=0.02)
-MILDEST = Augmentation(rotate=0, light=0.3, jpeg=0.25, shrink=0, blur=0, noise=0, grey=0)
+FIRST = Augmentation(colour=0.5, jpeg=0.6, shear=0, erase=0, webp=0)
+MILD = replace(FIRST, rotate=0.2, light=0.3, colour=0.3, jpeg=0.3, shrink=0.05, blur=0.05, noise=0.05, grey=0.02)
+MILDEST = replace(FIRST, rotate=0, light=0.3, colour=0.3, jpeg=0.25, shrink=0, blur=0, noise=0, grey=0)
 
 STAGES = {
     ("xception-fakefaces", 1): Stage(
         schedule=Schedule(epochs=7, epoch_samples=9600, lr=5e-4),
-        augmentation=Augmentation(),
+        augmentation=FIRST,
         self_blended_every=6,
     ),
     ("xception-fakefaces", 2): Stage(
@@ -83,7 +84,7 @@ STAGES = {
             weight_decay=1e-4,
             favour={"dfdc": 2, "ciplab": 2, "inswapper": 3, "lfw-faceswap": 3},
         ),
-        augmentation=replace(MILDEST, light=0.2, jpeg=0.1),
+        augmentation=replace(MILDEST, light=0.2, colour=0.2, jpeg=0.1),
     ),
     ("meso4-fakefaces", 3): Stage(
         schedule=Schedule(
@@ -93,7 +94,7 @@ STAGES = {
             weight_decay=0.0,
             favour={"dfdc": 2, "ciplab": 2, "inswapper": 6, "lfw-faceswap": 8, "mebeauty": 3},
         ),
-        augmentation=replace(MILDEST, light=0.1, jpeg=0.05),
+        augmentation=replace(MILDEST, light=0.1, colour=0.1, jpeg=0.05),
     ),
 }
 
@@ -145,6 +146,7 @@ def main() -> None:
         schedule=stage.schedule,
         out=options.out,
         workers=options.workers,
+        resume=True,
     )
 
 
