@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class DeepfakeDetectError(Exception):
@@ -68,7 +69,13 @@ class DatasetError(DeepfakeDetectError, ValueError):
 
 
 class TrainingDiverged(DeepfakeDetectError, RuntimeError):
-    """The loss became infinite or no number, again and again."""
+    """The loss became infinite or no number, again and again.
+
+    Attributes:
+        history: One `Epoch` for each good epoch before.
+    """
+
+    history: tuple[Any, ...] = ()
 
 
 class MissingExtra(DeepfakeDetectError, ImportError):

@@ -1,86 +1,42 @@
-"""How does a model learn, stop, and go on where it stopped?"""
+"""How does a model learn, stop and go on where it stopped?"""
 
 from __future__ import annotations
 
-import csv
+import copy
 import logging
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import safetensors.torch
 import torch
-from torch.nn import functional
 from tqdm.auto import tqdm
 
+from deepfake_detect.boards import Board
 from deepfake_detect.card import Card
+from deepfake_detect.checkpoint import STATE, Progress, describe_training, load_state, save_state
 from deepfake_detect.crops import CropDataset
+from deepfake_detect.device import find_device
+from deepfake_detect.distributed import World, join
 from deepfake_detect.errors import TrainingDiverged, WeightsMismatch
-from deepfake_detect.metrics import roc_auc
-from deepfake_detect.preprocess import to_batch
-from deepfake_detect.split import balanced_weights
-from deepfake_detect.weights import save_bundle
+from deepfake_detect.features import FeatureFeed, cache_features
+from deepfake_detect.loader import CropFeed, draw, steps_in
+from deepfake_detect.models.head import head_of
+from deepfake_detect.optimise import set_frozen
+from deepfake_detect.schedule import Epoch, Schedule
+from deepfake_detect.student import Diverged, Student, measure
+from deepfake_detect.trial import choose_batch_size, choose_dtype
+from deepfake_detect.weights import load_model, save_bundle
 
 logger = logging.getLogger("deepfake_detect")
 
-STATE = "state.safetensors"
-"""The file beside a bundle that a training goes on from."""
+Callback = Callable[[Epoch], Any]
+"""Called after each epoch; returning False ends the training there."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Schedule:
-    """How long and how fast to learn.
-
-    Attributes:
-        epochs: Each ends with a validation and a checkpoint.
-        epoch_samples: Pictures drawn in an epoch, balanced; None draws as many as there are.
-        batch_size: Pictures in a step.
-        lr: Highest rate of AdamW (Loshchilov and Hutter 2019).
-        weight_decay: Of weights; biases and norms have none.
-        warmup: Share of all steps in which the rate rises; then it falls along a cosine.
-        smoothing: Labels are this far from 0 and 1.
-        ema: Decay of the averaged weights, which are those that are kept.
-        balance: Power of a source's size in the draw; see `balanced_weights`.
-        favour: Sources that are drawn so many times as often.
-        bfloat16: Autocast on the CPU; twice as fast where the processor has the instructions.
-        seed: Of the draw, the augmentation and the dropout.
-    """
-
-    epochs: int
-    epoch_samples: int | None = None
-    batch_size: int = 32
-    lr: float = 5e-4
-    weight_decay: float = 0.01
-    warmup: float = 0.05
-    smoothing: float = 0.05
-    ema: float = 0.998
-    balance: float = 0.5
-    favour: Mapping[str, float] = field(default_factory=dict)
-    bfloat16: bool = True
-    seed: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Epoch:
-    """What one epoch came to.
-
-    Attributes:
-        epoch: Counted from 1.
-        loss: Mean over the epoch, with smoothed labels.
-        valid_auc: Of the averaged weights; not a number without validation data.
-        rate: At the end.
-        samples_per_s: Training alone.
-    """
-
-    epoch: int
-    loss: float
-    valid_auc: float
-    rate: float
-    samples_per_s: float
+_SLOWER_TRIES = 2  # so often the rate is halved
+_EXPLODED = 4.0  # a mean loss so many times the best is a divergence
 
 
 def fit(
@@ -91,182 +47,254 @@ def fit(
     schedule: Schedule,
     out: str | os.PathLike[str],
     valid: CropDataset | None = None,
-    workers: int = 1,
-    resume: bool = True,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+    workers: int | None = None,
+    resume: bool = False,
+    callbacks: Sequence[Callback] = (),
 ) -> list[Epoch]:
-    """Train a model on the CPU; leave a bundle and the state to go on from after every epoch.
+    """Teach a model; leave a bundle of its best epoch and the state to go on from after every epoch.
+
+    The weights that are kept are averaged ones (`Schedule.ema`), of the epoch with the best AUC on the validation
+    pictures, or of the last one without any. Where memory is short a batch is computed in parts, with the same
+    gradients. Where the loss becomes no number, or explodes, the training goes back to its last state with half the
+    rate, twice at the most. Several processes started by ``torchrun`` train one model together.
 
     Args:
-        model: One logit for an input [N, 3, H, W]; ends with the averaged weights.
-        train: Augmented crops of both classes.
+        model: One logit for an input [N, 3, H, W]; ends with the weights of the best epoch, on the device.
+        train: Crops of both classes, augmented.
         card: Of the bundle; preprocessing included.
         schedule: How long and how fast.
         out: Folder of the bundle, of ``state.safetensors`` and of ``history.csv``.
         valid: Crops as in use; scored after each epoch.
-        workers: Processes that load and augment.
-        resume: Go on from ``state.safetensors`` where it is there; the end is the same, to the bit
-            with the same number of threads, as without the pause.
+        device: As for `find_device`.
+        dtype: ``"float32"``, ``"float16"`` or ``"bfloat16"``, the last two as automatic mixed precision; ``"auto"``
+            is what is faster here.
+        workers: Processes that make crops; 0 makes them in a thread, as None does where there is no accelerator.
+        resume: Go on from the state in ``out`` where there is one. The end is the same, on a CPU with the same number
+            of threads to the bit, as without the pause.
+        callbacks: See `Callback`.
 
     Returns:
         One entry for each epoch.
 
     Raises:
-        DatasetError: One class only.
-        TrainingDiverged: The loss is no number.
-        WeightsMismatch: The state in ``out`` is of another model.
+        DatasetError: One class only, where the draw is balanced.
+        TrainingDiverged: For the third time; ``history`` holds the epochs so far.
+        WeightsMismatch: The state in ``out`` is of another training.
+        ValueError: ``out`` holds a training, and ``resume`` is False.
     """
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    run = _Run(model, schedule, steps=schedule.epochs * _steps(train, schedule))
-    history = run.load(out) if resume else []
-    for epoch in range(len(history), schedule.epochs):
-        keys = _draw(train, schedule, epoch)
-        loss, speed = _learn(run, train, keys, card, workers, epoch)
-        auc = _validate(run.average.module, valid, card, schedule)
-        history.append(Epoch(epoch=epoch + 1, loss=loss, valid_auc=auc, rate=run.rate, samples_per_s=speed))
-        logger.info("epoch %d: loss %.4f, validation AUC %.4f, %.1f pictures/s", epoch + 1, loss, auc, speed)
-        save_bundle(run.average.module, card, out, half=False)
-        run.save(out, history)
-    model.load_state_dict(run.average.module.state_dict())
-    return history
+    where = find_device(device)
+    run = _Run(model.to(where), train, valid, card=card, schedule=schedule, out=Path(out), device=where)
+    with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
+        run.begin(resume=resume, dtype=dtype, workers=workers)
+        run.go_on(callbacks)
+    run.finish()
+    return run.progress.history
 
 
 class _Run:
-    """A model on its way: weights, their average, the optimiser, and how to stop and go on."""
+    """One training: its parts, and how far it has come."""
 
-    def __init__(self, model: torch.nn.Module, schedule: Schedule, *, steps: int) -> None:
-        self.schedule, self.steps, self.step, self.rate = schedule, steps, 0, 0.0
-        self.model = model.to(memory_format=torch.channels_last)
-        average = torch.optim.swa_utils.get_ema_multi_avg_fn(schedule.ema)  # type: ignore[no-untyped-call]
-        self.average = torch.optim.swa_utils.AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
-        decayed = [p for p in model.parameters() if p.ndim > 1]
-        plain = [p for p in model.parameters() if p.ndim <= 1]
-        groups = [{"params": decayed, "weight_decay": schedule.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=schedule.lr)
-        self.parameters = [*decayed, *plain]
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        train: CropDataset,
+        valid: CropDataset | None,
+        *,
+        card: Card,
+        schedule: Schedule,
+        out: Path,
+        device: torch.device,
+    ) -> None:
+        self.model, self.card, self.schedule, self.out, self.device = model, card, schedule, out, device
+        self.crops = (train, valid)
+        self.world: World = join(device)
+        self.progress = Progress()
+        self.training = describe_training(
+            schedule, train.samples, size_px=card.preprocessing.size_px, world=self.world.size
+        )
 
-    def update(self, batch: torch.Tensor, label: torch.Tensor) -> float:
-        """Take one step; give the loss."""
-        self.rate = self.schedule.lr * _share_of_rate(self.step, self.steps, self.schedule.warmup)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.schedule.bfloat16):
-            logit = self.model(batch.contiguous(memory_format=torch.channels_last))
-        target = label * (1 - self.schedule.smoothing) + self.schedule.smoothing / 2
-        loss = functional.binary_cross_entropy_with_logits(logit.float(), target)
-        if not torch.isfinite(loss):
-            raise TrainingDiverged(
-                f"the loss is {loss.item()} at step {self.step} of {self.steps}, rate {self.rate:.2g}; "
-                "use a lower rate, or look for damaged pictures"
+    def begin(self, *, resume: bool, dtype: str | torch.dtype, workers: int | None) -> None:
+        """Find the state to go on from, or what fits this machine; and make ready what is learned from."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        if not resume and (self.out / STATE).exists():
+            raise ValueError(f"{self.out} holds a training; pass resume=True to go on, or choose another folder")
+        found = load_state(self.out, training=self.training) if resume else None
+        if found:
+            self.progress = found[1]
+        else:
+            self._choose(dtype)
+        self.dtype = getattr(torch, self.progress.dtype)
+        self.feed, self.valid = self._feeds(workers)
+        learner = head_of(self.model)[1] if self._head_only else self.model
+        self.student = Student(learner, self.schedule, device=self.device, dtype=self.dtype, world=self.world)
+        self.start = copy.deepcopy(self.student.tensors())
+        if found:
+            self._restore(found[0])
+
+    def go_on(self, callbacks: Sequence[Callback]) -> None:
+        """Run the epochs that are missing."""
+        with Board(self.out if self.world.leads else None) as board:
+            while len(self.progress.history) < self.schedule.epochs and not self._out_of_patience():
+                try:
+                    epoch = self._epoch(len(self.progress.history))
+                except Diverged as error:
+                    self._go_back(str(error))
+                    continue
+                self._keep(epoch)
+                board.show(epoch)
+                wanted = [callback(epoch) for callback in callbacks] if self.world.leads else []
+                if self.world.agree(any(answer is False for answer in wanted)):
+                    logger.info("ended after epoch %d, as a callback asked for", epoch.epoch)
+                    return
+
+    def finish(self) -> None:
+        """Give the model the weights that were kept."""
+        self.world.agree(None)  # the leading process has written them
+        if self.progress.best:
+            self.model.load_state_dict(load_model(self.out).state_dict())
+        self.model.requires_grad_(True)
+        self.model.eval()
+
+    @property
+    def _head_only(self) -> bool:
+        return self.schedule.freeze == "backbone"
+
+    @property
+    def _size(self) -> int:
+        """Pictures in a step, of all processes."""
+        each = self.progress.batch_size * self.schedule.accumulate
+        return each * self.world.size
+
+    def _choose(self, dtype: str | torch.dtype) -> None:
+        shape = (3, self.card.preprocessing.size_px, self.card.preprocessing.size_px)
+        chosen = choose_dtype(self.model, dtype, device=self.device, shape=shape)
+        size = choose_batch_size(
+            self.model, self.schedule.batch_size, device=self.device, dtype=chosen, shape=shape,
+            pictures=len(self.crops[0].samples),
+        )  # fmt: skip
+        told = (str(chosen).removeprefix("torch."), size)
+        self.progress.dtype, self.progress.batch_size = self.world.agree(told)
+        self.progress.parts = self.schedule.accumulate
+
+    def _feeds(self, workers: int | None) -> tuple[CropFeed | FeatureFeed, CropFeed | FeatureFeed | None]:
+        count = workers if workers is not None else 0 if self.device.type == "cpu" else min(8, os.cpu_count() or 1)
+        wanted = self.card.preprocessing
+        feeds = [crops and CropFeed(crops, preprocessing=wanted, workers=count) for crops in self.crops]
+        if self._head_only:
+            views, seed = self.schedule.feature_views, self.schedule.seed
+            place = {"device": self.device, "dtype": self.dtype}
+            kept = [
+                feed and cache_features(self.model, feed, views=views if feed is feeds[0] else 0, seed=seed, **place)
+                for feed in feeds
+            ]
+            return kept[0], kept[1]  # type: ignore[return-value]
+        return feeds[0], feeds[1]  # type: ignore[return-value]
+
+    def _epoch(self, number: int) -> Epoch:
+        began, schedule, size = time.monotonic(), self.schedule, self._size
+        torch.manual_seed(schedule.seed * 1000 + number)
+        set_frozen(self.student.model, frozen=schedule.frozen_in(number) and not self._head_only)
+        keys = draw(self.feed.samples, schedule, epoch=number, size=size)
+        loss = self._learn(keys, number, size)
+        seconds = time.monotonic() - began
+        valid: dict[str, Any] = dict.fromkeys(("valid_loss", "valid_auc", "valid_accuracy"), math.nan)
+        valid["collapsed"] = ""
+        if self.valid is not None and self.world.leads:
+            valid = measure(self.student, self.valid, size=max(32, self.progress.batch_size))
+        valid, loss = self.world.agree((valid, loss))
+        self._watch(loss, valid, number)
+        return Epoch(
+            epoch=number + 1,
+            loss=loss,
+            rate=self.student.rate,
+            batch_size=size,
+            samples_per_s=len(keys) / seconds,
+            seconds=time.monotonic() - began,
+            **valid,
+        )
+
+    def _learn(self, keys: list[tuple[int, int]], number: int, size: int) -> float:
+        steps = self.schedule.epochs * steps_in(self.feed.samples, self.schedule, size=size)
+        own, each = keys[self.world.rank :: self.world.size], size // self.world.size
+        batches = self.feed.batches(own, size=each)
+        losses = []
+        hidden = None if self.world.leads else True  # None: where stderr is no terminal
+        bar = tqdm(batches, total=len(own) // each, desc=f"epoch {number + 1}", disable=hidden)
+        for batch, label in bar:
+            share = self.schedule.rate_at(self.progress.step, steps) / 2**self.progress.slowed
+            losses.append(self.student.learn(batch, label, rate=self.schedule.lr * share, progress=self.progress))
+            self.progress.step += 1
+            bar.set_postfix_str(self.student.told(losses), refresh=False)
+        return math.fsum(losses) / len(losses)
+
+    def _watch(self, loss: float, valid: dict[str, Any], number: int) -> None:
+        before = [epoch.loss for epoch in self.progress.history]
+        if before and loss > _EXPLODED * max(min(before), 0.5):
+            raise Diverged(f"the loss rose from {min(before):.3g} to {loss:.3g} in epoch {number + 1}")
+        if valid["collapsed"] and self.world.leads:
+            logger.warning(
+                "collapsed to one class in epoch %d: every validation picture is called %s (AUC %.3f); "
+                "use a lower rate, more pictures, or a pretrained start",
+                number + 1, valid["collapsed"], valid["valid_auc"],
+            )  # fmt: skip
+
+    def _keep(self, epoch: Epoch) -> None:
+        history = self.progress.history
+        history.append(epoch)
+        logger.log(
+            logging.INFO if self.world.leads else logging.DEBUG,
+            "epoch %d of %d: loss %.4f, validation loss %.4f, AUC %.4f, balanced accuracy %.3f, %.1f pictures/s",
+            epoch.epoch, self.schedule.epochs, epoch.loss, epoch.valid_loss, epoch.valid_auc, epoch.valid_accuracy,
+            epoch.samples_per_s,
+        )  # fmt: skip
+        best = history[self.progress.best - 1].valid_auc if self.progress.best else -math.inf
+        if not epoch.valid_auc <= best:  # also where there is no AUC
+            self.progress.best = epoch.epoch
+        if self.world.leads:
+            if self.progress.best == epoch.epoch:
+                save_bundle(self._whole(), self.card, self.out, half=False)
+            save_state(self.out, self.student.tensors(), self.progress, training=self.training)
+
+    def _whole(self) -> torch.nn.Module:
+        """Give the model with the averaged weights."""
+        if not self._head_only:
+            return self.student.average.model
+        whole = copy.deepcopy(self.model)
+        head_of(whole)[1].load_state_dict(self.student.average.model.state_dict())
+        return whole
+
+    def _out_of_patience(self) -> bool:
+        waited = len(self.progress.history) - self.progress.best
+        if self.schedule.patience is None or waited < self.schedule.patience:
+            return False
+        logger.info(
+            "stopped early: no better validation in %d epochs; the best is epoch %d", waited, self.progress.best
+        )
+        return True
+
+    def _go_back(self, reason: str) -> None:
+        """Return to the last good state with half the rate."""
+        slowed = self.progress.slowed + 1
+        if slowed > _SLOWER_TRIES:
+            error = TrainingDiverged(
+                f"{reason}, with rate {self.student.rate:.2g}, halved {_SLOWER_TRIES} times, after "
+                f"{len(self.progress.history)} good epochs; use a lower rate, or look for damaged pictures"
             )
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        self.optimizer.step()
-        self.step += 1
-        self.average.update_parameters(self.model)
-        return loss.item()
+            error.history = tuple(self.progress.history)
+            raise error
+        logger.warning("diverged: %s; going back to epoch %d with half the rate", reason, len(self.progress.history))
+        found = load_state(self.out, training=self.training)
+        if found:
+            self.progress = found[1]
+        self.progress.step = found[1].step if found else 0
+        self.progress.slowed = slowed
+        self._restore(found[0] if found else self.start)
 
-    def save(self, out: Path, history: list[Epoch]) -> None:
-        """Write everything that the next epoch depends on, whole or not at all."""
-        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        tensors |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
-        for index, parameter in enumerate(self.parameters):
-            for name, value in self.optimizer.state[parameter].items():
-                tensors[f"optimizer.{index}.{name}"] = value
-        tensors["step"] = torch.tensor(self.step)
-        tensors["history"] = torch.tensor([list(asdict(epoch).values()) for epoch in history], dtype=torch.float64)
-        partial = out / f"{STATE}.partial"
-        safetensors.torch.save_file({k: v.contiguous() for k, v in tensors.items()}, partial)
-        os.replace(partial, out / STATE)
-        _write_history(out / "history.csv", history)
-
-    def load(self, out: Path) -> list[Epoch]:
-        """Go back to what was saved; the epochs so far, none where nothing was."""
-        if not (out / STATE).exists():
-            return []
-        tensors = safetensors.torch.load_file(out / STATE)
+    def _restore(self, tensors: dict[str, torch.Tensor]) -> None:
         try:
-            self.model.load_state_dict(_under("model.", tensors))
-            self.average.load_state_dict(_under("average.", tensors))
-        except RuntimeError as error:
-            raise WeightsMismatch(f"{out / STATE} is of another model; train into another folder: {error}") from None
-        for index, parameter in enumerate(self.parameters):
-            self.optimizer.state[parameter] = dict(_under(f"optimizer.{index}.", tensors))
-        self.step = int(tensors["step"])
-        return [_epoch(row) for row in tensors["history"].tolist()]
-
-
-def _steps(train: CropDataset, schedule: Schedule) -> int:
-    return math.ceil((schedule.epoch_samples or len(train)) / schedule.batch_size)
-
-
-def _draw(train: CropDataset, schedule: Schedule, epoch: int) -> list[tuple[int, int]]:
-    """Choose the epoch's pictures, and a seed for each."""
-    random = np.random.default_rng([schedule.seed, epoch])
-    count = _steps(train, schedule) * schedule.batch_size
-    weight = balanced_weights(train.samples, power=schedule.balance, favour=schedule.favour)
-    chosen = random.choice(len(train), count, p=weight)
-    return list(zip(chosen.tolist(), random.integers(2**62, size=count).tolist(), strict=True))
-
-
-def _learn(
-    run: _Run, train: CropDataset, keys: list[tuple[int, int]], card: Card, workers: int, epoch: int
-) -> tuple[float, float]:
-    """Run through one epoch: mean loss, pictures a second."""
-    torch.manual_seed(run.schedule.seed * 1000 + epoch)
-    run.model.train()
-    started, losses = time.monotonic(), []
-    batches = _batches(train, keys, card, run.schedule.batch_size, workers)
-    bar = tqdm(batches, total=len(keys) // run.schedule.batch_size, desc=f"epoch {epoch + 1}", disable=None)
-    for batch, label in bar:
-        losses.append(run.update(batch, label))
-        bar.set_postfix(loss=f"{np.mean(losses[-50:]):.3f}", rate=f"{run.rate:.1e}")
-    return float(np.mean(losses)), len(keys) / (time.monotonic() - started)
-
-
-def _validate(model: torch.nn.Module, valid: CropDataset | None, card: Card, schedule: Schedule) -> float:
-    if valid is None:
-        return float("nan")
-    model.eval()
-    logits, labels = [], []
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=schedule.bfloat16):
-        for batch, label in _batches(valid, list(range(len(valid))), card, schedule.batch_size, 0):
-            logits.append(model(batch.contiguous(memory_format=torch.channels_last)).float())
-            labels.append(label)
-    return roc_auc(torch.cat(labels).numpy(), torch.cat(logits).numpy())
-
-
-def _batches(
-    dataset: CropDataset, keys: list[tuple[int, int]] | list[int], card: Card, size: int, workers: int
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    loader = torch.utils.data.DataLoader(
-        dataset, batch_size=size, sampler=keys, num_workers=workers, prefetch_factor=4 if workers else None
-    )
-    for pixels, label in loader:
-        yield to_batch(pixels.numpy(), preprocessing=card.preprocessing), label.float()
-
-
-def _share_of_rate(step: int, steps: int, warmup: float) -> float:
-    """Rise in a straight line, then fall along half a cosine to a hundredth."""
-    rising = max(1, round(warmup * steps))
-    if step < rising:
-        return (step + 1) / rising
-    progress = (step - rising) / max(1, steps - rising)
-    return 0.01 + 0.99 * (1 + math.cos(math.pi * progress)) / 2
-
-
-def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def _epoch(row: list[float]) -> Epoch:
-    number, loss, auc, rate, speed = row
-    return Epoch(epoch=int(number), loss=loss, valid_auc=auc, rate=rate, samples_per_s=speed)
-
-
-def _write_history(path: Path, history: list[Epoch]) -> None:
-    with path.open("w", newline="") as file:
-        table = csv.DictWriter(file, [column.name for column in fields(Epoch)])
-        table.writeheader()
-        table.writerows(asdict(epoch) for epoch in history)
+            self.student.restore(tensors)
+        except (RuntimeError, IndexError) as error:
+            path = self.out / STATE
+            raise WeightsMismatch(f"{path} is of another model; train into another folder: {error}") from None

@@ -2,49 +2,38 @@
 
 from __future__ import annotations
 
-import shutil
+import logging
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
-from PIL import Image
+from toy import CARD, SCHEDULE, learn, same, taught, toy_crops
 
-from deepfake_detect.card import Card, Preprocessing
+from deepfake_detect.checkpoint import STATE
 from deepfake_detect.crops import CropDataset
-from deepfake_detect.data import Sample
 from deepfake_detect.errors import TrainingDiverged, WeightsMismatch
-from deepfake_detect.facestore import Surroundings
 from deepfake_detect.models import create_model
-from deepfake_detect.train import STATE, Schedule, _draw, fit
+from deepfake_detect.schedule import Epoch
+from deepfake_detect.student import Student
+from deepfake_detect.train import fit
 from deepfake_detect.weights import load_model
 
-PREPROCESSING = Preprocessing(size_px=32)
-CARD = Card(name="toy", version=0, architecture="cnn-simple", preprocessing=PREPROCESSING)
-SCHEDULE = Schedule(epochs=3, epoch_samples=64, batch_size=16, lr=3e-3, ema=0.5, bfloat16=False)
-
-
-class ToyStore:
-    """Faces without a face finder: the whole picture is the face."""
-
-    def load(self, file: Path) -> Surroundings:
-        pixels = np.asarray(Image.open(file))
-        side = float(len(pixels))
-        return Surroundings(pixels=pixels, box_xyxy=(0, 0, side, side), landmarks_xy=np.zeros((5, 2)))
+TESTS = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> CropDataset:
-    """Real pictures are darker at the bottom, fake ones at the top."""
-    folder, random = tmp_path_factory.mktemp("toy"), np.random.default_rng(0)
-    samples = []
-    for index in range(24):
-        ramp = np.linspace(200, 60, 32)[:: 1 if index % 2 == 0 else -1, None, None]
-        pixels = np.clip(ramp + random.normal(0, 25, (32, 32, 3)), 0, 255).astype(np.uint8)
-        Image.fromarray(pixels).save(folder / f"{index}.png")
-        samples.append(Sample(image=folder / f"{index}.png", label=index % 2, source="toy"))
-    return CropDataset(samples, ToyStore(), preprocessing=PREPROCESSING)  # type: ignore[arg-type]
+    return toy_crops(tmp_path_factory.mktemp("toy"))
 
 
 @pytest.fixture(autouse=True)
@@ -52,70 +41,270 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def learn(toy: CropDataset, out: Path, **changes: object) -> torch.nn.Module:
-    model = create_model("cnn-simple", seed=0, dropout=0.2)
-    fit(model, toy, valid=toy, card=CARD, schedule=replace(SCHEDULE, **changes), out=out, workers=0)  # type: ignore[arg-type]
-    return model
+def history_of(model: torch.nn.Module) -> list[Epoch]:
+    history: list[Epoch] = model.history  # type: ignore[assignment]
+    return history
 
 
-def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
-    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
-
-
-def test_it_learns(toy: CropDataset, tmp_path: Path) -> None:
-    model = create_model("cnn-simple", seed=0)
-    history = fit(model, toy, valid=toy, card=CARD, schedule=replace(SCHEDULE, epochs=5), out=tmp_path, workers=0)
-    assert history[-1].valid_auc > 0.95
-    assert history[-1].loss < 0.75 * history[0].loss
-    assert [epoch.epoch for epoch in history] == [1, 2, 3, 4, 5]
-    assert (tmp_path / "history.csv").read_text().count("\n") == 6
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "nadam", "sgd"])
+def test_it_learns(toy: CropDataset, tmp_path: Path, optimizer: str) -> None:
+    rate = 0.05 if optimizer == "sgd" else 3e-3
+    model = learn(toy, tmp_path, epochs=6, optimizer=optimizer, lr=rate)
+    history = history_of(model)
+    assert max(epoch.valid_auc for epoch in history) > 0.95
+    assert history[-1].loss < 0.95 * history[0].loss
+    assert [epoch.epoch for epoch in history] == [1, 2, 3, 4, 5, 6]
+    assert (tmp_path / "history.csv").read_text().count("\n") == 7
+    assert not list(tmp_path.glob("*.partial"))
 
 
 def test_same_seed_same_weights_and_another_seed_other_weights(toy: CropDataset, tmp_path: Path) -> None:
     first = learn(toy, tmp_path / "a", epochs=1)
     assert same(first, learn(toy, tmp_path / "b", epochs=1))
+    assert same(first, learn(toy, tmp_path / "processes", epochs=1, workers=1))
     assert not same(first, learn(toy, tmp_path / "c", epochs=1, seed=1))
-    assert _draw(toy, SCHEDULE, 0) != _draw(toy, replace(SCHEDULE, seed=1), 0) != _draw(toy, SCHEDULE, 1)
+
+
+def test_the_caller_s_random_state_is_left_alone(toy: CropDataset, tmp_path: Path) -> None:
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    learn(toy, tmp_path, epochs=1)
+    assert torch.equal(torch.rand(3), expected)
 
 
 class PowerCut(Exception):
     """The machine goes off."""
 
 
-def test_interrupted_run_ends_with_the_same_weights(
+def cut_after(epoch: Epoch) -> None:
+    if epoch.epoch == 2:
+        raise PowerCut
+
+
+@pytest.mark.parametrize("options", [{}, {"optimizer": "nadam", "mixup": 0.4}, {"optimizer": "sgd", "freeze": 1}])
+def test_interrupted_run_ends_with_the_same_weights(toy: CropDataset, tmp_path: Path, options: dict[str, Any]) -> None:
+    whole = learn(toy, tmp_path / "whole", epochs=4, **options)
+    torch.manual_seed(2)
+    with pytest.raises(PowerCut):
+        learn(toy, tmp_path / "parts", epochs=4, callbacks=[cut_after], **options)
+    resumed = learn(toy, tmp_path / "parts", epochs=4, resume=True, **options)
+    assert same(whole, resumed)
+    assert [e.loss for e in history_of(resumed)] == [e.loss for e in history_of(whole)]
+
+
+def run_in_a_process(folder: Path, out: Path) -> subprocess.Popen[bytes]:
+    code = (
+        "import sys; from pathlib import Path; import torch; torch.set_num_threads(1); "
+        f"sys.path[:0] = [{str(TESTS)!r}]; from toy import learn, toy_crops; "
+        f"learn(toy_crops(Path({str(folder)!r})), Path({str(out)!r}), epochs=12, resume=True)"
+    )
+    return subprocess.Popen([sys.executable, "-c", code], cwd=TESTS.parent)
+
+
+def test_killed_at_any_moment_it_ends_with_the_same_weights(tmp_path: Path) -> None:
+    toy, out, random = toy_crops(tmp_path / "toy"), tmp_path / "killed", np.random.default_rng(0)
+    whole = learn(toy, tmp_path / "whole", epochs=12)
+    for _ in range(3):
+        process = run_in_a_process(tmp_path / "toy", out)
+        before = epochs_in(out)
+        while process.poll() is None and epochs_in(out) == before:
+            time.sleep(0.005)
+        time.sleep(float(random.uniform(0, 0.08)))
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    assert 3 <= epochs_in(out) < 12
+    assert same(whole, learn(toy, out, epochs=12, resume=True))
+    assert same(whole.eval(), load_model(out))
+
+
+def epochs_in(out: Path) -> int:
+    log = out / "history.csv"
+    return log.read_text().count("\n") - 1 if log.exists() else 0
+
+
+def test_the_bundle_is_that_of_the_best_epoch(
     toy: CropDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    torch.manual_seed(1)
-    whole = learn(toy, tmp_path / "whole")
-    torch.manual_seed(2)
-    calls = []
-
-    def cut(*args: object, **kwargs: object) -> None:
-        calls.append(1)
-        if len(calls) == 2:
-            raise PowerCut
-
-    monkeypatch.setattr("deepfake_detect.train._write_history", cut)
-    with pytest.raises(PowerCut):
-        learn(toy, tmp_path / "parts")
-    monkeypatch.undo()
-    assert same(whole, learn(toy, tmp_path / "parts"))
+    aucs = iter([0.6, 0.9, 0.7])
+    told = {"valid_loss": 0.5, "valid_accuracy": 0.5, "collapsed": ""}
+    monkeypatch.setattr("deepfake_detect.train.measure", lambda *_, **__: {**told, "valid_auc": next(aucs)})
+    kept: list[torch.nn.Module] = []
+    model = learn(
+        toy, tmp_path, callbacks=[lambda epoch: kept.append(load_model(tmp_path)) if epoch.epoch < 4 else None]
+    )
+    assert not same(kept[0], kept[1])
+    assert same(kept[1], kept[2])
+    assert same(model.eval(), kept[1])
 
 
-def test_bundle_of_each_epoch_loads(toy: CropDataset, tmp_path: Path) -> None:
-    model = learn(toy, tmp_path, epochs=1)
-    assert same(model.eval(), load_model(tmp_path))
-    assert not list(tmp_path.glob("*.partial"))
+def test_without_validation_the_last_epoch_is_kept(toy: CropDataset, tmp_path: Path) -> None:
+    model = learn(toy, tmp_path, epochs=2, valid=None)
+    assert all(math.isnan(epoch.valid_auc) for epoch in history_of(model))
+    one = learn(toy, tmp_path / "one", epochs=2, valid=None, callbacks=[lambda epoch: False])
+    assert len(history_of(one)) == 1
+    assert not same(model, one)
 
 
-def test_state_of_another_model_is_refused(toy: CropDataset, tmp_path: Path) -> None:
-    learn(toy, tmp_path / "a", epochs=1)
-    (tmp_path / "b").mkdir()
-    shutil.copy(tmp_path / "a" / STATE, tmp_path / "b" / STATE)
-    with pytest.raises(WeightsMismatch, match="another model"):
-        fit(create_model("meso4", seed=0), toy, card=CARD, schedule=SCHEDULE, out=tmp_path / "b", workers=0)
+def test_early_stopping(toy: CropDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {"valid_loss": 0.5, "valid_accuracy": 0.5, "collapsed": "", "valid_auc": 0.8}
+    monkeypatch.setattr("deepfake_detect.train.measure", lambda *_, **__: dict(told))
+    assert len(history_of(learn(toy, tmp_path, epochs=9, epoch_samples=16, patience=2))) == 3
 
 
-def test_divergence_is_named(toy: CropDataset, tmp_path: Path) -> None:
-    with pytest.raises(TrainingDiverged, match="use a lower rate"):
+def test_another_training_s_state_is_refused_by_name(toy: CropDataset, tmp_path: Path) -> None:
+    learn(toy, tmp_path, epochs=1)
+    with pytest.raises(ValueError, match="holds a training; pass resume=True"):
+        learn(toy, tmp_path, epochs=1)
+    with pytest.raises(WeightsMismatch, match=r"of another training: lr was 0\.003, now 0\.1"):
+        learn(toy, tmp_path, epochs=1, lr=0.1, resume=True)
+    fewer = CropDataset(toy.samples[2:], toy.store, preprocessing=toy.preprocessing)
+    with pytest.raises(WeightsMismatch, match="pictures was"):
+        learn(fewer, tmp_path, epochs=1, resume=True)
+    with pytest.raises(WeightsMismatch, match="of another model"):
+        taught(create_model("meso4", seed=0), toy, tmp_path, replace(SCHEDULE, epochs=1), "meso4", resume=True)
+    (tmp_path / STATE).write_bytes(b"half")
+    with pytest.raises(WeightsMismatch, match="is damaged"):
+        learn(toy, tmp_path, epochs=1, resume=True)
+
+
+def test_divergence_goes_back_with_half_the_rate_twice(
+    toy: CropDataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING), pytest.raises(TrainingDiverged, match="halved 2 times, after 0 good epochs"):
         learn(toy, tmp_path, lr=1e30)
+    assert [record.message.count("half the rate") for record in caplog.records] == [1, 1]
+
+
+def test_after_a_divergence_the_good_epochs_stay(
+    toy: CropDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps, rates = [], []
+    learn_step = Student.learn
+
+    def spoilt(self: Student, batch: torch.Tensor, label: torch.Tensor, **options: Any) -> float:
+        steps.append(1)
+        rates.append(options["rate"])
+        return learn_step(self, batch * math.nan if len(steps) == 6 else batch, label, **options)
+
+    monkeypatch.setattr(Student, "learn", spoilt)
+    model = learn(toy, tmp_path, ema=0.0)  # four steps an epoch; the sixth is in the second
+    assert [epoch.epoch for epoch in history_of(model)] == [1, 2, 3]
+    assert all(bool(value.isfinite().all()) for value in model.state_dict().values())
+    assert rates[6] == pytest.approx(rates[4] / 2)  # the first step of the second epoch again
+    monkeypatch.undo()
+    assert same(model, learn(toy, tmp_path, ema=0.0, resume=True))
+
+
+def test_the_error_holds_the_curve_so_far(toy: CropDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[int] = []
+    learn_step = Student.learn
+
+    def spoilt(self: Student, batch: torch.Tensor, label: torch.Tensor, **options: Any) -> float:
+        steps.append(1)
+        return learn_step(self, batch * math.nan if len(steps) > 4 else batch, label, **options)
+
+    monkeypatch.setattr(Student, "learn", spoilt)
+    with pytest.raises(TrainingDiverged, match="after 1 good epochs") as caught:
+        learn(toy, tmp_path)
+    assert [epoch.epoch for epoch in caught.value.history] == [1]
+
+
+def test_an_exploding_loss_is_a_divergence(toy: CropDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    learn_step = Student.learn
+
+    def exploding(self: Student, *arguments: Any, **options: Any) -> float:
+        calls.append(1)
+        return learn_step(self, *arguments, **options) + (50.0 if 4 < len(calls) <= 8 else 0.0)
+
+    monkeypatch.setattr(Student, "learn", exploding)
+    assert len(history_of(learn(toy, tmp_path))) == 3
+    assert len(calls) == 16
+
+
+def test_collapse_is_noticed_by_name(toy: CropDataset, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        model = learn(toy, tmp_path, epochs=1, lr=1e-9)
+    assert history_of(model)[0].collapsed in ("real", "fake")
+    assert "collapsed to one class in epoch 1: every validation picture is called" in caplog.text
+    assert history_of(learn(toy, tmp_path / "good", epochs=6))[-1].collapsed == ""
+
+
+def test_out_of_memory_computes_the_same_step_in_parts(
+    toy: CropDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = learn(toy, tmp_path / "whole", epochs=1)
+    sizes: list[int] = []
+    logits = Student.logits
+
+    def small_device(self: Student, batch: torch.Tensor, **options: Any) -> torch.Tensor:
+        if not options.get("averaged", True):
+            sizes.append(len(batch))
+            if len(batch) > 4:
+                raise torch.OutOfMemoryError("out of memory")
+        return logits(self, batch, **options)
+
+    monkeypatch.setattr(Student, "logits", small_device)
+    torch.manual_seed(0)
+    parts = learn(toy, tmp_path / "parts", epochs=1)
+    assert sizes[:7] == [16, 8, 4, 4, 4, 4, 4]  # halved twice, then for good
+    assert max(sizes[7:]) == 4
+    assert history_of(parts)[0].batch_size == 16
+    assert history_of(parts)[0].loss == pytest.approx(history_of(whole)[0].loss, abs=0.05)  # the dropout differs
+    monkeypatch.setattr(Student, "logits", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("out of memory")))
+    with pytest.raises(RuntimeError, match="out of memory"):
+        learn(toy, tmp_path / "none", epochs=1)
+
+
+def test_accumulated_batches_make_the_same_step(toy: CropDataset, tmp_path: Path) -> None:
+    def run(name: str, **options: Any) -> list[float]:
+        model = create_model("cnn-simple", seed=0)
+        schedule = type(SCHEDULE)(epochs=2, epoch_samples=64, lr=3e-3, **options)
+        history = fit(model, toy, card=CARD, schedule=schedule, out=tmp_path / name, device="cpu")
+        return [epoch.loss for epoch in history]
+
+    assert run("whole", batch_size=16) == pytest.approx(run("parts", batch_size=4, accumulate=4), rel=1e-4)
+
+
+def test_a_tensorboard_log_where_it_is_installed(toy: CropDataset, tmp_path: Path) -> None:
+    learn(toy, tmp_path, epochs=1)
+    try:
+        import tensorboard  # noqa: F401
+    except ImportError:
+        assert not (tmp_path / "tensorboard").exists()
+    else:
+        assert list((tmp_path / "tensorboard").glob("events.*"))
+
+
+def test_bfloat16_trains_and_is_remembered(toy: CropDataset, tmp_path: Path) -> None:
+    model = learn(toy, tmp_path, epochs=3, dtype="bfloat16")
+    assert history_of(model)[-1].loss < 0.69
+    whole = learn(toy, tmp_path / "plain", epochs=3)
+    assert not same(model, whole)
+    assert same(model, learn(toy, tmp_path, epochs=3, resume=True))
+
+
+def test_torchrun_in_two_processes_trains_one_model(tmp_path: Path) -> None:
+    toy_crops(tmp_path / "toy")
+    script = TESTS / "two_processes.py"
+    path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": path}
+    two = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    for command, size in ((two, "8"), ([sys.executable, str(script)], "16")):
+        out = tmp_path / f"out{size}"
+        done = subprocess.run(
+            [*command, str(tmp_path / "toy"), str(out), size],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+    first, second, alone = (
+        safetensors.torch.load_file(tmp_path / name)
+        for name in ("out8-0.safetensors", "out8-1.safetensors", "out16-0.safetensors")
+    )
+    for name, value in first.items():
+        assert torch.equal(value, second[name])
+        assert torch.allclose(value, alone[name], atol=2e-4), name

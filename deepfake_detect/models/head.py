@@ -41,3 +41,23 @@ def add_hidden(model: nn.Module, width: int) -> None:
     parent = model.get_submodule(name.rpartition(".")[0])
     wider = nn.Sequential(nn.Linear(last.in_features, width), nn.ReLU(), nn.Linear(width, 1))
     setattr(parent, name.rpartition(".")[2], wider)
+
+
+def head_of(model: nn.Module) -> tuple[str, nn.Module]:
+    """Find the head: what stands behind the features, and is new where a network learns another task.
+
+    Returns:
+        Its name in ``model.named_modules()``, and the module: timm's classifier, the part called ``head``, or else the
+        last dense layer.
+
+    Example:
+        >>> from deepfake_detect import create_model
+        >>> head_of(create_model("meso4", seed=0))[0]
+        'head'
+    """
+    net = getattr(model, "net", None)
+    if net is not None and hasattr(net, "get_classifier"):
+        wanted = net.get_classifier()
+        return next((name, module) for name, module in model.named_modules() if module is wanted)
+    head = getattr(model, "head", None)
+    return ("head", head) if isinstance(head, nn.Module) else last_linear(model)

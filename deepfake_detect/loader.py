@@ -1,0 +1,105 @@
+"""In which order do pictures come to a model that learns, and how do they come in time?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import torch
+
+from deepfake_detect.card import Preprocessing
+from deepfake_detect.crops import CropDataset
+from deepfake_detect.data import Sample
+from deepfake_detect.preprocess import to_batch
+from deepfake_detect.schedule import Schedule
+from deepfake_detect.split import balanced_weights
+
+Key = tuple[int, int]
+"""Index of a picture, and the seed of what is drawn for it."""
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+"""What the model gets [N, ...], and the labels [N]: 1 is fake."""
+
+_AHEAD = 3  # batches that wait while the model is busy
+
+
+def steps_in(samples: Sequence[Sample], schedule: Schedule, *, size: int) -> int:
+    """Count the steps of an epoch, the last one filled up; ``size`` pictures each."""
+    return -(-(schedule.epoch_samples or len(samples)) // size)
+
+
+def draw(samples: Sequence[Sample], schedule: Schedule, *, epoch: int, size: int) -> list[Key]:
+    """Choose an epoch's pictures, and a seed for each.
+
+    Args:
+        samples: To draw from.
+        schedule: Balance, length and seed.
+        epoch: Counted from 0.
+        size: Of a step; the epoch is filled up to whole steps.
+
+    Returns:
+        Keys, a multiple of ``size``.
+    """
+    random = np.random.default_rng([schedule.seed, epoch])
+    count = steps_in(samples, schedule, size=size) * size
+    if schedule.power is None:
+        rounds = -(-count // len(samples))
+        chosen = np.concatenate([random.permutation(len(samples)) for _ in range(rounds)])[:count]
+    else:
+        weight = balanced_weights(samples, power=schedule.power, favour=schedule.favour)
+        chosen = random.choice(len(samples), count, p=weight)
+    return list(zip(chosen.tolist(), random.integers(2**62, size=count).tolist(), strict=True))
+
+
+class CropFeed:
+    """Face crops in batches, made by a thread, or by processes, while the model is busy.
+
+    Args:
+        dataset: Of crops.
+        preprocessing: From the card.
+        workers: Processes; with 0, a thread of this one does it.
+    """
+
+    def __init__(self, dataset: CropDataset, *, preprocessing: Preprocessing, workers: int = 0) -> None:
+        self.dataset, self.preprocessing, self.workers = dataset, preprocessing, workers
+        self.samples = dataset.samples
+
+    def batches(self, keys: Sequence[Key], *, size: int) -> Iterator[Batch]:
+        """Give the pictures that the keys name, ``size`` at once."""
+        chunks = [keys[start : start + size] for start in range(0, len(keys), size)]
+        made = self._in_processes(chunks) if self.workers else _ahead(self._pixels(chunk) for chunk in chunks)
+        for pixels, label in made:
+            yield to_batch(pixels.numpy(), preprocessing=self.preprocessing), label
+
+    def _pixels(self, keys: Iterable[Key]) -> Batch:
+        items = [self.dataset[key] for key in keys]
+        return torch.stack([pixels for pixels, _ in items]), torch.tensor([label for _, label in items])
+
+    def _in_processes(self, chunks: list[Sequence[Key]]) -> Iterator[Batch]:
+        loader = torch.utils.data.DataLoader(
+            self.dataset,
+            batch_sampler=chunks,  # type: ignore[arg-type]
+            num_workers=self.workers,
+            prefetch_factor=4,
+            generator=torch.Generator(),  # its own, so that the number of workers does not change the dropout
+        )
+        for pixels, label in loader:
+            yield pixels, label.float()
+
+
+def _ahead(made: Iterator[Batch]) -> Iterator[Batch]:
+    """Make what comes next in a thread."""
+    pool = ThreadPoolExecutor(1, thread_name_prefix="deepfake-detect-loader")
+    nothing = object()
+
+    def ask() -> Future[Batch | object]:
+        return pool.submit(next, made, nothing)
+
+    waiting = [ask() for _ in range(_AHEAD)]
+    try:
+        while (batch := waiting.pop(0).result()) is not nothing:
+            waiting.append(ask())
+            yield batch  # type: ignore[misc]
+    finally:
+        pool.shutdown(cancel_futures=True)
