@@ -1,4 +1,4 @@
-"""Does the verdict on a picture hold after the picture was delivered?"""
+"""Does a verdict survive the way that pictures travel?"""
 
 from __future__ import annotations
 
@@ -6,100 +6,104 @@ import base64
 import html
 import io
 import json
-import math
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from PIL import Image
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
-from deepfake_detect.delivery import STABILITY, Arrival, Delivery
+from deepfake_detect.delivery import STABILITY, Delivery
 from deepfake_detect.draw import COLOURS
-from deepfake_detect.fetch import open_bytes
+from deepfake_detect.errors import DeepfakeDetectError, ImageUnreadable
 from deepfake_detect.gallery import Tile, draw_gallery
-from deepfake_detect.image import name_image, open_image
+from deepfake_detect.image import Picture, open_image
 from deepfake_detect.predictor import Predictor
 from deepfake_detect.results import Prediction
 from deepfake_detect.scoring import FaceChoice
 
-ORIGINAL: Final = "original"
-"""The delivery that changes nothing."""
+logger = logging.getLogger("deepfake_detect")
 
-_VERDICTS = ("real", "fake", "no-face")
+ORIGINAL: Final = "original"
+"""The delivery that changes nothing; the first of `STABILITY`."""
+
+_Box = tuple[float, float, float, float]
 _PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+_RULER_PX, _EDGE_PX, _NOTEBOOK_PX = 96, 56, 1000
+_INK, _SOFT = (26, 26, 26), (110, 110, 110)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Stability:
-    """What a detector says of one picture, however that was delivered.
+    """What was said of one picture, however it was delivered.
 
     Attributes:
         name: Path or URL of the picture, or a word such as ``"<array>"``.
-        predictions: Way of delivery to the verdict on what arrived, ``"original"`` first.
+        threshold: Score at and above which a label is ``"fake"``.
+        scores: Delivery to the probability of fake, in the order of `STABILITY`; None where no face was found, or where
+            the picture could not be delivered so.
+        logits: The same before calibration.
+        labels: Delivery to ``"real"``, ``"fake"``, ``"uncertain"``, ``"no-face"``; ``"error"`` where it could not be
+            delivered so, as a side is too long for the format.
+        model: The weights, such as ``"xception-fakefaces@1"``.
+        revision: Their commit on the Hub; None for packaged or local weights.
+        boxes: Delivery to the face with the highest score, in pixels of the picture as delivered; None without a face.
+        source: The picture, to be opened again by `plot`; not in `to_dict`.
     """
 
     name: str
-    predictions: Mapping[str, Prediction] = field(repr=False)
-
-    @property
-    def scores(self) -> dict[str, float | None]:
-        """Way of delivery to score; None where no face was found in what arrived."""
-        return {name: said.score for name, said in self.predictions.items()}
-
-    @property
-    def labels(self) -> dict[str, str]:
-        """Way of delivery to label."""
-        return {name: said.label for name, said in self.predictions.items()}
+    threshold: float
+    scores: Mapping[str, float | None]
+    logits: Mapping[str, float | None]
+    labels: Mapping[str, str]
+    model: str
+    revision: str | None = None
+    boxes: Mapping[str, _Box | None]
+    source: Any = None
 
     @property
     def score(self) -> float | None:
-        """Score of the original."""
-        return self.predictions[ORIGINAL].score
+        """Give the score of the picture as it was given."""
+        return self.scores[ORIGINAL]
 
     @property
-    def interval(self) -> tuple[float, float]:
-        """Lowest and highest score; nan, nan where nothing was scored."""
+    def interval(self) -> tuple[float, float] | None:
+        """Give the lowest and the highest score of all deliveries; None where no face was found in any."""
         scores = [score for score in self.scores.values() if score is not None]
-        return (min(scores), max(scores)) if scores else (math.nan, math.nan)
+        return (min(scores), max(scores)) if scores else None
 
     @property
     def flips(self) -> tuple[str, ...]:
-        """Ways of delivery that contradict the original.
+        """Name the deliveries that turn real into fake, fake into real, or lose or gain the face.
 
-        Of ``"real"``, ``"fake"`` and ``"no-face"`` they say another one; ``"uncertain"`` contradicts nothing.
+        To ``"uncertain"`` and back is no flip: the verdict is withheld, not reversed.
         """
-        first = self.predictions[ORIGINAL].label
-        return tuple(
-            name for name, label in self.labels.items() if first in _VERDICTS and label in _VERDICTS and label != first
-        )
+        said = self.labels[ORIGINAL]
+        return tuple(name for name, label in self.labels.items() if _is_flip(said, label))
 
     @property
     def label(self) -> str:
-        """The original's label, or ``"uncertain"`` where any delivery contradicts it."""
-        return "uncertain" if self.flips else self.predictions[ORIGINAL].label
-
-    @property
-    def model(self) -> str:
-        """The weights that said it, such as ``"xception-fakefaces@1"``."""
-        return self.predictions[ORIGINAL].model
+        """Give the verdict on the original; ``"uncertain"`` where it flips; ``"no-face"`` if the original has none."""
+        said = self.labels[ORIGINAL]
+        return "uncertain" if self.flips and said != "no-face" else said
 
     def to_dict(self) -> dict[str, Any]:
-        """Give all of it as plain JSON values; the pictures are not among them."""
-        interval = [None if math.isnan(end) else end for end in self.interval]
+        """Give everything but the boxes and the picture as plain JSON values."""
         return {
             "name": self.name,
             "label": self.label,
             "score": self.score,
-            "interval": interval,
+            "interval": None if self.interval is None else list(self.interval),
             "flips": list(self.flips),
-            "scores": self.scores,
-            "labels": self.labels,
-            "threshold": float(self.predictions[ORIGINAL].threshold),
+            "threshold": self.threshold,
+            "scores": dict(self.scores),
+            "logits": dict(self.logits),
+            "labels": dict(self.labels),
             "model": self.model,
-            "revision": self.predictions[ORIGINAL].revision,
-            "seconds": float(sum(said.seconds for said in self.predictions.values())),
+            "revision": self.revision,
         }
 
     def to_json(self, *, indent: int | None = None) -> str:
@@ -107,18 +111,28 @@ class Stability:
         return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False, allow_nan=False)
 
     def plot(self) -> Image.Image:
-        """Draw the face with the highest score as it arrived each time, with label and score below.
+        """Draw the face as each delivery shows it, with what was said; below, every score on one ruler.
 
-        The picture is opened and delivered once more; where no face was found all of it is shown.
+        The picture is opened and delivered once more.
 
         Returns:
-            RGB picture, four tiles in a row.
+            RGB picture.
+
+        Raises:
+            DeepfakeDetectError: The picture is gone.
         """
-        tiles = [_tile(name, said, flipped=name in self.flips) for name, said in self.predictions.items()]
-        return draw_gallery([(self._said(), tiles)], columns=4)
+        if self.source is None:
+            raise ImageUnreadable(f"{self.name}: this result holds no picture; ask for its stability again to plot it")
+        pixels = open_image(self.source).pixels
+        shown = [name for name, label in self.labels.items() if label != "error"]
+        faces = draw_gallery([(self._said(), [self._tile(name, pixels) for name in shown])], columns=len(shown))
+        picture = Image.new("RGB", (faces.width, faces.height + _RULER_PX), "white")
+        picture.paste(faces, (0, 0))
+        picture.paste(_ruler(self, faces.width), (0, faces.height))
+        return picture
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write it as JSON, or its `plot` as a picture.
+        """Write the verdict as JSON, or its `plot` as a picture.
 
         Args:
             path: Ends in .json, or in .png, .jpg, .jpeg or .webp.
@@ -137,81 +151,133 @@ class Stability:
 
     def __repr__(self) -> str:
         short = self.name.replace("\\", "/").rstrip("/").rpartition("/")[2] or self.name
-        flips = f"flips under {', '.join(self.flips)}" if self.flips else "no flip"
-        return f"Stability({self._said()}, {flips}, {self.model}, {short})"
+        return f"Stability({self._said()}, {self.model}, {short})"
 
     def _repr_html_(self) -> str:
         text = html.escape(repr(self)[len("Stability(") : -1])
-        file = io.BytesIO()
-        self.plot().save(file, "JPEG")
+        try:
+            image, file = self.plot(), io.BytesIO()
+        except DeepfakeDetectError:  # the words are still worth showing
+            return f"<p>{text}</p>"
+        image.thumbnail((_NOTEBOOK_PX, _NOTEBOOK_PX))
+        image.save(file, "PNG")
         picture = base64.b64encode(file.getvalue()).decode()
-        return f'<figure><img src="data:image/jpeg;base64,{picture}"><figcaption>{text}</figcaption></figure>'
+        return f'<figure><img src="data:image/png;base64,{picture}"><figcaption>{text}</figcaption></figure>'
 
     def _said(self) -> str:
-        if math.isnan(self.interval[0]):
-            return f"{self.label}, no score"
-        low, high = self.interval
+        low, high = self.interval or (None, None)
         score = "no score" if self.score is None else f"score {self.score:.3f}"
-        return f"{self.label}, {score}, {low:.3f} to {high:.3f}"
+        spread = "" if low is None else f" [{low:.3f}, {high:.3f}]"
+        flips = f", flips under {', '.join(self.flips)}" if self.flips else ""
+        return f"{self.label}, {score}{spread}{flips}"
+
+    def _tile(self, name: str, pixels: np.ndarray) -> Tile:
+        label, score = self.labels[name], self.scores[name]
+        return Tile(
+            image=STABILITY[name](pixels),
+            box_xyxy=self.boxes[name],
+            caption=label if score is None else f"{label} {score:.3f}",
+            colour=COLOURS.get(label, COLOURS["uncertain"]),
+            note=f"{name}: flips" if name in self.flips else name,
+        )
 
 
 def stability(
-    predictor: Predictor,
-    image: Any,
-    *,
-    faces: FaceChoice = "auto",
-    threshold: float | None = None,
-    deliveries: Mapping[str, Delivery] = STABILITY,
+    predictor: Predictor, image: Any, *, faces: FaceChoice = "auto", threshold: float | None = None
 ) -> Stability:
-    """Score one picture as it is, and as it looks after each way of delivery.
+    """Score a picture as it is and as every delivery of `STABILITY` would leave it.
 
-    A verdict that a little compression turns over is a guess; it becomes ``"uncertain"``.
+    A verdict that recompression or a smaller copy reverses is not one to act on.
 
     Args:
         predictor: A `Predictor` or a `Detector`.
-        image: Path, http(s) URL, data URI, bytes, file object, PIL image, RGB HWC uint8 array or CHW tensor.
-        faces: See `FaceChoice`; each copy is searched anew.
-        threshold: Score from which the label is ``"fake"``, in place of the card's.
-        deliveries: Names to functions; ``"original"`` is the picture as `Predictor.predict` sees it, always there.
+        image: Anything that `Predictor.predict` takes.
+        faces: See `FaceChoice`.
+        threshold: See `Predictor.predict`.
 
     Returns:
-        Scores and labels by delivery, their interval, and the label that is left.
+        The scores, their interval, and the verdict: ``"uncertain"`` where a delivery flips it. The original's score
+        is that of `Predictor.predict`.
 
     Raises:
-        ImageUnreadable: Not a picture; the message says what was found.
-        ImageTooLarge: More pixels than the limit, or a side longer than JPEG or WebP can hold.
+        ImageUnreadable: Not a picture.
+        ImageTooLarge: More pixels than the limit.
 
     Example:
         >>> from deepfake_detect import Detector
-        >>> stability(Detector.from_pretrained("xception-fakefaces"), "examples/portrait_fake.jpg").labels["half"]
-        'fake'
+        >>> found = stability(Detector.from_pretrained("xception-fakefaces"), "examples/portrait.jpg")
+        >>> list(found.scores)
+        ['original', 'jpeg90', 'jpeg60', 'jpeg40', 'half', 'webp', 'crop', 'screenshot']
+        >>> found.labels["original"]
+        'real'
     """
-    name = name_image(image)
-    held = _held(image, name)
-    picture = open_image(held)
-    others = {way: Arrival(picture, name, change) for way, change in deliveries.items() if way != ORIGINAL}
-    arrivals = {ORIGINAL: held, **others}
-    said = predictor.predict_many(arrivals.values(), faces=faces, threshold=threshold)
-    return Stability(name=name, predictions=dict(zip(arrivals, said, strict=True)))
-
-
-def _held(image: Any, name: str) -> Any:
-    """Give what can be opened again and again: a file is read, and a URL fetched, once."""
-    if not (isinstance(image, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(image, "read")):
-        return image
-    with open_bytes(image, name=name) as file:
-        content = io.BytesIO(file.read())
-    content.name = name
-    return content
-
-
-def _tile(way: str, said: Prediction, *, flipped: bool) -> Tile:
-    face = max(said.faces, key=lambda face: face.score or 0.0, default=None)
-    caption = said.label if said.score is None else f"{said.label} {said.score:.3f}"
-    return Tile(
-        image=said.source,
-        box_xyxy=face.box_xyxy if face else None,
-        caption=caption,
-        colour=COLOURS.get(said.label, COLOURS["uncertain"]),
-        note=f"{way}: flips" if flipped else way,
+    said = {ORIGINAL: predictor.predict(image, faces=faces, threshold=threshold)}
+    first = said[ORIGINAL]
+    picture = open_image(first.source)
+    changes = {name: change for name, change in STABILITY.items() if name != ORIGINAL}
+    arrivals = [_Arrival(f"{first.name} as {name}", picture.pixels, change) for name, change in changes.items()]
+    after = predictor.predict_many(arrivals, on_error="yield", faces=faces, threshold=threshold)
+    said |= dict(zip(changes, after, strict=True))
+    for prediction in said.values():
+        if prediction.error is not None:
+            logger.warning("%s is left out: %s", prediction.name, prediction.error)
+    return Stability(
+        name=first.name,
+        threshold=first.threshold,
+        scores={name: prediction.score for name, prediction in said.items()},
+        logits={name: prediction.logit for name, prediction in said.items()},
+        labels={name: prediction.label for name, prediction in said.items()},
+        model=first.model,
+        revision=first.revision,
+        boxes={name: _box(prediction) for name, prediction in said.items()},
+        source=first.source,
     )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Arrival:
+    """A picture as it arrives, delivered in the threads that look for faces."""
+
+    name: str
+    pixels: np.ndarray = field(repr=False)
+    change: Delivery
+
+    def open_picture(self) -> Picture:
+        arrived = np.ascontiguousarray(self.change(self.pixels))
+        return Picture(pixels=arrived, size_hw=arrived.shape[:2], name=self.name)
+
+
+def _box(prediction: Prediction) -> _Box | None:
+    worst = max(prediction.faces, key=lambda face: face.score or 0.0, default=None)
+    return None if worst is None else worst.box_xyxy
+
+
+def _is_flip(before: str, after: str) -> bool:
+    if "error" in (before, after):
+        return False
+    return {before, after} == {"real", "fake"} or (before == "no-face") != (after == "no-face")
+
+
+def _ruler(result: Stability, width: int) -> Image.Image:
+    """Draw the scores from 0 to 1: a line in the colours of the two verdicts, the interval, and a dot for each."""
+    strip = Image.new("RGB", (width, _RULER_PX), "white")
+    draw, level, font = ImageDraw.Draw(strip), _RULER_PX // 2, ImageFont.load_default(15)
+
+    def across(score: float) -> float:
+        return _EDGE_PX + score * (width - 2 * _EDGE_PX)
+
+    middle = across(result.threshold)
+    draw.line((across(0), level, middle, level), fill=COLOURS["real"], width=3)
+    draw.line((middle, level, across(1), level), fill=COLOURS["fake"], width=3)
+    draw.line((middle, level - 18, middle, level + 18), fill=_SOFT, width=2)
+    for place, text in ((0.0, "0 real"), (1.0, "1 fake"), (result.threshold, f"threshold {result.threshold:.2f}")):
+        draw.text((across(place), level + 34), text, fill=_SOFT, font=font, anchor="mm")
+    if result.interval is not None:
+        low, high = (across(score) for score in result.interval)
+        draw.rectangle((low, level - 5, high, level + 5), fill=(200, 200, 200))
+    for name, score in [*result.scores.items()][::-1]:  # the original lies on top
+        if score is not None:
+            dot = 11 if name == ORIGINAL else 7
+            colour = COLOURS.get(result.labels[name], COLOURS["uncertain"])
+            draw.circle((across(score), level), dot, fill=colour, outline=_INK, width=2)
+    return strip
