@@ -270,8 +270,9 @@ def _ruler(result: Stability, width: int) -> Image.Image:
     draw.line((across(0), level, middle, level), fill=COLOURS["real"], width=3)
     draw.line((middle, level, across(1), level), fill=COLOURS["fake"], width=3)
     draw.line((middle, level - 18, middle, level + 18), fill=_SOFT, width=2)
-    for place, text in ((0.0, "0 real"), (1.0, "1 fake"), (result.threshold, f"threshold {result.threshold:.2f}")):
-        draw.text((across(place), level + 34), text, fill=_SOFT, font=font, anchor="mm")
+    draw.text((middle, level - 30), f"threshold {result.threshold:.2f}", fill=_SOFT, font=font, anchor="mm")
+    for end, text in ((0.0, "0 real"), (1.0, "1 fake")):
+        draw.text((across(end), level + 30), text, fill=_SOFT, font=font, anchor="mm")
     if result.interval is not None:
         low, high = (across(score) for score in result.interval)
         draw.rectangle((low, level - 5, high, level + 5), fill=(200, 200, 200))
