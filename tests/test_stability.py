@@ -74,6 +74,7 @@ def result(labels: Mapping[str, str] | None = None, **changed: Any) -> Stability
         ({"original": "uncertain", "crop": "no-face"}, "uncertain", ("crop",)),
         (dict.fromkeys(STABILITY, "no-face"), "no-face", ()),
         (dict.fromkeys(STABILITY, "no-face") | {"half": "fake"}, "no-face", ("half",)),
+        (dict.fromkeys(STABILITY, "no-face") | {"half": "error"}, "no-face", ()),
     ],
 )
 def test_what_is_a_flip(labels: dict[str, str], label: str, flips: tuple[str, ...]) -> None:
@@ -132,11 +133,27 @@ def test_without_a_face_nothing_is_made_up() -> None:
     assert "no-face, no score" in repr(found)
 
 
+class Stream(io.RawIOBase):
+    """A file that can be read once, from its start."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        size = len(self.content) if size is None or size < 0 else size
+        part, self.content = self.content[:size], self.content[size:]
+        return part
+
+
 def test_a_file_that_reads_once_is_enough() -> None:
-    file = io.BytesIO(PORTRAIT.read_bytes())
-    file.seekable = lambda: False  # type: ignore[method-assign]
-    found = stability(small_detector(), file)
-    assert found.scores == stability(small_detector(), PORTRAIT).scores
+    detector = small_detector()
+    detector.revision = "abc"
+    found = stability(detector, Stream(PORTRAIT.read_bytes()))
+    assert found.scores == stability(detector, PORTRAIT).scores
+    assert found.revision == found.to_dict()["revision"] == "abc"
     found.plot()
 
 
@@ -183,6 +200,14 @@ def test_plot_has_a_tile_for_each_delivery_and_a_dot_for_each_score() -> None:
     level, ends = pixels[image.height - 48], (56, image.width - 56)
     for score, label in ((0.2, "real"), (0.9, "fake")):
         assert tuple(level[round(ends[0] + score * (ends[1] - ends[0]))]) == COLOURS[label]
+
+
+def test_plot_shows_what_arrived() -> None:
+    halves = np.zeros((100, 100, 3), np.uint8)
+    halves[:, 10:90] = 255  # the edges are what a crop to 80 % cuts off
+    pixels = np.asarray(result(source=halves).plot())
+    edges = [int(pixels[130, 12 + 180 * place + 5, 0]) for place in range(8)]
+    assert [name for name, edge in zip(STABILITY, edges, strict=True) if edge > 200] == ["crop"]
 
 
 def test_save_by_ending(tmp_path: Path) -> None:
