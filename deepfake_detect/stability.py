@@ -48,6 +48,7 @@ class Stability:
         logits: The same before calibration.
         labels: Delivery to ``"real"``, ``"fake"``, ``"uncertain"``, ``"no-face"``; ``"error"`` where it could not be
             delivered so, as a side is too long for the format.
+        faces: Delivery to how many faces were scored; where the number differs, a score may be of something else.
         model: The weights, such as ``"xception-fakefaces@1"``.
         revision: Their commit on the Hub; None for packaged or local weights.
         boxes: Delivery to the face with the highest score, in pixels of the picture as delivered; None without a face.
@@ -59,6 +60,7 @@ class Stability:
     scores: Mapping[str, float | None]
     logits: Mapping[str, float | None]
     labels: Mapping[str, str]
+    faces: Mapping[str, int]
     model: str
     revision: str | None = None
     boxes: Mapping[str, _Box | None]
@@ -102,6 +104,7 @@ class Stability:
             "scores": dict(self.scores),
             "logits": dict(self.logits),
             "labels": dict(self.labels),
+            "faces": dict(self.faces),
             "model": self.model,
             "revision": self.revision,
         }
@@ -172,13 +175,16 @@ class Stability:
         return f"{self.label}, {score}{spread}{flips}"
 
     def _tile(self, name: str, pixels: np.ndarray) -> Tile:
-        label, score = self.labels[name], self.scores[name]
+        label, score, count = self.labels[name], self.scores[name], self.faces[name]
+        remarks = ["flips"] if name in self.flips else []
+        if count != self.faces[ORIGINAL] and count:
+            remarks.append(f"{count} face{'' if count == 1 else 's'}")
         return Tile(
             image=STABILITY[name](pixels),
             box_xyxy=self.boxes[name],
             caption=label if score is None else f"{label} {score:.3f}",
             colour=COLOURS.get(label, COLOURS["uncertain"]),
-            note=f"{name}: flips" if name in self.flips else name,
+            note=f"{name}: {', '.join(remarks)}" if remarks else name,
         )
 
 
@@ -187,7 +193,8 @@ def stability(
 ) -> Stability:
     """Score a picture as it is and as every delivery of `STABILITY` would leave it.
 
-    A verdict that recompression or a smaller copy reverses is not one to act on.
+    A verdict that recompression or a smaller copy reverses is not one to act on. Each copy is searched for faces anew,
+    and the highest score counts, as in `Predictor.predict`: a face that is found in one copy alone moves the interval.
 
     Args:
         predictor: A `Predictor` or a `Detector`.
@@ -227,6 +234,7 @@ def stability(
         scores={name: prediction.score for name, prediction in said.items()},
         logits={name: prediction.logit for name, prediction in said.items()},
         labels={name: prediction.label for name, prediction in said.items()},
+        faces={name: len(prediction.faces) for name, prediction in said.items()},
         model=first.model,
         revision=first.revision,
         boxes={name: _box(prediction) for name, prediction in said.items()},

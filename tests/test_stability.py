@@ -53,6 +53,7 @@ def result(labels: Mapping[str, str] | None = None, **changed: Any) -> Stability
         "scores": {name: score.get(label) for name, label in every.items()},
         "logits": {name: score.get(label) for name, label in every.items()},
         "labels": every,
+        "faces": {name: int(label in score) for name, label in every.items()},
         "model": "rule@3",
         "boxes": dict.fromkeys(every),
         "source": np.full((60, 80, 3), 90, np.uint8),
@@ -97,6 +98,7 @@ def test_each_score_is_that_of_the_picture_delivered_by_hand() -> None:
         assert found.scores[name] == pytest.approx(alone.score, abs=1e-6)
         assert found.logits[name] == pytest.approx(alone.logit, abs=1e-4)
         assert found.labels[name] == alone.label
+        assert found.faces[name] == len(alone.faces)
         assert found.boxes[name] == max(alone.faces, key=lambda face: face.score or 0).box_xyxy
     assert found.score == found.scores["original"] == detector.predict(PORTRAIT).score
     assert len(set(found.scores.values())) == len(STABILITY)
@@ -181,7 +183,7 @@ def test_json_holds_the_verdict_and_no_pixels() -> None:
     assert told["scores"]["half"] is None and told["score"] == 0.2
     assert set(told) == {
         *("name", "label", "score", "interval", "flips", "threshold"),
-        *("scores", "logits", "labels", "model", "revision"),
+        *("scores", "logits", "labels", "faces", "model", "revision"),
     }
     assert json.loads(result(dict.fromkeys(STABILITY, "no-face")).to_json())["interval"] is None
 
@@ -200,6 +202,29 @@ def test_plot_has_a_tile_for_each_delivery_and_a_dot_for_each_score() -> None:
     level, ends = pixels[image.height - 48], (56, image.width - 56)
     for score, label in ((0.2, "real"), (0.9, "fake")):
         assert tuple(level[round(ends[0] + score * (ends[1] - ends[0]))]) == COLOURS[label]
+
+
+def test_a_tile_tells_of_another_number_of_faces(monkeypatch: pytest.MonkeyPatch) -> None:
+    notes: list[str] = []
+
+    def listen(sections: Any, *, columns: int) -> Image.Image:
+        notes.extend(tile.note for tile in sections[0][1])
+        return Image.new("RGB", (200, 10))
+
+    monkeypatch.setattr("deepfake_detect.stability.draw_gallery", listen)
+    counts = {**dict.fromkeys(STABILITY, 2), "half": 3, "crop": 1, "webp": 0}
+    result({"crop": "fake", "webp": "no-face"}, faces=counts).plot()
+    told = [
+        "original",
+        "jpeg90",
+        "jpeg60",
+        "jpeg40",
+        "half: 3 faces",
+        "webp: flips",
+        "crop: flips, 1 face",
+        "screenshot",
+    ]
+    assert notes == told
 
 
 def test_plot_shows_what_arrived() -> None:
