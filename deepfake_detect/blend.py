@@ -1,18 +1,55 @@
-"""How does a real face become a fake?"""
+"""How does a real face become a fake?
+
+By being blended with a changed copy of itself: Shiohara and Yamasaki 2022, "Detecting Deepfakes with Self-Blended
+Images", CVPR. The fake has the seams, the shifted colours and the resampling of a swapped face, and no identity of its
+own. The paper draws its masks from 68 or 81 landmarks; here shapes with the proportions of those hulls, and the single
+parts that collages are made of, are laid through five.
+"""
 
 from __future__ import annotations
 
 import io
+import math
+from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+SHARES: Final = (0.25, 0.5, 0.75, 1.0, 1.0, 1.0)
+"""How much of the changed copy the middle of the mask shows; as in the paper."""
+
+_Points = Sequence[tuple[float, float]]
+
+# Half outlines, from the top to the bottom in the middle of the face. The unit is the way from the eyes to the mouth;
+# the eyes are at (+-0.48, 0), the mouth at (0, 1).
+_JAW: Final[_Points] = ((0.97, -0.05), (0.94, 0.42), (0.82, 0.9), (0.58, 1.32), (0.25, 1.6), (0.0, 1.66))
+_WHOLE: Final[dict[str, _Points]] = {
+    "face": ((0.0, -0.46), (0.45, -0.5), (0.8, -0.34), *_JAW),
+    "head": ((0.0, -1.1), (0.5, -1.0), (0.85, -0.5), *_JAW),
+    "inner": ((0.0, -0.42), (0.5, -0.42), (0.82, -0.12), (0.78, 0.25), (0.55, 0.85), (0.45, 1.2), (0.0, 1.3)),
+    "lower": ((0.0, 0.3), (0.9, 0.35), *_JAW[2:]),
+    "eyes": ((0.0, -0.3), (0.45, -0.4), (0.85, -0.2), (0.85, 0.15), (0.5, 0.26), (0.0, 0.2)),
+}
+_WHOLE_SHARES: Final = (0.45, 0.25, 0.15, 0.08, 0.07)
+_PARTS: Final = {  # centre and radii: what collages are made of
+    "right eye": (-0.48, -0.07, 0.42, 0.3),
+    "left eye": (0.48, -0.07, 0.42, 0.3),
+    "nose": (0.0, 0.42, 0.32, 0.42),
+    "mouth": (0.0, 1.0, 0.52, 0.3),
+}
+_PARTS_SHARE = 0.3
+
+_MAP_PX, _REACH = 128, 1.9  # masks are made at this size, and reach so many units around the middle of the face
+_MIDDLE = (0.0, 0.3)
+_UNIT_PX = _MAP_PX / 2 / _REACH
+
 
 def self_blend(pixels: np.ndarray, landmarks_xy: np.ndarray, *, random: np.random.Generator) -> np.ndarray:
-    """Make a fake of a real face by blending a changed copy of it with itself.
+    """Make a fake of a real face.
 
-    Shiohara and Yamasaki 2022, "Detecting Deepfakes with Self-Blended Images", CVPR: the fake has the
-    seams, the shifted colours and the resampling of a swapped face, and no identity of its own.
+    Either the face or its surroundings get other colours and another sharpness; the face is moved and scaled a little,
+    as one that was fitted by landmarks; a soft mask lays it back.
 
     Args:
         pixels: [H, W, 3] uint8 RGB, a real face.
@@ -21,18 +58,22 @@ def self_blend(pixels: np.ndarray, landmarks_xy: np.ndarray, *, random: np.rando
 
     Returns:
         [H, W, 3] uint8 RGB.
+
+    Example:
+        >>> face, points = np.full((90, 90, 3), 140, np.uint8), [(30, 35), (60, 35), (45, 50), (33, 65), (57, 65)]
+        >>> fake = self_blend(face, np.array(points), random=np.random.default_rng(0))
+        >>> fake.shape, bool((fake != face).any())
+        ((90, 90, 3), True)
     """
     picture = Image.fromarray(pixels)
-    changed, original = picture, picture
-    spoilt = _spoil(picture, random)
+    inside, outside = picture, picture
     if random.random() < 0.5:
-        changed = spoilt
+        inside = _spoil(picture, random)
     else:
-        original = spoilt
-    changed = _warp(changed, random)
-    mask = face_mask(landmarks_xy, picture.size, random=random)
-    share = random.choice([0.35, 0.5, 0.75, 1.0, 1.0, 1.0])
-    return np.asarray(Image.composite(changed, original, mask.point(lambda value: value * share)))
+        outside = _spoil(picture, random)
+    inside = _move(inside, landmarks_xy, random)
+    mask, share = face_mask(landmarks_xy, picture.size, random=random), random.choice(SHARES)
+    return np.asarray(Image.composite(inside, outside, mask.point(lambda value: value * share)))
 
 
 def face_mask(landmarks_xy: np.ndarray, size_wh: tuple[int, int], *, random: np.random.Generator) -> Image.Image:
@@ -41,56 +82,123 @@ def face_mask(landmarks_xy: np.ndarray, size_wh: tuple[int, int], *, random: np.
     Args:
         landmarks_xy: [5, 2] eyes, nose tip and mouth corners, in pixels.
         size_wh: Width and height of the mask, in pixels.
-        random: Decides shape, parts and softness.
+        random: Decides shape, parts, and how far the edge is bent, drawn in and softened.
 
     Returns:
         A greyscale picture, 255 inside.
     """
+    origin, axes = _axes(landmarks_xy)
+    parts = random.random() < _PARTS_SHARE
+    shapes = _parts(random) if parts else [_whole(landmarks_xy, random)]
+    middle = origin + np.array(_MIDDLE) @ axes
+    half = _REACH * float(np.hypot(*axes.T).max())
+    small = Image.new("L", (_MAP_PX, _MAP_PX))
+    for shape in shapes:
+        corners = (shape @ axes + origin - middle + half) * (_MAP_PX / 2 / half)
+        ImageDraw.Draw(small).polygon([(float(x), float(y)) for x, y in corners], fill=255)
+    small = _soften(_bend(small, random), random, draw_in=not parts)
+    side = max(1, round(2 * half))
+    mask = Image.new("L", size_wh)
+    mask.paste(small.resize((side, side), Image.Resampling.BICUBIC), (round(middle[0] - half), round(middle[1] - half)))
+    return mask
+
+
+def _axes(landmarks_xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Give the point between the eyes, and what one unit to the right and one down are in pixels, [2, 2]."""
     points = np.asarray(landmarks_xy, float)
     eyes, mouth = points[:2].mean(0), points[3:].mean(0)
-    down = mouth - eyes
-    height = max(6.0, float(np.hypot(*down)))
-    right = np.array([down[1], -down[0]])
-    angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-    wobble = 1 + random.normal(0, 0.06, 24)
-    if random.random() < 0.7:  # the whole face, to the brows or the hairline
-        centre = eyes + down * random.uniform(0.45, 0.6)
-        across, along = random.uniform(0.75, 1.05), random.uniform(0.9, 1.25)
-    else:  # one part: an eye, the nose, the mouth
-        centre = [points[0], points[1], points[2], mouth][random.integers(4)]
-        across, along = random.uniform(0.35, 0.6), random.uniform(0.25, 0.45)
-    ring = centre + np.outer(np.cos(angle) * wobble * across, right) + np.outer(np.sin(angle) * wobble * along, down)
-    mask = Image.new("L", size_wh)
-    ImageDraw.Draw(mask).polygon([(float(x), float(y)) for x, y in ring], fill=255)
-    return mask.filter(ImageFilter.GaussianBlur(height * random.uniform(0.02, 0.18)))
+    down, across = mouth - eyes, (points[1] - points[0]) / 0.96
+    length = max(4.0, float(np.hypot(*down)))
+    down = down if np.hypot(*down) > 1 else np.array([0.0, length])
+    least = 0.75 * length  # of a face seen from the side
+    if np.hypot(*across) < least:
+        across = np.array([down[1], -down[0]]) / np.hypot(*down) * least
+    return eyes, np.stack([across, down])
+
+
+def _whole(landmarks_xy: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Give an outline, [N, 2] in units; narrower on the side that is turned away."""
+    half = np.array(_WHOLE[random.choice(list(_WHOLE), p=_WHOLE_SHARES)])
+    outline = np.concatenate([half, half[-2:0:-1] * (-1, 1)])
+    origin, axes = _axes(landmarks_xy)
+    nose, _ = (np.asarray(landmarks_xy[2], float) - origin) @ np.linalg.inv(axes)
+    turned = float(np.clip(nose, -0.4, 0.4))
+    outline[:, 0] *= np.where(np.sign(outline[:, 0]) == np.sign(turned), 1 - abs(turned), 1.0)
+    return np.asarray(outline * random.uniform(0.92, 1.08, 2) + random.normal(0, 0.03, outline.shape))
+
+
+def _parts(random: np.random.Generator) -> list[np.ndarray]:
+    """Give one to three outlines, [N, 2] in units."""
+    angle = np.linspace(0, 2 * math.pi, 16, endpoint=False)
+    circle = np.stack([np.cos(angle), np.sin(angle)], 1)
+    names = random.choice(list(_PARTS), size=random.integers(1, 4), replace=False)
+    ovals = np.array([_PARTS[name] for name in names])
+    return [circle * oval[2:] * random.uniform(0.8, 1.2, 2) + oval[:2] + random.normal(0, 0.03, 2) for oval in ovals]
+
+
+def _bend(mask: Image.Image, random: np.random.Generator) -> Image.Image:
+    """Bend the edge by a smooth random field: no two seams run alike."""
+    strength = random.uniform(0, 0.06) * _UNIT_PX
+    field = random.normal(0, strength, (2, 7, 7)).astype(np.float32)
+    by_x, by_y = (
+        np.asarray(Image.fromarray(part).resize((_MAP_PX, _MAP_PX), Image.Resampling.BICUBIC)) for part in field
+    )
+    y, x = np.mgrid[:_MAP_PX, :_MAP_PX]
+    rows, columns = (np.clip(np.rint(at), 0, _MAP_PX - 1).astype(int) for at in (y + by_y, x + by_x))
+    return Image.fromarray(np.asarray(mask)[rows, columns])
+
+
+def _soften(mask: Image.Image, random: np.random.Generator, *, draw_in: bool) -> Image.Image:
+    """Draw the edge in by up to a sixth of the way from eyes to mouth, and blur it."""
+    if draw_in:
+        mask = mask.filter(ImageFilter.BoxBlur(random.uniform(0.5, 6))).point(lambda value: 255 * (value > 250))
+    width = random.uniform(0.6, 4)
+    mask = mask.filter(ImageFilter.GaussianBlur(width) if random.random() < 0.5 else ImageFilter.BoxBlur(1.7 * width))
+    highest = max(1, mask.getextrema()[1])
+    return mask.point(lambda value: value * 255 / highest)
 
 
 def _spoil(picture: Image.Image, random: np.random.Generator) -> Image.Image:
     """Other colours, and another sharpness: what tells the blended part from its surroundings."""
-    shift = random.uniform(-15, 15) + random.uniform(-9, 9, 3)
-    pixels = np.asarray(picture, np.float32) * np.float32(random.uniform(0.88, 1.12)) + shift
-    picture = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+    picture = picture.convert("RGB", _colours(random))
     kind = random.random()
-    if kind < 0.4:
-        return _shrink(picture, random.uniform(0.25, 0.7))
-    if kind < 0.7:
-        return picture.filter(ImageFilter.UnsharpMask(2, int(random.integers(40, 160)), 0))
-    return _jpeg(picture, quality=int(random.integers(30, 80))) if kind < 0.85 else picture
+    if kind < 0.45:
+        return _shrink(picture, random.uniform(0.25, 0.7), random)
+    if kind < 0.8:
+        return picture.filter(ImageFilter.UnsharpMask(1.5, int(random.integers(40, 150)), 0))
+    return _jpeg(picture, quality=int(random.integers(30, 80)))
 
 
-def _warp(picture: Image.Image, random: np.random.Generator) -> Image.Image:
-    """Move and scale by up to four per cent."""
-    zoom = random.uniform(0.96, 1.04)
-    move = (random.uniform(-0.03, 0.03, 2) + (1 - zoom) / 2) * picture.size
-    matrix = (zoom, 0.0, float(move[0]), 0.0, zoom, float(move[1]))
-    return picture.transform(picture.size, Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
+def _colours(random: np.random.Generator) -> tuple[float, ...]:
+    """Give the matrix that changes hue, saturation, contrast, brightness and, at times, each channel for itself."""
+    grey = np.full((3, 3), 1 / 3)
+    turn, axis = math.radians(random.uniform(-6, 6)), np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)
+    hue = grey + math.cos(turn) * (np.eye(3) - grey) + math.sin(turn) * axis  # around the greys
+    saturation, contrast = random.uniform(0.75, 1.25), random.uniform(0.9, 1.1)
+    matrix = contrast * (grey + saturation * (np.eye(3) - grey)) @ hue
+    offset = 128 * (1 - contrast) + random.uniform(-20, 20)
+    channels = random.uniform(-15, 15, 3) if random.random() < 0.3 else np.zeros(3)
+    return tuple(float(value) for value in np.column_stack([matrix, offset + channels]).ravel())
 
 
-def _shrink(picture: Image.Image, scale: float) -> Image.Image:
-    """Scale down and up again."""
+def _move(picture: Image.Image, landmarks_xy: np.ndarray, random: np.random.Generator) -> Image.Image:
+    """Move the face by up to a tenth of the way from eyes to mouth, and scale it by up to five per cent."""
+    origin, axes = _axes(landmarks_xy)
+    middle = origin + np.array(_MIDDLE) @ axes
+    zoom = random.uniform(0.95, 1.05)
+    move = middle * (1 - zoom) + random.uniform((-0.1, -0.06), (0.1, 0.06)) @ axes
+    border = 4 + math.ceil(0.06 * max(picture.size) + 0.2 * float(np.abs(axes).max()))  # the edge goes on outside
+    padded = Image.fromarray(np.pad(np.asarray(picture), ((border, border), (border, border), (0, 0)), mode="edge"))
+    matrix = (zoom, 0.0, float(move[0]) + border, 0.0, zoom, float(move[1]) + border)
+    return padded.transform(picture.size, Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
+
+
+def _shrink(picture: Image.Image, scale: float, random: np.random.Generator) -> Image.Image:
+    """Scale down and up again, by a filter of chance."""
+    filters = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS)
     small = tuple(max(1, round(side * scale)) for side in picture.size)
-    soft = picture.resize((small[0], small[1]), Image.Resampling.BILINEAR)
-    return soft.resize(picture.size, Image.Resampling.BICUBIC)
+    soft = picture.resize((small[0], small[1]), filters[random.integers(3)])
+    return soft.resize(picture.size, filters[random.integers(2)])
 
 
 def _jpeg(picture: Image.Image, *, quality: int) -> Image.Image:

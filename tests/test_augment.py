@@ -235,6 +235,8 @@ def test_preview_shows_the_original_first_and_a_row_for_each_change(crop: np.nda
         np.testing.assert_array_equal(grid[4:154, left : left + 150], flipped)
         assert np.ptp(grid[158:308, left : left + 150], axis=2).max() == 0  # a share of 0.2 alone: every picture
     assert (grid[:, :130] != 255).any()
+    turned = np.asarray(preview(crop, alone("rotate"), count=2))
+    assert (turned[4:154, 290:440] != turned[4:154, 444:594]).any()
 
 
 def test_preview_of_a_data_set_moves_the_box_and_leaves_the_set_as_it_is() -> None:
