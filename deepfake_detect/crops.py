@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import os
+import re
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import groupby
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -32,7 +33,8 @@ SELF_BLEND = "self-blend"
 FacePolicy = Literal["keep-largest", "drop", "all"]
 """What becomes of a picture with several faces: the largest is taken, the picture is left out, or each is a sample.
 
-``"all"`` gives every face the label of its picture, which is wrong where one of several is forged."""
+``"all"`` gives every face the label of its picture, which is wrong where one of several is forged; the faces of one
+picture are a group, so that a split does not part them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +71,7 @@ def find_crops(
 ) -> Census:
     """Look for the faces of every picture, and say which are there to learn from.
 
-    Frames of one video that stand side by side are decoded in one pass.
+    Frames of one video are decoded in one pass, wherever they stand.
 
     Args:
         samples: Any number.
@@ -85,14 +87,15 @@ def find_crops(
     """
     if faces not in get_args(FacePolicy):
         raise ValueError(f"faces is {faces!r}, expected one of {', '.join(get_args(FacePolicy))}")
-    groups = [list(group) for _, group in groupby(samples, key=_video_or_itself)]
-    found: list[tuple[Sample, tuple[KeptFace, ...] | DeepfakeDetectError]] = []
+    groups = _together(samples)
+    found: dict[int, tuple[KeptFace, ...] | DeepfakeDetectError] = {}
     bar = tqdm(total=len(samples), desc="faces", leave=False, disable=None)
     with ThreadPoolExecutor(workers or count_processors()) as pool, bar:
-        for group, looked in zip(groups, pool.map(lambda group: _look(store, group), groups), strict=True):
-            found += zip(group, looked, strict=True)
+        looks = pool.map(lambda group: _look(store, [samples[place] for place in group]), groups)
+        for group, looked in zip(groups, looks, strict=True):
+            found.update(zip(group, looked, strict=True))
             bar.update(len(group))
-    return _census(found, faces)
+    return _census([(sample, found[place]) for place, sample in enumerate(samples)], faces)
 
 
 def write_crops(census: Census, store: FaceStore, folder: str | os.PathLike[str], *, margin: float = 1.3) -> Path:
@@ -114,7 +117,7 @@ def write_crops(census: Census, store: FaceStore, folder: str | os.PathLike[str]
         if face is None:
             raise DatasetError(f"no face of {sample.name} in the store; find the crops again")
         label = "fake" if sample.label else "real"
-        file = Path(label, f"{number:06}-{Path(sample.name.rpartition('@')[0] or sample.name).stem}.png")
+        file = Path(label, f"{number:06}-{re.sub(r'[^A-Za-z0-9]+', '-', Path(sample.name).stem)[:40]}.png")
         (folder / label).mkdir(parents=True, exist_ok=True)
         height, width = face.pixels.shape[:2]
         left, top, right, _ = crop_square(face.box_xyxy, margin=margin, size_hw=(height, width))
@@ -177,8 +180,15 @@ class CropDataset(torch.utils.data.Dataset[tuple[torch.Tensor, float]]):
         return self.augmentation(crop, random=random) if self.augmentation else crop
 
 
-def _video_or_itself(sample: Sample) -> object:
-    return sample.image.path if isinstance(sample.image, VideoFrame) else id(sample)
+def _together(samples: Sequence[Sample]) -> list[list[int]]:
+    """Give the places of the samples, those of one video in one list in the order of its frames."""
+    groups: dict[object, list[int]] = defaultdict(list)
+    for place, sample in enumerate(samples):
+        groups[sample.image.path if isinstance(sample.image, VideoFrame) else place].append(place)
+    for key, group in groups.items():
+        if not isinstance(key, int):
+            group.sort(key=lambda place: samples[place].image.index)
+    return list(groups.values())
 
 
 def _look(store: FaceStore, group: Sequence[Sample]) -> list[tuple[KeptFace, ...] | DeepfakeDetectError]:
@@ -208,7 +218,8 @@ def _census(found: Sequence[tuple[Sample, tuple[KeptFace, ...] | DeepfakeDetectE
             several.append(sample.name)
         dropped = policy == "drop" and len(faces) > 1
         chosen = () if dropped else faces if policy == "all" else faces[:1]
-        usable += [replace(sample, image=face) for face in chosen]
+        group = sample.group or (chosen[0].path.stem if len(chosen) > 1 else "")
+        usable += [replace(sample, image=face, group=group) for face in chosen]
     return Census(
         samples=tuple(usable),
         no_face=tuple(no_face),

@@ -158,7 +158,7 @@ def _path_rows(path: Path, labels: Mapping[Any, str] | None) -> Iterable[Row]:
 
 def _folder_rows(folder: Path, labels: Mapping[Any, str] | None) -> Iterator[Row]:
     """Walk the class folders; the outermost folder whose name is a label is the class."""
-    for parent, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         parts = Path(parent).relative_to(folder).parts
         pictures = [name for name in sorted(files) if _is_picture(name)]

@@ -7,6 +7,7 @@ import hashlib
 import math
 import os
 import uuid
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from deepfake_detect.data import Sample
+from deepfake_detect.errors import ImageUnreadable
 from deepfake_detect.faces import FaceFinder, crop_square
 from deepfake_detect.image import Picture
 from deepfake_detect.results import Face
@@ -100,11 +102,13 @@ class FaceStore:
         if path is None:  # no file: the pixels themselves are the key
             picture = picture or sample.open_picture()
             path = self.folder / f"{hashlib.sha256(picture.pixels.tobytes()).hexdigest()[:32]}.npz"
-        if not path.exists():
+        kept = _kept_faces(path, sample.name)
+        if kept is None:
             picture = picture or sample.open_picture(min_side_px=LARGEST_PX)
             found = self.finder.find(picture.pixels, border=True)
             _keep(path, picture.size_hw, [self._cut_out(face, picture.pixels) for face in found])
-        return _kept_faces(path, sample.name)
+            kept = _kept_faces(path, sample.name)
+        return kept or ()
 
     def holds(self, sample: Sample) -> bool:
         """Say whether the faces of a picture are kept already."""
@@ -173,14 +177,26 @@ def _keep(path: Path, size_hw: tuple[int, int], faces: Sequence[Surroundings]) -
     os.replace(partial, path)
 
 
-def _kept_faces(path: Path, name: str) -> tuple[KeptFace, ...]:
-    with np.load(path) as stored:
-        (height, width), count = (int(side) for side in stored["size_hw"]), int(stored["count"])
+def _kept_faces(path: Path, name: str) -> tuple[KeptFace, ...] | None:
+    """List what is kept of a picture; None where nothing is, or a file that a full disk or a power cut damaged."""
+    try:
+        with path.open("rb") as file, np.load(file) as stored:  # numpy leaves a damaged file open
+            (height, width), count = (int(side) for side in stored["size_hw"]), int(stored["count"])
+    except _NOT_KEPT:
+        return None
     return tuple(KeptFace(path=path, number=n, name=name, size_hw=(height, width)) for n in range(count))
 
 
 def _read(face: KeptFace) -> Surroundings:
-    with np.load(face.path) as stored:
-        pixels, box, points = (stored[f"{what}{face.number}"] for what in ("pixels", "box", "points"))
+    try:
+        with face.path.open("rb") as file, np.load(file) as stored:
+            pixels, box, points = (stored[f"{what}{face.number}"] for what in ("pixels", "box", "points"))
+    except _NOT_KEPT as error:
+        raise ImageUnreadable(
+            f"{face.name}: its face in {face.path} is gone or damaged ({error}); delete that file and find crops again"
+        ) from error
     x1, y1, x2, y2 = (float(value) for value in box)
     return Surroundings(pixels=pixels, box_xyxy=(x1, y1, x2, y2), landmarks_xy=points)
+
+
+_NOT_KEPT = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile)

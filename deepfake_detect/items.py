@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -72,33 +73,45 @@ def hugging_face_rows(dataset: Any) -> Iterator[Row]:
     for index, value in enumerate(values):
         told = {name: str(column[index] or "") for name, column in others.items()}
         item = Item(dataset, index, image, f"{image} {index}")
-        yield {"image": item, "label": names[value] if names and value is not None else value, **told}
+        yield {"image": item, "label": _named(value, names), **told}
 
 
 def torch_rows(dataset: Any) -> Iterator[Row]:
     """Give a row for each item of a torch data set.
 
     Labels come from ``samples`` (with paths, as of ``ImageFolder``) or ``targets`` where there are such; otherwise
-    every item is opened once for its label, one after the other.
+    every item is opened once for its label, one after the other. A ``Subset`` or ``ConcatDataset`` has no names for its
+    classes, so what it is made of is asked: an ``ImageFolder`` of ``fake`` and ``real`` calls fake 0.
     """
+    return (_torch_row(dataset, index, f"item {index}") for index in range(len(dataset)))
+
+
+def _torch_row(dataset: Any, index: int, name: str) -> Row:
+    if hasattr(dataset, "dataset") and hasattr(dataset, "indices"):  # Subset, as of random_split
+        return _torch_row(dataset.dataset, int(dataset.indices[index]), name)
+    if hasattr(dataset, "datasets") and hasattr(dataset, "cumulative_sizes"):  # ConcatDataset
+        part = bisect_right(dataset.cumulative_sizes, index)
+        return _torch_row(dataset.datasets[part], index - ([0, *dataset.cumulative_sizes][part]), name)
     classes = getattr(dataset, "classes", None)
-
-    def name(label: Any) -> Any:
-        return classes[int(label)] if classes else label
-
     samples = getattr(dataset, "samples", None)
     if samples and len(samples) == len(dataset) and isinstance(samples[0], tuple):
-        yield from ({"image": path, "label": name(label)} for path, label in samples)
-        return
-    targets = getattr(dataset, "targets", None)
-    known = targets if targets is not None and len(targets) == len(dataset) else None
-    for index in range(len(dataset)):
-        label = _second(dataset, index) if known is None else known[index]
-        yield {"image": Item(dataset, index, None, f"item {index}"), "label": name(label)}
+        path, label = samples[index]
+        return {"image": path, "label": _named(label, classes)}
+    targets: Any = getattr(dataset, "targets", None)
+    known = targets is not None and len(targets) == len(dataset)
+    label = targets[index] if known else _second(dataset, index)
+    return {"image": Item(dataset, index, None, name), "label": _named(label, classes)}
+
+
+def _named(label: Any, classes: Any) -> Any:
+    """Give the name of a class where there are names; a number below 0 stands for no label."""
+    if not classes or label is None or isinstance(label, str):
+        return getattr(label, "item", lambda: label)()  # of numpy and torch
+    return classes[int(label)] if int(label) >= 0 else None
 
 
 def _column(dataset: Any, name: str) -> Any:
-    return dataset.select_columns([name])[name] if hasattr(dataset, "select_columns") else dataset[name]
+    return list((dataset.select_columns([name]) if hasattr(dataset, "select_columns") else dataset)[name])
 
 
 def _second(dataset: Any, index: int) -> Any:

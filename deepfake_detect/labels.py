@@ -14,10 +14,11 @@ REAL, FAKE = 0, 1
 _CALLED = {
     REAL: """real reals realface realfaces realimage realimages authentic genuine original originals nature natural
         pristine untouched unaltered unmanipulated camera bonafide live human true photo photos photograph photographs
-        youtube notfake nonfake actors""",
+        youtube notfake nonfake actors celebreal youtubereal originalsequences""",
     FAKE: """fake fakes fakeface fakefaces fakeimage fakeimages ai aigenerated aigen generated synthetic synthesis
         synthesized manipulated manipulation altered forged forgery tampered edited deepfake deepfakes swapped faceswap
-        gan diffusion spoof artificial notreal false photoshopped""",
+        gan diffusion spoof artificial notreal false photoshopped celebsynthesis manipulatedsequences faceface
+        faceshifter neuraltextures""",
 }
 SYNONYMS = {label: frozenset(words.split()) for label, words in _CALLED.items()}
 """What labels and class folders are called, letters only; digits and separators in them do not count."""
@@ -29,7 +30,7 @@ def read_label(label: object, *, labels: Mapping[Any, str] | None = None, where:
     """Tell one label.
 
     Args:
-        label: A name, a bool (True is fake), or 0 or 1 (1 is fake).
+        label: A name, a bool (True is fake), or 0 or 1 (1 is fake), as a number or a text.
         labels: What names mean that are not known: ``{"mine": "fake"}``. Goes before what is known.
         where: Named in the error.
 
@@ -82,8 +83,8 @@ def _own(labels: Mapping[Any, str], where: str) -> dict[Any, int]:
 def _known(label: object) -> int | None:
     if not isinstance(label, str):
         number = getattr(label, "item", lambda: label)()  # of numpy and torch
-        return int(number) if isinstance(number, bool | int) and number in (0, 1) else None
-    if label.strip() in ("0", "1"):
-        return int(label)
+        return int(number) if isinstance(number, bool | int | float) and number in (0, 1) else None
+    if label.strip() in ("0", "1", "0.0", "1.0"):
+        return int(float(label))
     plain = re.sub(r"[^a-z]", "", label.lower())
     return next((value for value, names in SYNONYMS.items() if plain in names), None)

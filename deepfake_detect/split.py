@@ -16,7 +16,9 @@ def split_samples(samples: Sequence[Sample], *, valid: float = 0.15, test: float
     """Give every sample a side: ``"train"``, ``"val"`` or ``"test"``.
 
     Whole groups go to a side, chosen so that each side gets its share of every source and class. Samples that name
-    a split keep it. Where the data name a validation split, ``valid`` is not taken out of the rest; likewise ``test``.
+    a split keep it, and the rest of their group follows them. Where the data name a validation split, ``valid`` is
+    not taken out of the rest; likewise ``test``. A source and class of fewer than four groups goes to training whole
+    at the usual shares.
 
     Args:
         samples: Any number.
@@ -39,15 +41,17 @@ def split_samples(samples: Sequence[Sample], *, valid: float = 0.15, test: float
     if not (0 <= valid < 1 and 0 <= test < 1 and valid + test < 1):
         raise ValueError(f"valid is {valid} and test {test}, expected shares whose sum is below 1")
     named = {sample.split for sample in samples}
+    told = {sample.group: sample.split for sample in samples if sample.group and sample.split}
     shares = {
         "val": 0.0 if "val" in named else valid,
         "test": 0.0 if "test" in named else test,
     }
     shares["train"] = 1 - sum(shares.values())
-    free = [index for index, sample in enumerate(samples) if not sample.split]
+    settled = [sample.split or told.get(sample.group, "") for sample in samples]
+    free = [index for index, split in enumerate(settled) if not split]
     side = _dealt([samples[index] for index in free], list(shares.values()), seed)
     chosen = {index: list(shares)[number] for index, number in zip(free, side, strict=True)}
-    return [replace(sample, split=chosen.get(index, sample.split)) for index, sample in enumerate(samples)]
+    return [replace(sample, split=chosen.get(index, settled[index])) for index, sample in enumerate(samples)]
 
 
 def folds(samples: Sequence[Sample], count: int, *, seed: int = 0) -> list[int]:

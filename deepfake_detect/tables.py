@@ -74,8 +74,9 @@ def _dfdc(path: Path) -> Iterator[Row]:
 
 
 def _named(row: Row, path: Path) -> Row:
-    """Give the row with our names for its columns."""
+    """Give the row with our names for its columns; capitals in theirs do not count."""
     found: Row = {}
+    row = {str(column).strip().lower(): value for column, value in row.items()}
     for name, others in _OTHER_NAMES.items():
         column = next((other for other in others if other in row), None)
         if column is None:

@@ -79,7 +79,7 @@ def read_frames(frames: Sequence[VideoFrame]) -> Iterator[Picture]:
     """Decode frames of one video in one pass, since going back to a frame is slow, and exact for few formats.
 
     Args:
-        frames: Of one video, in the order of their index.
+        frames: Of one video, best in the order of their index: going back begins anew.
 
     Yields:
         The pictures, upright, in that order.
@@ -90,6 +90,9 @@ def read_frames(frames: Sequence[VideoFrame]) -> Iterator[Picture]:
     video, at = _open(frames[0].path), 0
     try:
         for frame in frames:
+            if at > frame.index + 1:
+                video.release()
+                video, at = _open(frame.path), 0
             while at <= frame.index and video.grab():
                 at += 1
             found, pixels = video.retrieve() if at == frame.index + 1 else (False, None)

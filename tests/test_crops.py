@@ -18,7 +18,7 @@ from deepfake_detect.augment import Augmentation
 from deepfake_detect.card import Preprocessing
 from deepfake_detect.crops import SELF_BLEND, CropDataset, find_crops, self_blended, write_crops
 from deepfake_detect.data import Sample, read_dataset
-from deepfake_detect.errors import DatasetError
+from deepfake_detect.errors import DatasetError, ImageUnreadable
 from deepfake_detect.faces import FaceFinder, crop_face
 from deepfake_detect.facestore import FaceStore, default_folder
 
@@ -68,7 +68,10 @@ def test_the_rules_for_several_faces(store: FaceStore, samples: list[Sample]) ->
     kept, all_of_them = find_crops(samples, store), find_crops(samples, store, faces="all")
     assert [s.image.number for s in all_of_them.samples] == [0, 0, 1]
     assert [s.label for s in all_of_them.samples] == [0, 1, 1]
-    assert kept.samples == all_of_them.samples[:2]
+    alone, one, other = (s.group for s in all_of_them.samples)
+    assert alone == "" != one == other  # a split must not part the faces of one picture
+    assert [s.image for s in kept.samples] == [s.image for s in all_of_them.samples[:2]]
+    assert [s.group for s in kept.samples] == ["", ""]
     assert len(find_crops(samples, store, faces="drop").samples) == 1
     with pytest.raises(ValueError, match="expected one of keep-largest, drop, all"):
         find_crops(samples, store, faces="first")  # type: ignore[arg-type]
@@ -165,6 +168,18 @@ def test_a_cut_off_write_leaves_nothing(store: FaceStore, monkeypatch: pytest.Mo
     assert store.load(PORTRAIT) is not None
 
 
+def test_a_damaged_file_is_looked_for_again_and_named_while_training(store: FaceStore, samples: list[Sample]) -> None:
+    found = find_crops(samples[:1], store).samples
+    path = found[0].image.path
+    whole = path.read_bytes()
+    for damaged in (b"", whole[:1000]):
+        path.write_bytes(damaged)
+        with pytest.raises(ImageUnreadable, match=r"one\.jpg: its face in .* is gone or damaged"):
+            CropDataset(found, store, preprocessing=WANTED)[0]
+        assert find_crops(samples[:1], store).samples == found
+        assert path.read_bytes() == whole
+
+
 def test_frames_of_a_video_are_decoded_in_one_pass(
     tmp_path: Path, store: FaceStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,14 +192,21 @@ def test_frames_of_a_video_are_decoded_in_one_pass(
     assert len(opened) == 1
     find_crops(samples, store)
     assert len(opened) == 1  # kept
+    apart = [samples[2], Sample(image=portrait(), label=0), samples[0], samples[2]]
+    census = find_crops(apart, FaceStore(tmp_path / "other"))
+    assert len(opened) == 2 and census.unreadable == ()
+    assert census.no_face == (apart[0].name, apart[2].name, apart[3].name)
 
 
 def test_crops_become_a_data_set(tmp_path: Path, store: FaceStore, samples: list[Sample]) -> None:
-    named = [Sample(image=s.image, label=s.label, group=f"g{i}", source="web") for i, s in enumerate(samples)]
+    shutil.copy(tmp_path / "one.jpg", tmp_path / "a b?c@d.jpg")
+    images = [tmp_path / "a b?c@d.jpg", *(s.image for s in samples[1:])]
+    named = [Sample(image=image, label=i % 2, group=f"g{i}", source="web") for i, image in enumerate(images)]
     census = find_crops(named, store)
     table = write_crops(census, store, tmp_path / "out")
     again = read_dataset(table)
     assert [(s.label, s.group, s.source) for s in again] == [(0, "g0", "web"), (1, "g1", "web")]
+    assert Path(again[0].image).name == "000000-a-b-c-d.png"
     cut = again[0].open_picture().size_hw
     (face,) = FaceFinder().find(portrait())
     side = 1.3 * max(face.box_xyxy[2] - face.box_xyxy[0], face.box_xyxy[3] - face.box_xyxy[1])

@@ -44,6 +44,8 @@ def test_class_folders_with_splits_and_sources_at_any_depth(tmp_path: Path) -> N
         ("c.webp", 1, "val", ""),
         ("d.jpg", 0, "test", "web"),
     ]
+    (tmp_path / "elsewhere").symlink_to(tmp_path / "train", target_is_directory=True)
+    assert [s.label for s in read_dataset(tmp_path) if s.source.startswith("elsewhere")] == [1, 0]
     assert [s.name for s in read_dataset(tmp_path, splits=["valid"])] == [str(tmp_path / "validation/1_fake/c.webp")]
 
 
@@ -71,7 +73,7 @@ def test_csv_with_all_columns(tmp_path: Path) -> None:
 
 def test_jsonl_and_the_metadata_of_the_dfdc(tmp_path: Path) -> None:
     touch(tmp_path, "a.png", "b.png")
-    lines = [{"file_name": "a.png", "label": "real"}, {"file_name": "b.png", "label": 1, "group": "g"}]
+    lines = [{"file_name": "a.png", "Label ": "real"}, {"file_name": "b.png", "label": 1, "group": "g"}]
     (tmp_path / "data.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n\n")
     assert [(s.name, s.label, s.group) for s in read_dataset(tmp_path / "data.jsonl")] == [
         (str(tmp_path / "a.png"), 0, ""),
@@ -145,6 +147,9 @@ def test_a_torch_data_set_is_opened_only_when_asked() -> None:
     dataset.targets, dataset.classes, dataset.opened = [0, 1, 1, 0], ["fake", "real"], []  # type: ignore[attr-defined]
     assert [s.label for s in read_dataset(dataset)] == [1, 0, 0, 1]
     assert dataset.opened == []
+    dataset.targets = torch.tensor([0, 1, 1, 0])  # type: ignore[attr-defined]
+    del dataset.classes  # type: ignore[attr-defined]
+    assert [s.label for s in read_dataset(dataset, labels={0: "fake", 1: "real"})] == [1, 0, 0, 1]
 
 
 def test_an_item_that_is_no_picture_says_which() -> None:
@@ -165,6 +170,11 @@ def test_image_folder_sorts_fake_to_nought_and_is_read_by_name(tmp_path: Path) -
         picture(5).save(tmp_path / label / "x.png")
     samples = read_dataset(ImageFolder(tmp_path))
     assert [(Path(s.image).parent.name, s.label) for s in samples] == [("fake", 1), ("real", 0)]
+    whole = ImageFolder(tmp_path)
+    part = torch.utils.data.Subset(whole, torch.tensor([1]))  # type: ignore[arg-type]
+    parts = torch.utils.data.ConcatDataset([part, torch.utils.data.Subset(whole, [1, 0]), part])
+    names = [("real", 0), ("real", 0), ("fake", 1), ("real", 0)]
+    assert [(Path(s.image).parent.name, s.label) for s in read_dataset(parts)] == names
 
 
 def test_hugging_face_data_sets() -> None:
@@ -177,7 +187,7 @@ def test_hugging_face_data_sets() -> None:
             "group": datasets.Value("string"),
         }
     )
-    columns = {"photo": [picture(20), picture(200)], "label": [0, 1], "group": ["a", None]}
+    columns = {"photo": [picture(20), picture(200), picture(9)], "label": [0, 1, -1], "group": ["a", None, "b"]}
     whole = datasets.Dataset.from_dict(columns, features=features)
     samples = read_dataset(whole)
     assert [(s.label, s.group, s.name) for s in samples] == [(1, "a", "photo 0"), (0, "", "photo 1")]

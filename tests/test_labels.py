@@ -20,7 +20,7 @@ def test_what_fakes_are_called(name: str) -> None:
     assert read_label(name) == 1
 
 
-@pytest.mark.parametrize("one", [1, True, "1", np.int64(1), np.bool_(True), torch.tensor(1)])
+@pytest.mark.parametrize("one", [1, True, "1", 1.0, "1.0", np.int64(1), np.bool_(True), torch.tensor(1.0)])
 def test_one_is_fake(one: object) -> None:
     assert read_label(one) == 1
 

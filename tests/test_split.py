@@ -52,6 +52,8 @@ def test_a_named_split_is_kept_and_not_taken_again() -> None:
     named = [sample("a", n % 2, split="val" if n < 4 else "") for n in range(20)]
     sides = [one.split for one in split_samples(named, valid=0.5)]
     assert sides == ["val"] * 4 + ["train"] * 16
+    half = [sample("a", 0, "p"), sample("a", 1, "p", "val"), *[sample("a", n % 2) for n in range(9)]]
+    assert [one.split for one in split_samples(half)] == ["val", "val", *["train"] * 9]  # the group stays together
     assert {one.split for one in split_samples([sample("a", n % 2) for n in range(20)], valid=0.0)} == {"train"}
 
 

@@ -49,6 +49,8 @@ def test_the_frames_are_those_asked_for_in_rgb(video: Path) -> None:
     assert [red(picture.pixels) for picture in pictures] == pytest.approx([45, 95, 145, 195], abs=4)
     assert pictures[0].size_hw == (48, 64)
     assert float(pictures[0].pixels[..., 2].mean()) == pytest.approx(30, abs=4)
+    back = [red(picture.pixels) for picture in read_frames([frames[2], frames[0], frames[0], frames[1]])]
+    assert back == pytest.approx([145, 45, 45, 95], abs=4)
     alone = open_image(frames[2])
     np.testing.assert_array_equal(alone.pixels, pictures[2].pixels)
     assert alone.name == frames[2].name == f"{video}@2.50s"
