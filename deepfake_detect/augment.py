@@ -1,7 +1,7 @@
 """How can a face crop look different and stay what it is?
 
-The changes are torchvision's; files, JPEG and WebP, and the blur are Pillow's, which is faster there.
-Fakes made of real faces are in `blend`, mixed pairs of pictures in the training loop.
+The changes are torchvision's, on tensors or on pictures of Pillow, whichever is faster; files and the blur
+are Pillow's own. Fakes made of real faces are in `blend`, mixed pairs of pictures in the training loop.
 """
 
 from __future__ import annotations
@@ -140,8 +140,7 @@ class Augmentation:
         Raises:
             MissingExtra: There is no torchvision that fits the installed torch.
         """
-        picture = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)  # [3, S, S], channels last in memory
-        picture = self._deliver(self._pose(picture, random), random)
+        picture = self._deliver(self._pose(_tensor(np.array(pixels)), random), random)
         return self._encode(_pixels(picture), random)
 
     def _pose(self, picture: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
@@ -153,14 +152,24 @@ class Augmentation:
         slant = random.uniform(-8, 8) if random.random() < self.shear else 0.0
         if angle or slant:
             picture = _turn(picture, angle, slant)
-        if random.random() < self.light:
-            picture = vision.adjust_brightness(picture, random.uniform(0.7, 1.3))
-            picture = vision.adjust_contrast(picture, random.uniform(0.7, 1.3))
-        if random.random() < self.colour:
-            picture = vision.adjust_saturation(picture, random.uniform(0.7, 1.3))
-        if random.random() < self.grey:
-            picture = vision.rgb_to_grayscale(picture, num_output_channels=3)
+        picture = self._lit(picture, random)
         return _cover(picture, random) if random.random() < self.erase else picture
+
+    def _lit(self, picture: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
+        """Other light and colours; torchvision does this faster on Pillow's pictures than on tensors."""
+        vision = _vision().functional
+        light, colour, grey = (random.random() < share for share in (self.light, self.colour, self.grey))
+        if not (light or colour or grey):
+            return picture
+        image = Image.fromarray(_pixels(picture))
+        if light:
+            image = vision.adjust_brightness(image, random.uniform(0.7, 1.3))
+            image = vision.adjust_contrast(image, random.uniform(0.7, 1.3))
+        if colour:
+            image = vision.adjust_saturation(image, random.uniform(0.7, 1.3))
+        if grey:
+            image = vision.rgb_to_grayscale(image, num_output_channels=3)
+        return _tensor(np.array(image))
 
     def _deliver(self, picture: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
         """What happens to pictures on their way: smaller, softer, noisier."""
@@ -318,7 +327,11 @@ def _shrink(picture: torch.Tensor, scale: float) -> torch.Tensor:
 
 def _blur(picture: torch.Tensor, deviation: float) -> torch.Tensor:
     soft = Image.fromarray(_pixels(picture)).filter(ImageFilter.GaussianBlur(deviation))
-    return torch.from_numpy(np.array(soft)).permute(2, 0, 1)
+    return _tensor(np.array(soft))
+
+
+def _tensor(pixels: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(pixels).permute(2, 0, 1)  # [3, S, S], channels last in memory
 
 
 def _pixels(picture: torch.Tensor) -> np.ndarray:
