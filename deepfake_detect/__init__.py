@@ -15,6 +15,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from deepfake_detect.audit import audit
+    from deepfake_detect.augment import Augmentation
     from deepfake_detect.card import Card, Preprocessing
     from deepfake_detect.detector import Detector
     from deepfake_detect.doctor import DoctorReport, doctor
@@ -33,19 +35,28 @@ if TYPE_CHECKING:
         WeightsMismatch,
     )
     from deepfake_detect.faces import find_faces
+    from deepfake_detect.findings import AuditReport, Finding
     from deepfake_detect.models import create_model, list_models
+    from deepfake_detect.report import Report
     from deepfake_detect.results import Face, Prediction
+    from deepfake_detect.schedule import Epoch, Schedule
+    from deepfake_detect.stability import Stability
+    from deepfake_detect.tune import Trial, tune
     from deepfake_detect.weights import list_pretrained
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AuditReport",
+    "Augmentation",
     "Card",
     "DatasetError",
     "DeepfakeDetectError",
     "Detector",
     "DoctorReport",
+    "Epoch",
     "Face",
+    "Finding",
     "HubUnavailable",
     "ImageTooLarge",
     "ImageUnreadable",
@@ -53,26 +64,39 @@ __all__ = [
     "MissingExtra",
     "Prediction",
     "Preprocessing",
+    "Report",
+    "Schedule",
+    "Stability",
     "TrainingDiverged",
+    "Trial",
     "UnknownModel",
     "UnknownWeights",
     "WeightsCorrupted",
     "WeightsMismatch",
     "__version__",
+    "audit",
     "create_model",
     "doctor",
     "find_faces",
     "list_models",
     "list_pretrained",
+    "tune",
 ]
 
 _ROOMS = {
+    "audit": ("audit",),
+    "augment": ("Augmentation",),
     "card": ("Card", "Preprocessing"),
     "detector": ("Detector",),
     "doctor": ("DoctorReport", "doctor"),
     "faces": ("find_faces",),
+    "findings": ("AuditReport", "Finding"),
     "models": ("create_model", "list_models"),
+    "report": ("Report",),
     "results": ("Face", "Prediction"),
+    "schedule": ("Epoch", "Schedule"),
+    "stability": ("Stability",),
+    "tune": ("Trial", "tune"),
     "weights": ("list_pretrained",),
 }
 _HOMES = {name: room for room, names in _ROOMS.items() for name in names}

@@ -12,10 +12,8 @@ from typing import Any, TypeVar
 import click
 
 from deepfake_detect import __version__
+from deepfake_detect.cli_learn import DEFAULT_MODEL, LEARNING
 from deepfake_detect.errors import DeepfakeDetectError, UnknownModel, UnknownWeights
-
-DEFAULT_MODEL = "xception-fakefaces"
-"""The weights that answer where nobody names any."""
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _STYLES = ("json", "jsonl", "csv")
@@ -137,6 +135,39 @@ def faces(paths: tuple[str, ...], **options: Any) -> None:
     sys.exit(1 if failed else 0)
 
 
+@main.command(epilog=_EXIT_STATUS)
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@click.option("--model", metavar="M", default=DEFAULT_MODEL, show_default=True, help="Name, folder or owner/name.")
+@_output_options
+@click.option("--device", metavar="D", default="auto", show_default=True, help="cuda, mps or cpu.")
+@click.option("--save", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Keep drawings and JSON.")
+def stability(paths: tuple[str, ...], model: str, device: str, save: Path | None, **options: Any) -> None:
+    """Score pictures as they are and as JPEG, WebP, half the size, cropped, and as a screenshot.
+
+    PATH is a file, a folder (with all below it), a pattern in quotes, a URL, or - for standard input.
+    """
+    from deepfake_detect.cli_input import expand_paths, open_stdin
+    from deepfake_detect.cli_output import STABILITY, save_result
+
+    style, pictures = _style(options), expand_paths(paths)
+    detector, failed = _detector(model, device=device), []
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for name, image in zip(pictures, _bar(open_stdin(pictures), len(pictures)), strict=True):
+            try:
+                found = replace(detector.stability(image), name=name)
+            except DeepfakeDetectError as error:
+                failed.append(_complain(name, error))
+                yield {"name": name, "label": "error", "error": {"type": type(error).__name__, "message": str(error)}}
+            else:
+                if save:
+                    save_result(found, save)
+                yield {**found.to_dict(), "error": None}
+
+    _print(rows(), style, STABILITY)
+    sys.exit(1 if failed else 0)
+
+
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the cards as JSON.")
 def models(as_json: bool) -> None:
@@ -171,6 +202,10 @@ def doctor(as_json: bool) -> None:
     report = examine()
     click.echo(report.to_json(indent=2) if as_json else str(report))
     sys.exit(0 if report.ok else 1)
+
+
+for command in LEARNING:
+    main.add_command(command)
 
 
 def _style(options: dict[str, Any]) -> str:

@@ -11,9 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
-
-from deepfake_detect.results import Prediction
+from typing import Any, Protocol
 
 Row = dict[str, Any]
 
@@ -33,6 +31,20 @@ class Form:
     text: Callable[[Row], Iterator[str]]
     cells: Callable[[Row], Iterator[Row]]
     columns: tuple[str, ...]
+
+
+class Result(Protocol):
+    """What can be kept: a `Prediction`, a `Stability`."""
+
+    @property
+    def name(self) -> str:
+        """Of the picture."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give it as plain JSON values."""
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write it as a picture."""
 
 
 def render(rows: Iterable[Row], *, style: str, form: Form) -> Iterator[str]:
@@ -57,30 +69,30 @@ def render(rows: Iterable[Row], *, style: str, form: Form) -> Iterator[str]:
         yield from (line for row in rows for line in form.text(row))
 
 
-def save_result(prediction: Prediction, folder: Path) -> Path:
-    """Keep a prediction as ``NAME.json`` and the drawn picture as ``NAME.png``.
+def save_result(result: Result, folder: Path) -> Path:
+    """Keep a result as ``NAME.json`` and the drawn picture as ``NAME.png``.
 
     NAME is the picture's own without its ending, with a number behind it where another picture's
     result has that name.
 
     Args:
-        prediction: Of a picture that could be scored.
+        result: Of a picture that could be scored.
         folder: Made where it is missing.
 
     Returns:
         The JSON file.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = os.path.abspath(prediction.name) if os.path.exists(prediction.name) else prediction.name
-    stem = _stem(prediction.name)
+    path = os.path.abspath(result.name) if os.path.exists(result.name) else result.name
+    stem = _stem(result.name)
     names = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
     name = next(name for name in names if _is_ours(folder, name, path))
-    kept = {"path": path, **prediction.to_dict()}
+    kept = {"path": path, **result.to_dict()}
     target = folder / f"{name}.json"
     target.write_text(
         json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", errors="backslashreplace"
     )
-    prediction.save(folder / f"{name}.png")
+    result.save(folder / f"{name}.png")
     return target
 
 
@@ -128,6 +140,22 @@ def _faces_cells(row: Row) -> Iterator[Row]:
         yield {"name": row["name"], "error": row["error"]["message"]}
 
 
+def _stability_text(row: Row) -> Iterator[str]:
+    if row["error"]:
+        yield _line({**row, "score": None}, row["name"])
+        return
+    low, high = row["interval"] or (None, None)
+    spread = "" if low is None else f"  [{low:.3f}, {high:.3f}]"
+    flips = f"  flips under {', '.join(row['flips'])}" if row["flips"] else ""
+    yield _line(row, f"{spread[2:]}{'  ' if spread else ''}{row['name']}{flips}")
+
+
+def _stability_cells(row: Row) -> Iterator[Row]:
+    low, high = row.get("interval") or (None, None)
+    error = row["error"] and row["error"]["message"]
+    yield {**row, "low": low, "high": high, "flips": " ".join(row.get("flips", ())), "error": error}
+
+
 PREDICTION = Form(
     text=_prediction_text,
     cells=_prediction_cells,
@@ -137,6 +165,13 @@ PREDICTION = Form(
     ),
 )
 """A verdict: a line, and one for each face where there are several; in a table, a row."""
+
+STABILITY = Form(
+    text=_stability_text,
+    cells=_stability_cells,
+    columns=("name", "label", "score", "low", "high", "flips", "threshold", "model", "revision", "error"),
+)
+"""A verdict with its interval: a line; in a table, a row."""
 
 FACES = Form(
     text=_faces_text,

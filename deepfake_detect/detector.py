@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal, Self
 
 import torch
 
+from deepfake_detect.augment import Augmentation
+from deepfake_detect.calibrate import calibrate
 from deepfake_detect.card import Card
+from deepfake_detect.evaluate import evaluate
 from deepfake_detect.predictor import Predictor
 from deepfake_detect.readme import model_card
+from deepfake_detect.report import Report
+from deepfake_detect.schedule import Epoch
+from deepfake_detect.scoring import FaceChoice
+from deepfake_detect.stability import Stability, stability
+from deepfake_detect.teach import Lesson, bundle_name, teach, untrained
 from deepfake_detect.weights import find_bundle, load_model, save_bundle
 
 
@@ -39,6 +50,9 @@ class Detector(Predictor):
         >>> Detector(model=create_model("meso4", seed=0), card=card, device="cpu")
         Detector('mine@0', device='cpu', dtype='float32')
     """
+
+    lesson: Lesson | None = None
+    """What came of the training, where `fine_tune` or `train` made this detector."""
 
     @classmethod
     def from_pretrained(
@@ -91,6 +105,178 @@ class Detector(Predictor):
             local_files_only=local_files_only,
         )
         return cls(model=load_model(bundle), card=bundle.card, revision=bundle.revision, device=device, dtype=dtype)
+
+    @classmethod
+    def train(
+        cls,
+        dataset: Any,
+        *,
+        model: str = "xception",
+        start: str | os.PathLike[str] | None = None,
+        size_px: int | None = None,
+        margin: float = 1.3,
+        dropout: float | None = None,
+        name: str | None = None,
+        epochs: int = 20,
+        device: str | torch.device = "auto",
+        dtype: str | torch.dtype = "auto",
+        **options: Any,
+    ) -> Self:
+        """Train a new detector, from random weights or from those of another network.
+
+        Args:
+            dataset: As for `fine_tune`.
+            model: A name of `list_models`, or ``timm:NAME``; with ``/64`` behind it, a hidden layer of 64 before the
+                logit.
+            start: Where the weights come from: None is random; ``"imagenet"`` fetches timm's from the Hub; a
+                ``.safetensors`` file; or a bundle as for `from_pretrained`. Layers that have a namesake of the same
+                shape are taken over; the head, as a rule, is new.
+            size_px: Side of the input in pixels; the architecture's own where None.
+            margin: Side of the crop as a multiple of the longer side of the face box.
+            dropout: Share of activations that training drops; the architecture's own where None.
+            name: Of the bundle; the folder ``out``, or the model, where None.
+            epochs: Passes over the data.
+            device: As for `Predictor`.
+            dtype: As for `Predictor`, while training and afterwards.
+            **options: Any of `fine_tune`.
+
+        Returns:
+            The detector; its `history` has an entry for each epoch.
+
+        Raises:
+            DatasetError: As for `fine_tune`.
+            UnknownModel: No such architecture.
+            UnknownWeights: No such weights to start from.
+            WeightsMismatch: Those weights are of another architecture.
+        """
+        made, card = untrained(
+            model,
+            name=name or bundle_name(options.get("out"), otherwise=model),
+            start=start,
+            size_px=size_px,
+            margin=margin,
+            dropout=dropout,
+            seed=options.get("seed", 0),
+        )
+        pupil = cls(model=made, card=card, device=device, dtype=dtype)
+        return pupil._taught(dataset, fresh=start is None, epochs=epochs, **options)
+
+    def fine_tune(
+        self,
+        dataset: Any,
+        *,
+        valid: Any = None,
+        epochs: int = 10,
+        lr: float | None = None,
+        batch_size: int | Literal["auto"] = "auto",
+        freeze: Literal["backbone"] | int | None = None,
+        augment: str | Augmentation | None = "default",
+        balance: bool = True,
+        seed: int = 0,
+        out: str | os.PathLike[str] | None = None,
+        resume: bool = False,
+        callbacks: Sequence[Callable[[Epoch], Any]] = (),
+        **options: Any,
+    ) -> Self:
+        """Teach a copy of this detector on one's own data; this one stays as it is.
+
+        The data are audited first, and what is wrong with them is told in the log (``audit``). Faces are found and
+        cut out as in `predict`. The weights of the best epoch are kept and calibrated on the validation pictures.
+
+        Args:
+            dataset: A folder of class folders, a CSV or JSONL table, a list of ``(image, label)``, a torch
+                ``Dataset`` or a Hugging Face ``Dataset``; see `read_dataset`. A split ``"test"`` is left alone.
+            valid: Another data set, or the share of groups to set aside; None takes the split ``"val"``, or 15 %.
+            epochs: Passes over the data; fewer where ``patience`` is given.
+            lr: Highest rate; 1e-3 for a head alone and for new weights, else 2e-4, where None.
+            batch_size: Pictures in a step; ``"auto"`` finds what fits.
+            freeze: ``"backbone"`` teaches the last layer alone, many times faster; a number does so for that many
+                epochs, and then teaches all.
+            augment: ``"none"``, ``"light"``, ``"default"``, ``"strong"``, or an `Augmentation`.
+            balance: Draw both classes, and all sources, about as often.
+            seed: Of the split, the draw, the augmentation and new weights.
+            out: Folder of the bundle, the state and the log, written after each epoch.
+            resume: Go on from the state in ``out``; the end is the same as without the pause.
+            callbacks: Called with each `Epoch`; one that returns False ends the training.
+            **options: ``faces``, ``self_blend``, ``check``, ``workers`` of `teach`, and any other field of
+                `Schedule`, such as ``optimizer="sgd"``, ``mixup=0.2`` or ``patience=3``.
+
+        Returns:
+            A new detector; its `history` has an entry for each epoch.
+
+        Raises:
+            DatasetError: Labels cannot be told, one class is missing, or a strict audit refuses.
+            TrainingDiverged: The loss became no number, again and again.
+        """
+        card = replace(self.card, name=bundle_name(out, otherwise=f"{self.card.name}-tuned"), version=0)
+        pupil = type(self)(model=copy.deepcopy(self.model), card=card, device=self.device, dtype=self.dtype)
+        return pupil._taught(
+            dataset,
+            fresh=False,
+            valid=valid,
+            epochs=epochs,
+            lr=lr,
+            batch_size=batch_size,
+            freeze=freeze,
+            augment=augment,
+            balance=balance,
+            seed=seed,
+            out=out,
+            resume=resume,
+            callbacks=callbacks,
+            **options,
+        )
+
+    def evaluate(self, dataset: Any, **options: Any) -> Report:
+        """Measure this detector on labelled pictures that it has never seen.
+
+        Args:
+            dataset: As for `fine_tune`.
+            **options: Any of `evaluate.evaluate`, such as ``threshold=`` or ``robustness=True``.
+
+        Returns:
+            Figures with their intervals, by source and generator, with curves and galleries.
+        """
+        return evaluate(self, dataset, **options)
+
+    def calibrate(self, real_images: Any, *, max_false_alarm: float = 0.01, **options: Any) -> Self:
+        """Set the threshold from one's own real photographs, so that false alarms stay below a rate.
+
+        Args:
+            real_images: Photographs that are real, in any form; or a labelled data set, which fits the probability.
+            max_false_alarm: Share of real photographs that may be called fake.
+            **options: Any of `calibrate.calibrate`.
+
+        Returns:
+            A detector with the same weights; its `calibration` says what is guaranteed.
+
+        Raises:
+            DatasetError: Too few photographs for that rate.
+        """
+        card = calibrate(self, real_images, max_false_alarm=max_false_alarm, **options)
+        return type(self)(model=self.model, card=card, device=self.device, dtype=self.dtype, finder=self._finder)
+
+    @property
+    def history(self) -> tuple[Epoch, ...]:
+        """One entry for each epoch of the training that made this detector; empty for weights that were loaded."""
+        return self.lesson.history if self.lesson else ()
+
+    @property
+    def calibration(self) -> dict[str, Any]:
+        """How the score and the threshold were found, and what that guarantees; empty where nobody said."""
+        return self.card.calibration
+
+    def stability(self, image: Any, *, faces: FaceChoice = "auto") -> Stability:
+        """Score a picture as it is and after JPEG, WebP, a smaller size, a crop and a screenshot.
+
+        Args:
+            image: As for `predict`.
+            faces: As for `predict`.
+
+        Returns:
+            The interval of the scores, and ``"uncertain"`` where the verdict flips.
+        """
+        return stability(self, image, faces=faces)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> Card:
         """Write the weights and the card to a folder that `from_pretrained` loads, with the same scores to the bit.
@@ -146,6 +332,13 @@ class Detector(Predictor):
                 commit_message=commit_message,
                 token=token,
             )
+
+    def _taught(self, dataset: Any, *, fresh: bool, **options: Any) -> Self:
+        """Teach this very model, and put it on its new card."""
+        lesson = teach(self.model, dataset, card=self.card, fresh=fresh, device=self.device, **options)
+        taught = type(self)(model=self.model, card=lesson.card, device=self.device, dtype=self.dtype)
+        taught.lesson = lesson
+        return taught
 
 
 def _fits_half(model: torch.nn.Module) -> bool:

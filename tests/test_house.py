@@ -29,8 +29,8 @@ FLOORS = {  # room to number, and a room imports from lower numbers only; drawn 
     for floor, rooms in enumerate(
         [
             "errors",
-            "canvas card device distributed draw fetch golden hub labels metrics models page rows tables",
-            "bootstrap charts conformal image preprocess readme schedule trial",
+            "canvas card device distributed draw fetch golden hub labels metrics models page rows tables twins",
+            "bootstrap charts conformal findings image preprocess readme schedule separability trial",
             "augment blend boards checkpoint delivery figures gallery items optimise results video weights",
             "faces report_page",
             "data report scoring",
@@ -71,11 +71,13 @@ LIGHT = {
     "metrics",
     "results",
     "cli",
+    "cli_learn",
     "__init__",
     "__main__",
 }
 DOOR = {
-    "Card", "Detector", "DoctorReport", "Face", "Prediction", "Preprocessing",
+    "AuditReport", "Augmentation", "Card", "Detector", "DoctorReport", "Epoch", "Face", "Finding", "Prediction",
+    "Preprocessing", "Report", "Schedule", "Stability", "Trial", "audit", "tune",
     "DatasetError", "DeepfakeDetectError", "HubUnavailable", "ImageTooLarge", "ImageUnreadable", "LayerNotFound",
     "MissingExtra", "TrainingDiverged", "UnknownModel", "UnknownWeights", "WeightsCorrupted", "WeightsMismatch",
     "create_model", "doctor", "find_faces", "list_models", "list_pretrained",
