@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from deepfake_detect.card import Card
-from deepfake_detect.conformal import conformal_threshold
+from deepfake_detect.conformal import Threshold, conformal_threshold
 from deepfake_detect.data import Sample, read_dataset
 from deepfake_detect.errors import DatasetError
 from deepfake_detect.image import PICTURE_SUFFIXES
 from deepfake_detect.metrics import expected_calibration_error, fit_platt, fit_temperature
 from deepfake_detect.predictor import Predictor
+from deepfake_detect.scoring import judge
 from deepfake_detect.split import folds
+from deepfake_detect.tables import table_in
 
-Method = Literal["conformal", "platt", "temperature"]
+Method = Literal["conformal", "platt", "temperature", "platt+conformal"]
+"""What is fitted; see `calibrate`."""
 
 LAXER = 5.0
 """The uncertain band begins at the threshold for so many times the rate of false alarms, at most one half."""
@@ -35,7 +39,15 @@ class _Scored:
     logit: np.ndarray
     label: np.ndarray
     samples: list[Sample]
-    left_out: int
+    no_face: int
+    unreadable: int
+
+    def take(self, chosen: np.ndarray | list[int]) -> _Scored:
+        """Give some of the pictures."""
+        samples = [self.samples[index] for index in chosen]
+        return replace(
+            self, score=self.score[chosen], logit=self.logit[chosen], label=self.label[chosen], samples=samples
+        )
 
 
 def calibrate(predictor: Predictor, data: Any, *, max_false_alarm: float = 0.01, method: Method | None = None) -> Card:
@@ -46,11 +58,16 @@ def calibrate(predictor: Predictor, data: Any, *, max_false_alarm: float = 0.01,
       `LAXER` times that rate and the threshold are ``"uncertain"``. The scores themselves stay as they are.
     * ``"platt"`` (Platt 1999), from labelled pictures: temperature and bias of the score; the threshold is 0.5.
     * ``"temperature"`` (Guo and others 2017), likewise: the temperature alone.
+    * ``"platt+conformal"``, from labelled pictures: the score of the second, the threshold of the first. The promise
+      holds although the same photographs serve both, since the fit leaves their order as it is.
+
+    Photographs of one group (a person, a video) are no independent evidence: for a threshold, one of each group is
+    drawn by chance, with a fixed seed. Pictures without a face, and unreadable ones, are counted and left out.
 
     Args:
         predictor: Whose card is fitted.
         data: Real photographs in any form: a folder, paths, pictures. Or a labelled data set as of `read_dataset`.
-        max_false_alarm: For ``"conformal"``: above 0 and below 1.
+        max_false_alarm: For the threshold of ``"conformal"`` and ``"platt+conformal"``: above 0 and below 1.
         method: None takes ``"platt"`` for labelled pictures of both classes, else ``"conformal"``.
 
     Returns:
@@ -63,16 +80,18 @@ def calibrate(predictor: Predictor, data: Any, *, max_false_alarm: float = 0.01,
     samples = _samples(data)
     both = len({sample.label for sample in samples}) == 2
     chosen = method or ("platt" if both else "conformal")
-    if chosen not in ("conformal", "platt", "temperature"):
-        raise ValueError(f"method is {method!r}, expected 'conformal', 'platt' or 'temperature'")
+    if chosen not in get_args(Method):
+        raise ValueError(f"method is {method!r}, expected one of {', '.join(get_args(Method))}")
     if chosen == "conformal":
         reals = [sample for sample in samples if sample.label == 0]
-        return _conformal(predictor.card, _score(predictor, reals), max_false_alarm)
+        return _conformal(replace(predictor.card, calibration={}), _score(predictor, reals), max_false_alarm)
     if not both:
         raise DatasetError(
             f"method {chosen!r} needs labelled pictures of both classes; 'conformal' needs real ones alone"
         )
-    return _fitted(predictor.card, _score(predictor, samples), chosen)
+    scored = _score(predictor, samples)
+    card = _fitted(predictor.card, scored, chosen)
+    return _conformal(card, scored, max_false_alarm) if chosen == "platt+conformal" else card
 
 
 def _samples(data: Any) -> list[Sample]:
@@ -81,55 +100,76 @@ def _samples(data: Any) -> list[Sample]:
         data = list(data)
     if isinstance(data, list | tuple) and not any(isinstance(item, Sample | tuple | list) for item in data):
         return [Sample(image=image, label=0) for image in data]
-    if isinstance(data, str | Path) and (pictures := _plain_folder(Path(data))):
+    if isinstance(data, str | Path) and (pictures := _plain_folder(Path(data).expanduser())):
         return [Sample(image=path, label=0) for path in pictures]
     return read_dataset(data)
 
 
 def _plain_folder(folder: Path) -> list[Path]:
-    """List the pictures that lie in a folder itself, as those of a class folder do not."""
-    if not folder.is_dir():
+    """List the pictures of a folder that holds pictures alone: no table, and no folders that may be classes."""
+    if not folder.is_dir() or table_in(folder):
         return []
-    files = (path for path in sorted(folder.iterdir()) if not path.name.startswith("."))
-    return [path for path in files if path.suffix.lower() in PICTURE_SUFFIXES]
+    inside = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    if any(path.is_dir() for path in inside):
+        return []
+    return [path for path in inside if path.suffix.lower() in PICTURE_SUFFIXES]
 
 
 def _score(predictor: Predictor, samples: list[Sample]) -> _Scored:
+    if not samples:
+        raise DatasetError("no real photographs to calibrate on; give some, or labelled pictures of both classes")
     predictions = predictor.predict_many((sample.image for sample in samples), on_error="yield")
-    found = [(p, s) for p, s in zip(predictions, samples, strict=True) if p.logit is not None]
+    pairs = list(zip(predictions, samples, strict=True))
+    found = [(prediction, sample) for prediction, sample in pairs if prediction.logit is not None]
+    unreadable = sum(prediction.label == "error" for prediction, _ in pairs)
+    no_face = len(samples) - len(found) - unreadable
     if not found:
-        raise DatasetError(f"no face in any of {len(samples)} pictures, so there is nothing to calibrate on")
+        raise DatasetError(
+            f"nothing to calibrate on: of {len(samples)} pictures, {no_face} have no face and {unreadable} cannot be "
+            "read; give photographs that show a face"
+        )
     return _Scored(
         score=np.array([prediction.score for prediction, _ in found], float),
         logit=np.array([prediction.logit for prediction, _ in found], float),
         label=np.array([sample.label for _, sample in found]),
         samples=[sample for _, sample in found],
-        left_out=len(samples) - len(found),
+        no_face=no_face,
+        unreadable=unreadable,
     )
 
 
 def _conformal(card: Card, scored: _Scored, rate: float) -> Card:
-    score = scored.score[_one_of_each_group(scored)]
+    """Set the threshold on scores as `judge` gives them, so that no rounding stands between promise and label."""
+    real = scored.take(np.flatnonzero(scored.label == 0))
+    one_each = real.take(_one_of_each_group(real))
+    score = [judge(float(logit), card=card)[0] for logit in one_each.logit]
     strict = conformal_threshold(score, max_false_alarm=rate)
     lower = conformal_threshold(score, max_false_alarm=min(0.5, LAXER * rate)).value
     if strict.value > 1:
         raise DatasetError(f"more than {rate:.1%} of these real photographs have the score 1; use other weights")
+    low = float(np.nextafter(lower, 0))  # the interval is open, and `lower` lies inside
+    band = (low, strict.value) if lower < strict.value else None
+    doubtful = 0 if band is None else sum(band[0] < value < band[1] for value in score)
     told = {
-        "method": "conformal",
-        "n": strict.n,
-        "left_out": scored.left_out,
+        **(card.calibration or _told(card, real, "conformal")),  # what a fit just before it said stays
+        "n": len(real.samples),
+        "n_groups": strict.n,
         "max_false_alarm": rate,
         "false_alarms_seen": strict.alarms,
-        "false_alarm_bound_95": round(strict.bound_95, 5),
-        "uncertain_from": lower,
-        "note": (
-            f"The next real photograph of the kind of these {strict.n} is called fake with a probability of at most "
-            f"{rate:.2%}; with 95 % confidence, at most {strict.bound_95:.2%} of all such are. Scores from {lower:.3f} "
-            f"to {strict.value:.3f} are uncertain. Nothing is promised of photographs of another kind, or of fakes."
-        ),
+        "false_alarm_bound_95": _up(strict.bound_95),
+        "uncertain_rate": round(doubtful / strict.n, 5),
+        "note": f"{card.calibration.get('note', '')} {_promise(strict, rate, band)}".strip(),
     }
-    band = (lower, strict.value) if lower < strict.value else None
     return replace(card, threshold=strict.value, uncertain=band, calibration=told)
+
+
+def _promise(found: Threshold, rate: float, band: tuple[float, float] | None) -> str:
+    doubt = "" if band is None else f" Scores from {band[0]:.3f} to {band[1]:.3f} are uncertain."
+    return (
+        f"The next real photograph of the kind of these {found.n} is called fake with a probability of at most "
+        f"{rate:.2%}; with 95 % confidence, at most {_up(found.bound_95):.3%} of all such are.{doubt} "
+        "Nothing is promised of photographs of another kind, or of fakes."
+    )
 
 
 def _one_of_each_group(scored: _Scored) -> list[int]:
@@ -142,12 +182,9 @@ def _one_of_each_group(scored: _Scored) -> list[int]:
 
 def _fitted(card: Card, scored: _Scored, method: str) -> Card:
     temperature, bias = _fit(scored.logit, scored.label, method)
+    card = replace(card, temperature=temperature, bias=bias, threshold=0.5, uncertain=None)
     told = {
-        "method": method,
-        "n": len(scored.samples),
-        "left_out": scored.left_out,
-        "temperature": temperature,
-        "bias": bias,
+        **_told(card, scored, method),
         "ece_before": round(expected_calibration_error(scored.label, scored.score), 4),
         "ece_after": _error_on_others(scored, method),
         "note": (
@@ -155,7 +192,26 @@ def _fitted(card: Card, scored: _Scored, method: str) -> Card:
             "many fakes among them; on others it is a hint."
         ),
     }
-    return replace(card, temperature=temperature, bias=bias, threshold=0.5, uncertain=None, calibration=told)
+    return replace(card, calibration=told)
+
+
+def _told(card: Card, scored: _Scored, method: str) -> dict[str, Any]:
+    """Say what any calibration says; None where another kind of calibration would have a figure."""
+    return {
+        "method": method,
+        "n": len(scored.samples),
+        "n_groups": len({sample.group or index for index, sample in enumerate(scored.samples)}),
+        "no_face": scored.no_face,
+        "unreadable": scored.unreadable,
+        "temperature": card.temperature,
+        "bias": card.bias,
+        "ece_before": None,
+        "ece_after": None,
+        "max_false_alarm": None,
+        "false_alarms_seen": None,
+        "false_alarm_bound_95": None,
+        "uncertain_rate": None,
+    }
 
 
 def _fit(logit: np.ndarray, label: np.ndarray, method: str) -> tuple[float, float]:
@@ -182,3 +238,8 @@ def _error_on_others(scored: _Scored, method: str) -> float | None:
 
 def _sigmoid(value: np.ndarray) -> np.ndarray:
     return (1 + np.tanh(value / 2)) / 2
+
+
+def _up(rate: float) -> float:
+    """Round to five places, upwards: a bound that is rounded down is none."""
+    return math.ceil(rate * 1e5) / 1e5

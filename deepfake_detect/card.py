@@ -167,6 +167,16 @@ class Card:
             )
         if not 0 <= self.threshold <= 1:
             raise WeightsMismatch(f"card {self.id} has threshold {self.threshold}, expected within 0..1")
+        if self.uncertain is not None and not (
+            len(self.uncertain) == 2 and 0 <= self.uncertain[0] < self.uncertain[1] <= 1
+        ):
+            raise WeightsMismatch(
+                f"card {self.id} has uncertain {self.uncertain}, expected two scores within 0..1, the lower one first"
+            )
+        if not isinstance(self.calibration, dict):
+            raise WeightsMismatch(
+                f"card {self.id} has a {type(self.calibration).__name__} for calibration, expected an object"
+            )
 
 
 def _same_fields(cls: type, values: Any, where: str) -> None:

@@ -58,6 +58,10 @@ The face, found by `{look.finder}`, is cut out as a square {look.margin:g} times
 A face is `fake` from a score of {card.threshold:g} on.{uncertain} The score is
 sigmoid(logit / {card.temperature:g} + {card.bias:g}).
 
+## Calibration
+
+{_calibration(card.calibration) or "Not recorded."}
+
 ## Figures
 
 {_figures(card.metrics) or "None are recorded."}
@@ -78,6 +82,27 @@ sigmoid(logit / {card.temperature:g} + {card.bias:g}).
 
 {card.licence or "unknown"}
 """
+
+
+_CALIBRATION = {
+    "method": "method",
+    "n": "pictures",
+    "n_groups": "groups",
+    "max_false_alarm": "false alarms, promised at most",
+    "false_alarm_bound_95": "false alarms, at most with 95 % confidence",
+    "uncertain_rate": "real photographs that are uncertain",
+    "ece_before": "calibration error before",
+    "ece_after": "calibration error after, on pictures left out of the fit",
+}
+
+
+def _calibration(told: Mapping[str, Any]) -> str:
+    """Tell the guarantee, and the figures that it rests on."""
+    known = {name: told[key] for key, name in _CALIBRATION.items() if told.get(key) is not None}
+    lines = tuple(
+        f"{name}: {value:g}" if isinstance(value, float) else f"{name}: {value}" for name, value in known.items()
+    )
+    return "\n\n".join(part for part in (_line(str(told.get("note", ""))), _bullets(lines)) if part)
 
 
 def _front_matter(card: Card) -> str:

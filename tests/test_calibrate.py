@@ -29,8 +29,9 @@ class Said:
     def predict_many(self, images: Iterable[Any], *, on_error: str) -> Iterator[Prediction]:
         assert on_error == "yield"
         for image in images:
-            logit = None if str(image) == "none" else float(str(image))
-            score, label = (None, "no-face") if logit is None else judge(logit, card=self.card)
+            missing = {"none": "no-face", "torn": "error"}.get(str(image))
+            logit = None if missing else float(str(image))
+            score, label = (None, missing) if logit is None else judge(logit, card=self.card)
             yield Prediction(name=str(image), label=label, score=score, logit=logit, threshold=0.5, size_hw=(1, 1),
                              model="said@0", seconds=0.0)  # fmt: skip
 
@@ -107,6 +108,7 @@ def test_a_folder_of_photographs_is_all_real(tmp_path: Path, monkeypatch: pytest
     for number in range(3):
         (tmp_path / f"{number}.jpg").write_bytes(b"")
     (tmp_path / ".hidden.jpg").write_bytes(b"")
+    (tmp_path / ".thumbnails").mkdir()
     (tmp_path / "notes.txt").write_text("")
     asked: list[str] = []
     monkeypatch.setattr(Said, "predict_many", lambda self, images, on_error: asked.extend(map(str, images)) or iter([]))
@@ -115,17 +117,108 @@ def test_a_folder_of_photographs_is_all_real(tmp_path: Path, monkeypatch: pytest
     assert [Path(name).name for name in asked] == ["0.jpg", "1.jpg", "2.jpg"]
 
 
+def test_labels_are_never_overlooked(tmp_path: Path) -> None:
+    (tmp_path / "1.jpg").write_bytes(b"")
+    (tmp_path / "labels.csv").write_text("file,label\n1.jpg,fake\n")
+    with pytest.raises(DatasetError, match="no real photographs"):
+        fitted(tmp_path)
+    (tmp_path / "labels.csv").unlink()
+    (tmp_path / "fake").mkdir()
+    (tmp_path / "fake" / "2.jpg").write_bytes(b"")
+    with pytest.raises(DatasetError):  # class folders, and a stray picture among them
+        fitted(tmp_path)
+
+
+def test_the_edges_of_the_band_are_exact() -> None:
+    """Every photograph at hand gets the label that its rank asks for, also where logits lie close together."""
+    start = replace(CARD, temperature=1.3, bias=0.2)
+    for step in (1e-3, 1e-7):
+        logits = 2 + step * np.arange(500)
+        card = fitted([repr(float(value)) for value in logits], card=start, max_false_alarm=0.02)
+        labels = [judge(float(value), card=card)[1] for value in logits]
+        assert labels == ["real"] * 451 + ["uncertain"] * 40 + ["fake"] * 9, step  # 49 and 9 lie above a threshold
+        assert card.calibration["uncertain_rate"] == 40 / 500
+
+
+def test_scores_that_saturate_never_raise_more_alarms_than_promised() -> None:
+    """Logits of 33 and 36 differ, their scores hardly: ties go to the reals."""
+    logits = np.linspace(30, 38, 400)
+    with pytest.raises(DatasetError, match="have the score 1"):
+        fitted([repr(float(value)) for value in logits], max_false_alarm=0.05)
+    logits = np.linspace(28, 36, 400)
+    card = fitted([repr(float(value)) for value in logits], max_false_alarm=0.3)
+    labels = [judge(float(value), card=card)[1] for value in logits]
+    assert labels.count("fake") == card.calibration["false_alarms_seen"] <= 0.3 * 401 - 1
+
+
+def test_no_band_where_both_thresholds_are_one() -> None:
+    card = fitted(["-1.0"] * 200)
+    assert card.uncertain is None and card.calibration["uncertain_rate"] == 0
+    assert judge(-1.0, card=card)[1] == "real"
+
+
+def test_platt_and_conformal_together() -> None:
+    data = labelled(2000)
+    both, platt = fitted(data, method="platt+conformal", max_false_alarm=0.05), fitted(data)
+    assert (both.temperature, both.bias) == (platt.temperature, platt.bias)
+    told = both.calibration
+    assert told["method"] == "platt+conformal"
+    assert (told["ece_before"], told["ece_after"]) == (platt.calibration["ece_before"], platt.calibration["ece_after"])
+    assert told["note"].startswith("The score is a probability") and "at most 5.00%" in told["note"]
+    reals = [sample for sample in data if sample.label == 0]
+    assert told["n"] == len(reals) and told["n_groups"] == len({sample.group for sample in reals})
+    alone = fitted(reals, max_false_alarm=0.05)
+    same = [(judge(float(s.image), card=both)[1], judge(float(s.image), card=alone)[1]) for s in data]
+    assert all(one == other for one, other in same)  # the fit leaves the order as it is
+    assert Card.from_json(both.to_json()) == both
+
+
+def test_a_second_calibration_replaces_the_first() -> None:
+    data = [sample for sample in labelled(2000) if sample.label == 0]
+    once = fitted(data, max_false_alarm=0.05)
+    assert fitted(data, card=once, max_false_alarm=0.05) == once
+    over = fitted(data, card=fitted(labelled()), max_false_alarm=0.05)
+    assert over.calibration["method"] == "conformal" and over.calibration["ece_after"] is None
+    assert over.calibration["note"].startswith("The next real photograph")
+    assert over.calibration["temperature"] == over.temperature
+
+
+def test_the_promise_holds_for_people_with_many_photographs() -> None:
+    """One of each group is drawn: all of them would hide how few people there are."""
+    random = np.random.default_rng(5)
+    rates = []
+    for _ in range(150):
+        people = random.normal(0, 2, 60)
+        data = [
+            Sample(image=repr(float(person + noise)), label=0, group=f"p{number}")
+            for number, person in enumerate(people)
+            for noise in random.normal(0, 0.3, 1 + 3 * (number % 4))
+        ]
+        card = fitted(data, max_false_alarm=0.1)
+        others = random.normal(0, 2, 500) + random.normal(0, 0.3, 500)
+        rates.append(np.mean([judge(float(value), card=card)[1] == "fake" for value in others]))
+    error = 3 * np.std(rates) / np.sqrt(len(rates))
+    assert 0.1 - 1 / 61 - error < np.mean(rates) < 0.1 + error
+
+
 def test_one_photograph_of_each_group_counts() -> None:
     samples = [Sample(image=repr(float(n % 7)), label=0, group=f"person {n // 10}") for n in range(1000)]
     card = fitted(samples, max_false_alarm=0.05)
-    assert card.calibration["n"] == 100
+    assert (card.calibration["n"], card.calibration["n_groups"]) == (1000, 100)
+    with pytest.raises(DatasetError, match="1 real photographs allow 50"):
+        fitted([Sample(image=repr(n / 9), label=0, group="one") for n in range(200)])
+    assert fitted([replace(sample, group="") for sample in samples]).calibration["n_groups"] == 1000
 
 
 def test_pictures_without_a_face_are_counted_and_left_out() -> None:
-    card = fitted(["none"] * 5 + [repr(value / 20) for value in range(99)])
-    assert (card.calibration["n"], card.calibration["left_out"]) == (99, 5)
-    with pytest.raises(DatasetError, match="no face in any of 3 pictures"):
-        fitted(["none"] * 3)
+    card = fitted(["none"] * 5 + ["torn"] * 2 + [repr(value / 20) for value in range(99)])
+    told = card.calibration
+    assert (told["n"], told["no_face"], told["unreadable"]) == (99, 5, 2)
+    with pytest.raises(DatasetError, match="of 3 pictures, 2 have no face and 1 cannot be"):
+        fitted(["none", "none", "torn"])
+    for nothing in ([], [Sample(image="1.0", label=1)]):
+        with pytest.raises(DatasetError, match="no real photographs"):
+            fitted(nothing)
 
 
 def test_what_cannot_be_done_says_what_is_needed() -> None:

@@ -47,12 +47,36 @@ def test_round_trip() -> None:
         (changed(temperature=float("nan")), "temperature nan"),
         (changed(threshold=1.5), "threshold 1.5"),
         (changed(classes=["fake", "real"]), "classes"),
+        (changed(uncertain=[0.6, 0.4]), r"uncertain \(0.6, 0.4\), expected two scores"),
+        (changed(uncertain=[0.5, 0.5]), "uncertain"),
+        (changed(uncertain=[-0.1, 0.5]), "uncertain"),
+        (changed(uncertain=[0.5, 1.1]), "uncertain"),
+        (changed(uncertain=[0.5]), "uncertain"),
+        (changed(uncertain=[0.5, None]), "does not fit schema"),
+        (changed(uncertain=0.5), "does not fit schema"),
+        (changed(calibration=None), "has a NoneType for calibration"),
+        (changed(schema=3), "card schema 3, this library reads up to 2"),
         (changed(preprocessing={"size_px": 3}), "preprocessing: unknown fields none, missing fields"),
     ],
 )
 def test_wrong_cards_are_refused_by_name(text: str, message: str) -> None:
     with pytest.raises(WeightsMismatch, match=message):
         Card.from_json(text, where="card.json")
+
+
+def test_a_card_of_the_first_layout_has_no_calibration() -> None:
+    old = json.loads(CARD.to_json())
+    del old["calibration"]
+    assert Card.from_json(json.dumps({**old, "schema": 1})) == CARD
+    with pytest.raises(WeightsMismatch, match=r"missing fields \['calibration'\]"):
+        Card.from_json(json.dumps(old))
+    with pytest.raises(WeightsMismatch, match="missing fields"):
+        Card.from_json(json.dumps({key: value for key, value in old.items() if key != "metrics"} | {"schema": 1}))
+
+
+def test_a_calibration_comes_back_as_it_was_written() -> None:
+    card = replace(CARD, calibration={"method": "conformal", "n": 99, "ece_before": None, "note": "At most 1 %."})
+    assert Card.from_json(card.to_json()).calibration == card.calibration
 
 
 def test_numbers_that_json_cannot_hold_are_not_written() -> None:

@@ -98,8 +98,34 @@ def test_a_bare_card_says_what_is_not_known() -> None:
     page = model_card(BARE)
     assert facts(BARE).keys() == {"license", "library_name", "pipeline_tag", "tags"}
     assert facts(BARE)["license"] == "unknown"
-    assert page.count("Not recorded.") == 2 and "None are recorded." in page
+    assert page.count("Not recorded.") == 3 and "None are recorded." in page
     assert 'from_pretrained("bare@0")' in page and "uncertain" not in page
+
+
+def test_the_calibration_is_told_with_its_figures() -> None:
+    told = {
+        "method": "platt",
+        "n": 120,
+        "n_groups": 60,
+        "max_false_alarm": None,
+        "ece_before": 0.21,
+        "ece_after": 0.0312,
+    }
+    page = model_card(
+        dataclasses.replace(BARE, calibration={**told, "note": "A probability for\npictures like these."})
+    )
+    section = page.split("## Calibration\n\n")[1].split("\n\n## Figures")[0]
+    assert section.splitlines() == [
+        "A probability for pictures like these.",
+        "",
+        "- method: platt",
+        "- pictures: 120",
+        "- groups: 60",
+        "- calibration error before: 0.21",
+        "- calibration error after, on pictures left out of the fit: 0.0312",
+    ]
+    promised = model_card(dataclasses.replace(BARE, calibration={"false_alarm_bound_95": 0.01504}))
+    assert "with 95 % confidence: 0.01504" in promised  # not rounded down
 
 
 @pytest.mark.parametrize(
