@@ -50,11 +50,21 @@ class Progress:
     best: int = 0
 
 
-def describe_training(schedule: Schedule, samples: Sequence[Any], *, size_px: int, world: int) -> dict[str, str]:
-    """Tell one training from another: settings by name, and the pictures by a hash of names and labels."""
-    told = {name: repr(value) for name, value in asdict(schedule).items()}
-    pictures = hashlib.sha256("\n".join(f"{sample.label} {sample.name}" for sample in samples).encode())
-    return {**told, "pictures": pictures.hexdigest()[:16], "size_px": str(size_px), "processes": str(world)}
+def describe_training(schedule: Schedule, pictures: Mapping[str, Sequence[Any]], **more: Any) -> dict[str, str]:
+    """Tell one training from another.
+
+    Args:
+        schedule: Its settings are told by name.
+        pictures: What they are for, and their samples: told by a hash of names and labels.
+        more: What else must stay the same, by name.
+    """
+    told = {name: repr(value) for name, value in {**asdict(schedule), **more}.items()}
+    return told | {name: hash_samples(samples) for name, samples in pictures.items()}
+
+
+def hash_samples(samples: Sequence[Any]) -> str:
+    """Give 16 hexadecimal digits that tell one list of pictures, by label and name, from another."""
+    return hashlib.sha256("\n".join(f"{sample.label} {sample.name}" for sample in samples).encode()).hexdigest()[:16]
 
 
 def save_state(
@@ -75,7 +85,6 @@ def save_state(
     safetensors.torch.save_file(own, partial, metadata=metadata)
     _flush(partial)
     os.replace(partial, folder / STATE)
-    _write_history(folder / HISTORY, progress.history)
 
 
 def load_state(folder: Path, *, training: Mapping[str, str]) -> tuple[dict[str, torch.Tensor], Progress] | None:
@@ -100,6 +109,17 @@ def load_state(folder: Path, *, training: Mapping[str, str]) -> tuple[dict[str, 
     return tensors, Progress(**{**told, "history": [Epoch(**epoch) for epoch in told["history"]]})
 
 
+def write_history(folder: Path, history: Sequence[Epoch]) -> None:
+    """Write the log, whole or not at all."""
+    path = folder / HISTORY
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, [column.name for column in fields(Epoch)])
+        table.writeheader()
+        table.writerows(asdict(epoch) for epoch in history)
+    os.replace(partial, path)
+
+
 def under(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Give the tensors whose names begin so, without that beginning."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
@@ -117,12 +137,3 @@ def _same_training(known: Mapping[str, str], asked: Mapping[str, str], path: Pat
 def _flush(path: Path) -> None:
     with path.open("rb+") as file:
         os.fsync(file.fileno())
-
-
-def _write_history(path: Path, history: Sequence[Epoch]) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, [column.name for column in fields(Epoch)])
-        table.writeheader()
-        table.writerows(asdict(epoch) for epoch in history)
-    os.replace(partial, path)

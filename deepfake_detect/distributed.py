@@ -45,6 +45,23 @@ class World:
         return first
 
 
+def own_device(device: torch.device) -> torch.device:
+    """Give each process that ``torchrun`` has started a graphics card of its own.
+
+    Args:
+        device: That each was asked to use.
+
+    Example:
+        >>> own_device(torch.device("cpu"))
+        device(type='cpu')
+    """
+    rank = os.environ.get("LOCAL_RANK")
+    if device.type != "cuda" or rank is None:
+        return device
+    torch.cuda.set_device(int(rank))
+    return torch.device("cuda", int(rank))
+
+
 def join(device: torch.device) -> World:
     """Find the other processes that ``torchrun`` has started; alone where it has not.
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from tqdm.auto import tqdm
 
+from deepfake_detect.checkpoint import hash_samples
 from deepfake_detect.crops import CropDataset
 from deepfake_detect.data import Sample
 from deepfake_detect.loader import Batch, CropFeed, Key
@@ -22,11 +27,11 @@ class FeatureFeed:
 
     Attributes:
         samples: One for each picture.
-        features: [N, views, ...] float32: what the head gets.
+        features: [N, views, ...] float32: what the head gets. May be a file that stays on disk.
     """
 
     samples: Sequence[Sample]
-    features: torch.Tensor
+    features: np.ndarray
 
     def batches(self, keys: Sequence[Key], *, size: int) -> Iterator[Batch]:
         """Give the features that the keys name, ``size`` pictures at once; the seed chooses the view."""
@@ -36,7 +41,8 @@ class FeatureFeed:
         label = torch.tensor([float(sample.label) for sample in self.samples])
         for start in range(0, len(keys), size):
             chosen = index[start : start + size]
-            yield self.features[chosen, view[start : start + size]], label[chosen]
+            some = self.features[chosen, view[start : start + size]]  # a copy
+            yield torch.from_numpy(some), label[chosen]
 
 
 def cache_features(
@@ -44,6 +50,7 @@ def cache_features(
     feed: CropFeed,
     *,
     device: torch.device,
+    folder: Path,
     dtype: torch.dtype = torch.float32,
     views: int = 0,
     seed: int = 0,
@@ -55,20 +62,29 @@ def cache_features(
         model: Put into evaluation mode: no dropout, and batch norms with the statistics that they have.
         feed: Of crops.
         device: Where the model is.
+        folder: Gets a file with the features, 8 kB a view for Xception, which is used again where backbone, pictures
+            and settings are the same.
         dtype: float32, or what automatic mixed precision computes in.
         views: Augmented views of each crop, beside the plain one; none where the crops have no augmentation.
         seed: Of the views.
         size: Crops at once.
 
     Returns:
-        The features, in memory: for Xception 8 kB a view.
+        The features, read from the file as they are asked for.
     """
     views = views if feed.dataset.augmentation is not None else 0
-    plain = CropFeed(_plain(feed), preprocessing=feed.preprocessing, workers=feed.workers)
-    passes = [(plain, 0), *((feed, seed + 1 + number) for number in range(views))]
-    model.eval()
-    seen = [_features(model, one, start, device=device, dtype=dtype, size=size) for one, start in passes]
-    return FeatureFeed(samples=feed.samples, features=torch.stack(seen, dim=1))
+    file = folder / f"features-{_fingerprint(model, feed, dtype, views, seed)}.npy"
+    if not file.exists():
+        model.eval()
+        keys = [(index, 0) for index in range(len(feed.samples))]
+        turns = [(CropFeed(_plain(feed), preprocessing=feed.preprocessing, workers=feed.workers), keys)]
+        turns += [(feed, [(index, _seed(seed, view, index)) for index, _ in keys]) for view in range(views)]
+        partial = file.with_name(f"{file.name}.partial")
+        _write(
+            partial, [_features(model, *turn, device=device, dtype=dtype, size=size) for turn in turns], count=len(keys)
+        )
+        os.replace(partial, file)
+    return FeatureFeed(samples=feed.samples, features=np.load(file, mmap_mode="r"))
 
 
 def _plain(feed: CropFeed) -> CropDataset:
@@ -78,17 +94,48 @@ def _plain(feed: CropFeed) -> CropDataset:
     return CropDataset(dataset.samples, dataset.store, preprocessing=dataset.preprocessing)
 
 
+def _seed(seed: int, view: int, index: int) -> int:
+    return int(np.random.SeedSequence([seed, view, index]).generate_state(1, np.uint64)[0])
+
+
+def _fingerprint(model: nn.Module, feed: CropFeed, dtype: torch.dtype, views: int, seed: int) -> str:
+    """Name what the features depend on: the backbone's weights, the pictures, and how they are changed."""
+    head, found = head_of(model)[0] + ".", hashlib.sha256()
+    for name, value in model.state_dict().items():
+        if not name.startswith(head):
+            found.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    kept = [str(getattr(sample.image, "path", "")) for sample in feed.samples]  # named by what is in the picture
+    settings = (feed.preprocessing, feed.dataset.augmentation if views else None, dtype, views, seed if views else 0)
+    found.update(repr((hash_samples(feed.samples), kept, settings)).encode())
+    return found.hexdigest()[:16]
+
+
 def _features(
-    model: nn.Module, feed: CropFeed, seed: int, *, device: torch.device, dtype: torch.dtype, size: int
-) -> torch.Tensor:
+    model: nn.Module, feed: CropFeed, keys: Sequence[Key], *, device: torch.device, dtype: torch.dtype, size: int
+) -> Iterator[np.ndarray]:
+    """Give what the head gets, batch by batch."""
     caught: list[torch.Tensor] = []
     hook = head_of(model)[1].register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0].float().cpu()))
-    keys = [(index, seed * len(feed.samples) + index) for index in range(len(feed.samples))]
     bar = tqdm(feed.batches(keys, size=size), total=-(-len(keys) // size), desc="features", leave=False, disable=None)
     try:
         with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             for batch, _ in bar:
                 model(batch.to(device).contiguous(memory_format=torch.channels_last))
+                yield caught.pop().numpy()
     finally:
         hook.remove()
-    return torch.cat(caught).clone()
+
+
+def _write(file: Path, turns: Sequence[Iterator[np.ndarray]], *, count: int) -> None:
+    """Write [count, views, ...] batch by batch, so that memory holds one batch."""
+    stored: np.memmap[Any, np.dtype[np.float32]] | None = None
+    for view, batches in enumerate(turns):
+        start = 0
+        for some in batches:
+            if stored is None:
+                shape = (count, len(turns), *some.shape[1:])
+                stored = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape)
+            stored[start : start + len(some), view] = some
+            start += len(some)
+    if stored is not None:
+        stored.flush()

@@ -64,6 +64,8 @@ class CropFeed:
     def __init__(self, dataset: CropDataset, *, preprocessing: Preprocessing, workers: int = 0) -> None:
         self.dataset, self.preprocessing, self.workers = dataset, preprocessing, workers
         self.samples = dataset.samples
+        self._chunks: list[Sequence[Key]] = []
+        self._loader: torch.utils.data.DataLoader[Batch] | None = None
 
     def batches(self, keys: Sequence[Key], *, size: int) -> Iterator[Batch]:
         """Give the pictures that the keys name, ``size`` at once."""
@@ -77,14 +79,17 @@ class CropFeed:
         return torch.stack([pixels for pixels, _ in items]), torch.tensor([label for _, label in items])
 
     def _in_processes(self, chunks: list[Sequence[Key]]) -> Iterator[Batch]:
-        loader = torch.utils.data.DataLoader(
-            self.dataset,
-            batch_sampler=chunks,  # type: ignore[arg-type]
-            num_workers=self.workers,
-            prefetch_factor=4,
-            generator=torch.Generator(),  # its own, so that the number of workers does not change the dropout
-        )
-        for pixels, label in loader:
+        self._chunks[:] = chunks
+        if self._loader is None:  # kept, since to start a process takes long
+            self._loader = torch.utils.data.DataLoader(
+                self.dataset,  # type: ignore[arg-type]
+                batch_sampler=self._chunks,  # type: ignore[arg-type]
+                num_workers=self.workers,
+                prefetch_factor=4,
+                persistent_workers=True,
+                generator=torch.Generator(),  # its own, so that the number of workers does not change the dropout
+            )
+        for pixels, label in self._loader:
             yield pixels, label.float()
 
 

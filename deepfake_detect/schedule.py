@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -37,7 +37,9 @@ class Schedule:
         balance: Draw both classes alike, and sources by this power of their size (True is 0.5); False draws each
             picture once.
         favour: Sources that are drawn so many times as often, where balanced.
-        patience: Stop after so many epochs without a better validation; None never stops early.
+        class_weights: What a real and a fake picture count for in the loss; ``"balanced"`` gives both classes the same
+            sum, which is of use where the draw is not balanced.
+        patience: Stop after so many epochs without a better validation (see `Epoch.merit`); None never stops early.
         seed: Of the draw, the augmentation and the dropout.
 
     Raises:
@@ -62,6 +64,7 @@ class Schedule:
     ema: float = 0.998
     balance: bool | float = True
     favour: Mapping[str, float] = field(default_factory=dict)
+    class_weights: tuple[float, float] | Literal["balanced"] | None = None
     patience: int | None = None
     seed: int = 0
 
@@ -84,6 +87,21 @@ class Schedule:
     def power(self) -> float | None:
         """Power of a source's size in a balanced draw; None draws each picture once."""
         return 0.5 if self.balance is True else None if self.balance is False else float(self.balance)
+
+    def weights_of(self, labels: Sequence[int]) -> tuple[float, float]:
+        """Give what a real and a fake picture count for in the loss.
+
+        Args:
+            labels: Of the training pictures, 1 is fake.
+
+        Example:
+            >>> Schedule(epochs=1, class_weights="balanced").weights_of([0, 1, 1, 1])
+            (2.0, 0.6666666666666666)
+        """
+        if self.class_weights != "balanced":
+            return self.class_weights or (1.0, 1.0)
+        fakes = sum(labels)
+        return len(labels) / (2 * max(1, len(labels) - fakes)), len(labels) / (2 * max(1, fakes))
 
     def frozen_in(self, epoch: int) -> bool:
         """Say whether all but the head is frozen in an epoch, counted from 0."""
@@ -130,3 +148,13 @@ class Epoch:
     batch_size: int
     samples_per_s: float
     seconds: float
+
+    @property
+    def merit(self) -> tuple[float, float]:
+        """What the best epoch is highest in: AUC and, where that is equal or undefined, a low validation loss.
+
+        The last epoch is the best one where nothing is validated.
+        """
+        if math.isnan(self.valid_loss):
+            return 0.0, float(self.epoch)
+        return 0.0 if math.isnan(self.valid_auc) else self.valid_auc, -self.valid_loss

@@ -39,13 +39,21 @@ class Student:
         device: Where it computes.
         dtype: float32, or what automatic mixed precision computes in.
         world: The other processes that learn with it.
+        class_weights: What a real and a fake picture count for in the loss.
     """
 
     def __init__(
-        self, model: nn.Module, schedule: Schedule, *, device: torch.device, dtype: torch.dtype, world: World
+        self,
+        model: nn.Module,
+        schedule: Schedule,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        world: World,
+        class_weights: tuple[float, float] = (1.0, 1.0),
     ) -> None:
         self.model = model.to(memory_format=torch.channels_last)
-        self.schedule, self.device, self.dtype, self.world = schedule, device, dtype, world
+        self.schedule, self.device, self.dtype, self.class_weights = schedule, device, dtype, class_weights
         self.average = Average(self.model, decay=schedule.ema)
         self.optimizer = make_optimizer(self.model, schedule)
         self.forward = world.wrap(self.model, partly=isinstance(schedule.freeze, int))
@@ -111,13 +119,19 @@ class Student:
         """Give everything that the next step depends on."""
         found = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         found |= {f"average.{name}": value for name, value in self.average.model.state_dict().items()}
-        return found | {f"optimizer.{name}": value for name, value in optimizer_tensors(self.optimizer)}
+        found |= {f"optimizer.{name}": value for name, value in optimizer_tensors(self.optimizer)}
+        scaler = self.scaler.state_dict()  # empty but for float16
+        return found | {f"scaler.{name}": torch.tensor(value, dtype=torch.float64) for name, value in scaler.items()}
 
     def restore(self, tensors: dict[str, torch.Tensor]) -> None:
         """Put back what `tensors` gave."""
         self.model.load_state_dict(under("model.", tensors))
         self.average.model.load_state_dict(under("average.", tensors))
         restore_optimizer(self.optimizer, under("optimizer.", tensors))
+        scaler = under("scaler.", tensors)
+        if scaler:
+            whole = {name: int for name, value in self.scaler.state_dict().items() if isinstance(value, int)}
+            self.scaler.load_state_dict({name: whole.get(name, float)(value) for name, value in scaler.items()})
 
     def _mixed(self, batch: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mix each picture with another one of the batch."""
@@ -134,11 +148,18 @@ class Student:
         for number, (some, wanted, true) in enumerate(chunks):
             with self._alone(alone=number < len(chunks) - 1):
                 logit = self.logits(some, averaged=False)
-                loss = functional.binary_cross_entropy_with_logits(logit, wanted) * (len(some) / len(batch))
+                loss = self._loss(logit, wanted) * (len(some) / len(batch))
                 self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
             self._seen.extend(zip(true.tolist(), logit.detach().tolist(), strict=True))
         return total
+
+    def _loss(self, logit: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        real, fake = self.class_weights
+        smoothing = self.schedule.smoothing
+        share = (wanted - smoothing / 2) / (1 - smoothing)  # of a fake, where two are mixed
+        weight = None if real == fake == 1 else real + (fake - real) * share
+        return functional.binary_cross_entropy_with_logits(logit, wanted, weight=weight)
 
     def _alone(self, *, alone: bool) -> Any:
         """Keep gradients to this process until the last part of a batch."""
@@ -160,7 +181,8 @@ def measure(student: Student, feed: CropFeed | FeatureFeed, *, size: int) -> dic
     """Score validation pictures with the averaged weights.
 
     Returns:
-        ``valid_loss``, ``valid_auc``, ``valid_accuracy`` and ``collapsed`` of an `Epoch`.
+        ``valid_loss``, ``valid_auc``, ``valid_accuracy`` and ``collapsed`` of an `Epoch`; the loss is infinite where
+        the model gives no numbers.
     """
     keys = [(index, 0) for index in range(len(feed.samples))]
     found = []
@@ -169,7 +191,7 @@ def measure(student: Student, feed: CropFeed | FeatureFeed, *, size: int) -> dic
     logit, label = (torch.cat(parts) for parts in zip(*found, strict=True))
     y, said = label.numpy(), logit.double().numpy()
     if not np.isfinite(said).all():
-        raise Diverged("the averaged weights give logits that are no numbers")
+        return {"valid_loss": math.inf, "valid_auc": math.nan, "valid_accuracy": math.nan, "collapsed": ""}
     collapsed = "" if len(set(y)) < 2 or (said > 0).any() != (said > 0).all() else "fake" if said[0] > 0 else "real"
     return {
         "valid_loss": float(functional.binary_cross_entropy_with_logits(logit.double(), label.double())),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import logging
 import math
 import os
@@ -16,10 +17,10 @@ from tqdm.auto import tqdm
 
 from deepfake_detect.boards import Board
 from deepfake_detect.card import Card
-from deepfake_detect.checkpoint import STATE, Progress, describe_training, load_state, save_state
+from deepfake_detect.checkpoint import STATE, Progress, describe_training, load_state, save_state, under, write_history
 from deepfake_detect.crops import CropDataset
 from deepfake_detect.device import find_device
-from deepfake_detect.distributed import World, join
+from deepfake_detect.distributed import World, join, own_device
 from deepfake_detect.errors import TrainingDiverged, WeightsMismatch
 from deepfake_detect.features import FeatureFeed, cache_features
 from deepfake_detect.loader import CropFeed, draw, steps_in
@@ -28,7 +29,7 @@ from deepfake_detect.optimise import set_frozen
 from deepfake_detect.schedule import Epoch, Schedule
 from deepfake_detect.student import Diverged, Student, measure
 from deepfake_detect.trial import choose_batch_size, choose_dtype
-from deepfake_detect.weights import load_model, save_bundle
+from deepfake_detect.weights import save_bundle
 
 logger = logging.getLogger("deepfake_detect")
 
@@ -84,7 +85,7 @@ def fit(
         WeightsMismatch: The state in ``out`` is of another training.
         ValueError: ``out`` holds a training, and ``resume`` is False.
     """
-    where = find_device(device)
+    where = own_device(find_device(device))
     run = _Run(model.to(where), train, valid, card=card, schedule=schedule, out=Path(out), device=where)
     with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
         run.begin(resume=resume, dtype=dtype, workers=workers)
@@ -111,8 +112,13 @@ class _Run:
         self.crops = (train, valid)
         self.world: World = join(device)
         self.progress = Progress()
+        self.best: dict[str, torch.Tensor] = {}  # weights of the best epoch
         self.training = describe_training(
-            schedule, train.samples, size_px=card.preprocessing.size_px, world=self.world.size
+            schedule,
+            {"pictures": train.samples, "validation": valid.samples if valid else []},
+            augmentation=train.augmentation,
+            preprocessing=card.preprocessing,
+            processes=self.world.size,
         )
 
     def begin(self, *, resume: bool, dtype: str | torch.dtype, workers: int | None) -> None:
@@ -127,11 +133,19 @@ class _Run:
             self._choose(dtype)
         self.dtype = getattr(torch, self.progress.dtype)
         self.feed, self.valid = self._feeds(workers)
-        learner = head_of(self.model)[1] if self._head_only else self.model
-        self.student = Student(learner, self.schedule, device=self.device, dtype=self.dtype, world=self.world)
+        weights = self.schedule.weights_of([sample.label for sample in self.feed.samples])
+        self.student = Student(
+            self._learner(self.model),
+            self.schedule,
+            device=self.device,
+            dtype=self.dtype,
+            world=self.world,
+            class_weights=weights,
+        )
         self.start = copy.deepcopy(self.student.tensors())
         if found:
             self._restore(found[0])
+            self._publish()
 
     def go_on(self, callbacks: Sequence[Callback]) -> None:
         """Run the epochs that are missing."""
@@ -151,15 +165,19 @@ class _Run:
 
     def finish(self) -> None:
         """Give the model the weights that were kept."""
-        self.world.agree(None)  # the leading process has written them
-        if self.progress.best:
-            self.model.load_state_dict(load_model(self.out).state_dict())
+        self.world.agree(None)  # the leading process has written the bundle
+        if self.best:
+            self._learner(self.model).load_state_dict(self.best)
         self.model.requires_grad_(True)
         self.model.eval()
 
     @property
     def _head_only(self) -> bool:
         return self.schedule.freeze == "backbone"
+
+    def _learner(self, model: torch.nn.Module) -> torch.nn.Module:
+        """Give the part of a model that learns."""
+        return head_of(model)[1] if self._head_only else model
 
     @property
     def _size(self) -> int:
@@ -181,16 +199,19 @@ class _Run:
     def _feeds(self, workers: int | None) -> tuple[CropFeed | FeatureFeed, CropFeed | FeatureFeed | None]:
         count = workers if workers is not None else 0 if self.device.type == "cpu" else min(8, os.cpu_count() or 1)
         wanted = self.card.preprocessing
-        feeds = [crops and CropFeed(crops, preprocessing=wanted, workers=count) for crops in self.crops]
-        if self._head_only:
-            views, seed = self.schedule.feature_views, self.schedule.seed
-            place = {"device": self.device, "dtype": self.dtype}
-            kept = [
-                feed and cache_features(self.model, feed, views=views if feed is feeds[0] else 0, seed=seed, **place)
-                for feed in feeds
-            ]
-            return kept[0], kept[1]  # type: ignore[return-value]
-        return feeds[0], feeds[1]  # type: ignore[return-value]
+        train, valid = self.crops
+        feed = CropFeed(train, preprocessing=wanted, workers=count)
+        check = CropFeed(valid, preprocessing=wanted, workers=count) if valid else None
+        if not self._head_only:
+            return feed, check
+        if not self.world.leads:
+            self.world.agree(None)  # the leading process has computed the features
+        kept = functools.partial(cache_features, self.model, device=self.device, dtype=self.dtype, folder=self.out)
+        views, seed = self.schedule.feature_views, self.schedule.seed
+        features = kept(feed, views=views, seed=seed), kept(check) if check else None
+        if self.world.leads:
+            self.world.agree(None)
+        return features
 
     def _epoch(self, number: int) -> Epoch:
         began, schedule, size = time.monotonic(), self.schedule, self._size
@@ -230,6 +251,8 @@ class _Run:
         return math.fsum(losses) / len(losses)
 
     def _watch(self, loss: float, valid: dict[str, Any], number: int) -> None:
+        if math.isinf(valid["valid_loss"]):
+            raise Diverged(f"the averaged weights give logits that are no numbers in epoch {number + 1}")
         before = [epoch.loss for epoch in self.progress.history]
         if before and loss > _EXPLODED * max(min(before), 0.5):
             raise Diverged(f"the loss rose from {min(before):.3g} to {loss:.3g} in epoch {number + 1}")
@@ -249,21 +272,25 @@ class _Run:
             epoch.epoch, self.schedule.epochs, epoch.loss, epoch.valid_loss, epoch.valid_auc, epoch.valid_accuracy,
             epoch.samples_per_s,
         )  # fmt: skip
-        best = history[self.progress.best - 1].valid_auc if self.progress.best else -math.inf
-        if not epoch.valid_auc <= best:  # also where there is no AUC
+        if not self.progress.best or epoch.merit > history[self.progress.best - 1].merit:
             self.progress.best = epoch.epoch
+            self.best = copy.deepcopy(self.student.average.model.state_dict())
         if self.world.leads:
-            if self.progress.best == epoch.epoch:
-                save_bundle(self._whole(), self.card, self.out, half=False)
-            save_state(self.out, self.student.tensors(), self.progress, training=self.training)
+            tensors = self.student.tensors()
+            if self.progress.best != epoch.epoch:
+                tensors |= {f"best.{name}": value for name, value in self.best.items()}
+            save_state(self.out, tensors, self.progress, training=self.training)
+        self._publish(anew=self.progress.best == epoch.epoch)
 
-    def _whole(self) -> torch.nn.Module:
-        """Give the model with the averaged weights."""
-        if not self._head_only:
-            return self.student.average.model
-        whole = copy.deepcopy(self.model)
-        head_of(whole)[1].load_state_dict(self.student.average.model.state_dict())
-        return whole
+    def _publish(self, *, anew: bool = True) -> None:
+        """Write the log and the bundle, which follow from the state: a kill before they are there loses nothing."""
+        if not self.world.leads:
+            return
+        if anew:
+            whole = copy.deepcopy(self.model)
+            self._learner(whole).load_state_dict(self.best)
+            save_bundle(whole, self.card, self.out, half=False)
+        write_history(self.out, self.progress.history)
 
     def _out_of_patience(self) -> bool:
         waited = len(self.progress.history) - self.progress.best
@@ -298,3 +325,4 @@ class _Run:
         except (RuntimeError, IndexError) as error:
             path = self.out / STATE
             raise WeightsMismatch(f"{path} is of another model; train into another folder: {error}") from None
+        self.best = under("best.", tensors) or under("average.", tensors)

@@ -19,6 +19,7 @@ LARGEST_BATCH = 512
 
 _SMALL = 1_000_000  # weights; fewer are not worth a trial
 _WORTH = 1.2  # times as fast, so that chance does not decide
+_FASTER = 1.05  # times as many pictures a second, or a larger batch is not worth its memory
 
 
 def choose_dtype(
@@ -67,35 +68,38 @@ def choose_batch_size(
     most = max(4, min(LARGEST_BATCH, pictures // 4))
     if device.type == "cpu":
         return min(CPU_BATCH, most)
-    return largest_that_fits(lambda count: _step(model, torch.zeros(count, *shape, device=device), dtype), most=most)
+    return best_batch(lambda count: _seconds(model, torch.zeros(count, *shape, device=device), dtype), most=most)
 
 
-def largest_that_fits(attempt: Callable[[int], None], *, most: int, least: int = 8) -> int:
-    """Double a batch until memory ends.
+def best_batch(attempt: Callable[[int], float], *, most: int, least: int = 8) -> int:
+    """Double a batch until memory ends, or larger ones are no faster.
 
     Args:
-        attempt: Takes a step with so many pictures; raises where memory ends.
+        attempt: Takes a step with so many pictures and gives the seconds; raises where memory ends.
         most: Not more than this.
         least: The first attempt, and the answer where even that fails.
 
     Returns:
-        The largest power of two times ``least`` that fits, at most ``most``.
+        ``least`` times a power of two, at most ``most``.
 
     Example:
-        >>> largest_that_fits(lambda count: None, most=100)
+        >>> best_batch(lambda count: 1.0, most=100)  # as fast for many as for few
         64
+        >>> best_batch(lambda count: max(16, count) / 100, most=100)  # faster up to 16
+        16
     """
-    size = min(least, most)
-    while True:
+    best, size, fastest = min(least, most), min(least, most), 0.0
+    while size <= most:
         try:
-            attempt(size)
+            speed = size / attempt(size)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            return max(min(least, most), size // 2)
-        if 2 * size > most:
-            return size
-        size *= 2
+            return best
+        if speed < _FASTER * fastest:
+            return best
+        best, size, fastest = size, 2 * size, speed
+    return best
 
 
 def _seconds(model: nn.Module, batch: torch.Tensor, dtype: torch.dtype) -> float:
@@ -103,6 +107,8 @@ def _seconds(model: nn.Module, batch: torch.Tensor, dtype: torch.dtype) -> float
     for _ in range(3):
         began = time.perf_counter()
         _step(model, batch, dtype)
+        if batch.device.type == "cuda":
+            torch.cuda.synchronize(batch.device)
         best = min(best, time.perf_counter() - began)
     return best
 
