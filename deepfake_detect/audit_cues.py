@@ -77,7 +77,8 @@ def _cues(sample: Sample) -> Cues:
         content = _content(sample)
         picture = open_image(sample.image if content is None else content, min_side_px=_MOST_PX)
     except (DeepfakeDetectError, OSError) as error:
-        return Cues(sample=sample, error=" ".join(str(error).split()))
+        said = " ".join(str(error).split())
+        return Cues(sample=sample, error=said if sample.name in said else f"{sample.name}: {said}")
     pixels, (height, width) = picture.pixels, picture.size_hw
     image = Image.fromarray(pixels)
     small = np.asarray(image.convert("L").resize((THUMB_PX, THUMB_PX), Image.Resampling.BOX))

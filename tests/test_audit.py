@@ -1,0 +1,253 @@
+"""Does the audit find planted faults, by name, and stay quiet where there is none?"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+from small_world import PORTRAIT, empty_scene, group
+
+from deepfake_detect import AuditReport, audit
+from deepfake_detect.audit_cues import collect_cues
+from deepfake_detect.data import Sample, read_dataset
+from deepfake_detect.errors import DatasetError
+from deepfake_detect.facestore import FaceStore
+from deepfake_detect.twins import exact_twins, near_twins
+
+COUNT = 120
+
+
+def scene(random: np.random.Generator) -> Image.Image:
+    """Draw coloured blots, unlike any other draw."""
+    small = random.integers(0, 256, (5, 5, 3)).astype(np.uint8)
+    pixels = np.asarray(Image.fromarray(small).resize((96, 96), Image.Resampling.BICUBIC), float)
+    return Image.fromarray(np.clip(pixels + random.normal(0, 6, pixels.shape), 0, 255).astype(np.uint8))
+
+
+Save = Callable[[Image.Image, Path, int], Path]
+
+
+def plain(picture: Image.Image, stem: Path, label: int) -> Path:
+    path = stem.with_suffix(".jpg")
+    picture.save(path, quality=90)
+    return path
+
+
+def write(folder: Path, save: Save = plain, *, seed: int = 0, count: int = COUNT) -> list[Sample]:
+    """Write pictures of nothing in particular, labelled by chance, each its own group."""
+    random = np.random.default_rng(seed)
+    samples = []
+    for number in range(count):
+        label = int(random.integers(2))
+        path = save(scene(random), folder / f"{number:03}", label)
+        split = "train" if number < 0.8 * count else "val"
+        samples.append(Sample(image=path, label=label, source="web", group=f"p{number}", split=split))
+    return samples
+
+
+def codes(report: AuditReport, severity: str | None = None) -> set[str]:
+    return {finding.code for finding in report.findings if severity in (None, finding.severity)}
+
+
+def look(samples: Any, **options: Any) -> AuditReport:
+    return audit(samples, faces=False, **options)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_it_stays_quiet_where_there_is_nothing(tmp_path: Path, seed: int) -> None:
+    report = look(write(tmp_path, seed=seed), seed=seed)
+    assert codes(report) == set()
+    assert report.ok
+    assert "Nothing was found that speaks against" in str(report)
+
+
+def fakes_as_png(picture: Image.Image, stem: Path, label: int) -> Path:
+    path = stem.with_suffix(".png" if label else ".jpg")
+    picture.save(path)
+    return path
+
+
+def two_qualities(picture: Image.Image, stem: Path, label: int) -> Path:
+    path = stem.with_suffix(".jpg")
+    picture.save(path, quality=95 if label else 75)
+    return path
+
+
+def two_sizes(picture: Image.Image, stem: Path, label: int) -> Path:
+    path = stem.with_suffix(".png")
+    picture.resize((128, 128) if label else (100, 100)).save(path)
+    return path
+
+
+def soft_fakes(picture: Image.Image, stem: Path, label: int) -> Path:
+    path = stem.with_suffix(".png")
+    (picture.filter(ImageFilter.GaussianBlur(1)) if label else picture).save(path)
+    return path
+
+
+def warm_fakes(picture: Image.Image, stem: Path, label: int) -> Path:
+    path = stem.with_suffix(".png")
+    Image.fromarray((np.asarray(picture) * ((1, 0.5, 0.4) if label else (1, 1, 1))).astype(np.uint8)).save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("save", "code", "severity"),
+    [
+        (fakes_as_png, "headers", "error"),
+        (two_qualities, "headers", "error"),
+        (two_sizes, "size", "error"),
+        (soft_fakes, "sharpness", "warning"),
+        (warm_fakes, "colour", "warning"),
+    ],
+)
+def test_a_label_that_is_told_without_looking(tmp_path: Path, save: Save, code: str, severity: str) -> None:
+    report = look(write(tmp_path, save))
+    (found,) = [finding for finding in report.findings if finding.code == code]
+    assert found.severity == severity
+    auc, (low, high) = report.aucs[code]
+    assert low > 0.9 and f"AUC of {auc:.2f} [{low:.2f}, {high:.2f}]" in found.title
+    assert found.advice.startswith("A network may learn that instead")
+
+
+def test_a_source_that_is_the_label(tmp_path: Path) -> None:
+    samples = [replace(sample, source="gan" if sample.label else "web") for sample in write(tmp_path)]
+    assert codes(look(samples), "warning") == {"source"}
+
+
+def test_a_picture_with_both_labels_is_an_error(tmp_path: Path) -> None:
+    samples = write(tmp_path)
+    report = look([*samples, replace(samples[3], label=1 - samples[3].label)])
+    assert codes(report, "error") == {"duplicates-across-labels"}
+    (found,) = report.findings
+    assert str(samples[3].image) in found.examples[0]
+
+
+def test_a_copy_in_the_other_split_is_an_error(tmp_path: Path) -> None:
+    samples = write(tmp_path)
+    copy = replace(samples[0], split="val", group="another")
+    assert codes(look([*samples, copy]), "error") == {"duplicates-across-splits"}
+
+
+def test_a_recompressed_smaller_copy_is_found(tmp_path: Path) -> None:
+    samples = write(tmp_path)
+    Image.open(samples[0].image).resize((80, 80)).save(tmp_path / "copy.jpg", quality=50)
+    copy = replace(samples[0], image=tmp_path / "copy.jpg", group="another")
+    assert "near-duplicates-across-groups" in codes(look([*samples, copy]), "note")
+    assert "near-duplicates-across-splits" in codes(look([*samples, replace(copy, split="val")]), "error")
+    other = replace(copy, label=1 - copy.label)
+    assert "near-duplicates-across-labels" in codes(look([*samples, other]), "note")
+    Image.open(samples[0].image).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "mirrored.jpg")
+    assert codes(look([*samples, replace(copy, image=tmp_path / "mirrored.jpg")])) == set()
+
+
+def test_a_person_on_both_sides_is_an_error(tmp_path: Path) -> None:
+    samples = write(tmp_path)
+    torn = [*samples[:-1], replace(samples[-1], group="p0")]
+    report = look(torn)
+    assert codes(report, "error") == {"group-across-splits"}
+    assert report.findings[0].examples == ("p0: train, val",)
+
+
+def test_classes_that_are_missing_or_few(tmp_path: Path) -> None:
+    samples = write(tmp_path)
+    reals = [sample for sample in samples if sample.label == 0]
+    assert codes(look(reals), "error") == {"one-class"}
+    few = [sample for sample in samples if sample.label == 1][:10]
+    report = look([*reals, *few])
+    assert codes(report, "warning") == {"imbalance"}
+    assert codes(report, "note") == {"few-groups"}
+    assert report.counts["classes"] == {"fake": 10, "real": len(reals)}
+
+
+def test_unreadable_and_tiny_pictures_are_named(tmp_path: Path) -> None:
+    samples = write(tmp_path)
+    (tmp_path / "bad.jpg").write_text("no picture")
+    scene(np.random.default_rng(9)).resize((40, 40)).save(tmp_path / "tiny.jpg", quality=90)
+    report = look([*samples, *(Sample(image=tmp_path / n, label=0, split="train") for n in ("bad.jpg", "tiny.jpg"))])
+    assert report.n == COUNT + 2
+    assert codes(report) == {"unreadable", "small"}
+    assert "bad.jpg" in report.findings[0].examples[0]
+
+
+def test_faces_are_counted_where_asked_for(tmp_path: Path) -> None:
+    Image.fromarray(group(2)).save(tmp_path / "two.png")
+    Image.fromarray(empty_scene()).save(tmp_path / "none.png")
+    pairs = [(tmp_path / "two.png", 0), (tmp_path / "none.png", 1), (PORTRAIT, 0)]
+    report = audit(pairs, store=FaceStore(tmp_path / "faces"))
+    titles = [finding.title for finding in report.findings]
+    assert "no face was found in 1 pictures" in titles and "several faces were found in 1 pictures" in titles
+
+
+def test_strict_refuses_and_shows_why(tmp_path: Path) -> None:
+    samples = write(tmp_path, fakes_as_png)
+    with pytest.raises(DatasetError, match=r"strict refuses them:[\s\S]*ERROR    the label is told with an AUC of"):
+        look(samples, strict=True)
+    assert look(write(tmp_path, seed=1), strict=True).ok
+
+
+def test_pictures_in_memory_have_no_headers() -> None:
+    random = np.random.default_rng(0)
+    report = look([(scene(random), n % 2) for n in range(40)])
+    assert np.isnan(report.aucs["headers"][0])
+    assert report.to_dict()["aucs"]["headers"] == {"auc": None, "interval": [None, None]}
+    assert codes(report, "error") == set()
+
+
+def test_a_report_is_read_by_people_and_programs(tmp_path: Path) -> None:
+    report = look(write(tmp_path, fakes_as_png))
+    assert repr(report).startswith("AuditReport(120 pictures, 1 errors, ")
+    for name in ("report.json", "report.txt", "report.html"):
+        report.save(tmp_path / name)
+    told = json.loads((tmp_path / "report.json").read_text())
+    assert told == report.to_dict() and told["findings"][0]["code"] == "headers"
+    assert (tmp_path / "report.txt").read_text() == f"{report}\n"
+    assert "<html" in (tmp_path / "report.html").read_text()
+    assert "ERROR" in report._repr_html_()
+    with pytest.raises(ValueError, match=r"expected \.json, \.txt or \.html"):
+        report.save(tmp_path / "report.pdf")
+
+
+def test_cues_are_those_of_the_file(tmp_path: Path) -> None:
+    picture = scene(np.random.default_rng(0))
+    exif = Image.Exif()
+    exif[0x0131] = "GIMP 2.10"
+    picture.save(tmp_path / "a.jpg", quality=80, exif=exif, progressive=True, subsampling="4:4:4")
+    picture.save(tmp_path / "b.jpg", quality=80, subsampling="4:2:0")
+    picture.save(tmp_path / "c.png", icc_profile=b"profile")
+    first, second, third = collect_cues(read_dataset([(tmp_path / n, 0) for n in ("a.jpg", "b.jpg", "c.png")]))
+    names = ("format", "mode", "progressive", "tables", "layers", "exif", "software", "icc", "bytes")
+    named = [dict(zip(names, one.headers, strict=True)) for one in (first, second, third)]
+    assert [one["format"] for one in named] == ["JPEG", "JPEG", "PNG"]
+    assert [one["software"] for one in named] == ["GIMP 2.10", "", ""]
+    assert [one["exif"] for one in named] == [True, False, False]
+    assert [one["icc"] for one in named] == [False, False, True]
+    assert [one["progressive"] for one in named] == [True, False, False]
+    assert named[0]["tables"] == named[1]["tables"] != named[2]["tables"]
+    assert named[0]["layers"] != named[1]["layers"]
+    assert first.size == (96.0, 96.0, 1.0)
+
+
+def test_twins_by_brute_force() -> None:
+    assert exact_twins(["a", "b", "a", "", "", "a"]) == [(0, 2, 5)]
+    random = np.random.default_rng(0)
+    thumbs = [np.asarray(scene(random).convert("L").resize((32, 32))) for _ in range(40)]
+    noisy = [np.clip(one + random.normal(0, 2, one.shape), 0, 255).astype(np.uint8) for one in thumbs[:5]]
+    assert sorted(near_twins([*thumbs, *noisy])) == [(index, 40 + index) for index in range(5)]
+    assert near_twins([np.full((32, 32), 7, np.uint8)] * 3) == []  # nothing to see in them
+    assert near_twins([]) == []
+
+
+def test_many_pictures_are_compared_in_time() -> None:
+    random = np.random.default_rng(0)
+    thumbs = list(random.integers(0, 256, (6000, 32, 32)).astype(np.uint8))
+    began = time.process_time()
+    assert near_twins(thumbs) == []
+    assert time.process_time() - began < 20  # it takes 1; pair by pair in Python it would take minutes

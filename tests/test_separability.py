@@ -1,0 +1,76 @@
+"""Is the AUC of a few facts that of pictures which the rule was not made from?"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from sklearn.model_selection import cross_val_predict
+from sklearn.naive_bayes import CategoricalNB
+
+from deepfake_detect.metrics import roc_auc
+from deepfake_detect.separability import separability
+
+
+def test_a_fact_that_is_the_label_tells_it() -> None:
+    label = [0, 1] * 40
+    auc, (low, high) = separability([["a" if one else "b"] for one in label], label, range(80))
+    assert (auc, low, high) == pytest.approx((1.0, 1.0, 1.0))
+
+
+def test_a_fact_that_never_varies_tells_nothing() -> None:
+    label = [0, 1, 1] * 30
+    auc, (low, high) = separability([[7, "x"]] * 90, label, range(90))
+    assert auc == pytest.approx(0.5)
+    assert low <= 0.5 <= high
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_noise_tells_nothing_however_many_facts(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    label = random.integers(0, 2, 300).tolist()
+    facts = [[*random.normal(size=6), str(random.integers(30))] for _ in label]
+    auc, (low, high) = separability(facts, label, range(300), seed=seed)
+    assert auc == pytest.approx(0.5, abs=0.1)
+    assert low - 0.03 < 0.5 < high + 0.03
+
+
+def test_a_group_does_not_vouch_for_itself() -> None:
+    """The fact names the person, and each person has one label: known persons are told, others are not."""
+    people = np.repeat(np.arange(60), 10)
+    label = np.random.default_rng(0).integers(0, 2, 60)[people].tolist()
+    facts = [[f"person {one}"] for one in people]
+    alone, _ = separability(facts, label, range(600))
+    held, _ = separability(facts, label, people.tolist())
+    assert alone > 0.95
+    assert held == pytest.approx(0.5, abs=0.08)
+
+
+def test_scikit_learn_agrees() -> None:
+    random = np.random.default_rng(3)
+    label = random.integers(0, 2, 600)
+    codes = np.stack(
+        [random.binomial(3, 0.3 + 0.3 * label), random.integers(0, 4, 600), label ^ (random.random(600) < 0.4)], 1
+    )
+    facts = [[f"v{value}" for value in row] for row in codes]  # words: no bins
+    ours, (low, high) = separability(facts, label.tolist(), range(600))
+    model = CategoricalNB(alpha=1, fit_prior=False, min_categories=[4, 4, 2])
+    theirs = cross_val_predict(model, codes, label, cv=5, method="predict_proba")[:, 1]
+    assert ours == pytest.approx(roc_auc(label, theirs), abs=0.02)
+    assert low < ours < high
+    assert 0.7 < ours < 0.9
+
+
+def test_numbers_count_by_bins_so_that_both_ends_may_mean_the_same() -> None:
+    random = np.random.default_rng(1)
+    size = random.normal(size=400)
+    label = (np.abs(size) > 0.7).astype(int).tolist()
+    auc, _ = separability([[float(value)] for value in size], label, range(400))
+    assert auc > 0.9
+
+
+def test_where_there_is_nothing_to_compare() -> None:
+    for facts, label in (([["a"]] * 4, [1] * 4), ([[]] * 4, [0, 1, 0, 1])):
+        auc, (low, high) = separability(facts, label, range(4))
+        assert math.isnan(auc) and math.isnan(low) and math.isnan(high)
