@@ -72,7 +72,7 @@ class AuditReport:
             "ok": self.ok,
             "counts": {name: dict(count) for name, count in self.counts.items()},
             "aucs": aucs,
-            "findings": [asdict(finding) for finding in self.findings],
+            "findings": [{**asdict(found), "examples": list(found.examples)} for found in self.findings],
         }
 
     def to_json(self, *, indent: int | None = None) -> str:
