@@ -73,15 +73,24 @@ class Schedule:
             value = getattr(self, name)
             if isinstance(value, int) and value < 1:
                 raise ValueError(f"{name} is {value}, expected at least 1")
-        for name in ("warmup", "smoothing", "ema"):
+        for name in ("warmup", "smoothing", "ema", "momentum"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 0 or more and below 1")
+        for name in ("mixup", "weight_decay", "feature_views"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected 0 or more")
         if self.optimizer not in get_args(Optimizer):
             raise ValueError(f"optimizer is {self.optimizer!r}, expected one of {', '.join(get_args(Optimizer))}")
         if isinstance(self.freeze, str) and self.freeze != "backbone":
             raise ValueError(f"freeze is {self.freeze!r}, expected 'backbone', a number of epochs, or None")
+        if isinstance(self.class_weights, str) and self.class_weights != "balanced":
+            raise ValueError(f"class_weights is {self.class_weights!r}, expected 'balanced', two numbers, or None")
+        if self.class_weights and not isinstance(self.class_weights, str) and min(self.class_weights) <= 0:
+            raise ValueError(f"class_weights is {self.class_weights}, expected two numbers above 0")
         if not (0 < self.lr < math.inf and self.clip > 0 and 0 < self.layer_decay <= 1):
-            raise ValueError(f"lr {self.lr}, clip {self.clip} and layer_decay {self.layer_decay} must lie above 0")
+            raise ValueError(
+                f"lr {self.lr} and clip {self.clip} must lie above 0, and layer_decay {self.layer_decay} in 0..1"
+            )
 
     @property
     def power(self) -> float | None:

@@ -29,7 +29,8 @@ from deepfake_detect.data import read_dataset
 from deepfake_detect.faces import FaceFinder
 from deepfake_detect.facestore import FaceStore
 from deepfake_detect.models import create_model
-from deepfake_detect.train import Schedule, fit
+from deepfake_detect.schedule import Schedule
+from deepfake_detect.train import fit
 from deepfake_detect.weights import load_model
 
 CARDS = {

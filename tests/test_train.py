@@ -21,6 +21,7 @@ from toy import CARD, SCHEDULE, learn, same, taught, toy_crops
 
 from deepfake_detect.checkpoint import STATE
 from deepfake_detect.crops import CropDataset
+from deepfake_detect.distributed import World
 from deepfake_detect.errors import TrainingDiverged, WeightsMismatch
 from deepfake_detect.models import create_model
 from deepfake_detect.schedule import Epoch
@@ -116,6 +117,47 @@ def test_killed_at_any_moment_it_ends_with_the_same_weights(tmp_path: Path) -> N
     assert 3 <= epochs_in(out) < 12
     assert same(whole, learn(toy, out, epochs=12, resume=True))
     assert same(whole.eval(), load_model(out))
+
+
+@pytest.mark.parametrize("options", [{}, {"freeze": "backbone", "lr": 0.05}])
+def test_cut_off_at_every_change_of_a_file_it_ends_with_the_same_weights(
+    toy: CropDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    whole = learn(toy, tmp_path / "whole", epochs=2, **options)
+    log = (tmp_path / "whole" / "history.csv").read_text().splitlines()
+    replace_file, left = os.replace, [0]
+
+    def cut(*paths: Any, **more: Any) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            raise PowerCut
+        replace_file(*paths, **more)
+
+    monkeypatch.setattr(os, "replace", cut)
+    for moment in range(1, 20):
+        out, left[0] = tmp_path / str(moment), moment
+        try:
+            learn(toy, out, epochs=2, **options)
+            break
+        except PowerCut:
+            left[0] = 0
+        assert same(whole, learn(toy, out, epochs=2, resume=True, **options))
+        assert same(whole, load_model(out))
+        assert len((out / "history.csv").read_text().splitlines()) == len(log)
+    assert moment >= 8  # the state, two files of the bundle, and the log, twice
+
+
+def test_a_cut_bundle_is_mended_though_the_best_epoch_is_long_past(
+    toy: CropDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = {"valid_loss": 0.5, "valid_accuracy": 0.5, "collapsed": ""}
+    aucs = iter([0.9, 0.6, 0.7])
+    monkeypatch.setattr("deepfake_detect.train.measure", lambda *_, **__: {**told, "valid_auc": next(aucs)})
+    learn(toy, tmp_path, callbacks=[lambda epoch: epoch.epoch < 2])
+    best = load_model(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"half")
+    assert same(best, learn(toy, tmp_path, resume=True))
+    assert same(best, load_model(tmp_path))
 
 
 def epochs_in(out: Path) -> int:
@@ -255,6 +297,38 @@ def test_out_of_memory_computes_the_same_step_in_parts(
     monkeypatch.setattr(Student, "logits", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("out of memory")))
     with pytest.raises(RuntimeError, match="out of memory"):
         learn(toy, tmp_path / "none", epochs=1)
+
+
+def test_class_weights_weigh_the_loss(toy: CropDataset) -> None:
+    schedule = replace(SCHEDULE, smoothing=0.2)
+    student = Student(
+        torch.nn.Linear(1, 1), schedule, device=torch.device("cpu"), dtype=torch.float32, world=World(),
+        class_weights=(2.0, 5.0),
+    )  # fmt: skip
+    label, logit = torch.tensor([0.0, 1.0]), torch.tensor([0.3, -1.0])
+    target = label * 0.8 + 0.1
+    plain = [-y * math.log(1 / (1 + math.exp(-z))) - (1 - y) * math.log(1 / (1 + math.exp(z)))
+             for y, z in zip(target.tolist(), logit.tolist(), strict=True)]  # fmt: skip
+    assert float(student._loss(logit, target)) == pytest.approx((2 * plain[0] + 5 * plain[1]) / 2)
+
+
+def test_broken_averages_are_a_divergence(toy: CropDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = Student.logits
+    monkeypatch.setattr(
+        Student,
+        "logits",
+        lambda self, batch, averaged=True: logits(self, batch, averaged=averaged) * (math.nan if averaged else 1),
+    )
+    with pytest.raises(TrainingDiverged, match="no numbers in epoch 1, with rate"):
+        learn(toy, tmp_path)
+
+
+def test_without_an_auc_the_loss_decides(toy: CropDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {"valid_auc": math.nan, "valid_accuracy": math.nan, "collapsed": ""}
+    losses = iter([0.5, 0.4, 0.45, 0.6, 0.1])
+    monkeypatch.setattr("deepfake_detect.train.measure", lambda *_, **__: {**told, "valid_loss": next(losses)})
+    model = learn(toy, tmp_path, epochs=9, epoch_samples=16, patience=2)
+    assert len(history_of(model)) == 4
 
 
 def test_accumulated_batches_make_the_same_step(toy: CropDataset, tmp_path: Path) -> None:

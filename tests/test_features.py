@@ -1,0 +1,134 @@
+"""Is a head that learns from kept features the same as at the end of the whole network?"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+from toy import learn, same, toy_crops
+
+from deepfake_detect import features
+from deepfake_detect.augment import Augmentation
+from deepfake_detect.crops import CropDataset
+from deepfake_detect.features import cache_features
+from deepfake_detect.loader import CropFeed
+from deepfake_detect.models import create_model
+from deepfake_detect.models.head import head_of
+from deepfake_detect.weights import load_model
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> CropDataset:
+    return toy_crops(tmp_path_factory.mktemp("toy"), count=12)
+
+
+def augmented(toy: CropDataset) -> CropDataset:
+    return CropDataset(toy.samples, toy.store, preprocessing=toy.preprocessing, augmentation=Augmentation())
+
+
+SMALL = ["cnn-simple", "cnn4", "meso4", "efficientnet-b0"]  # those that take 32 pixels, one of each kind of end
+
+
+@pytest.mark.parametrize("architecture", SMALL)
+def test_head_of_the_features_is_the_whole_network(toy: CropDataset, tmp_path: Path, architecture: str) -> None:
+    model = create_model(architecture, seed=0)
+    feed = CropFeed(toy, preprocessing=toy.preprocessing)
+    kept = cache_features(model, feed, device=CPU, folder=tmp_path, size=5)
+    keys = [(index, 9) for index in (7, 0, 11, 3)]
+    (batch, label), (some, own) = next(feed.batches(keys, size=4)), next(kept.batches(keys, size=4))
+    with torch.inference_mode():
+        whole, from_features = model.eval()(batch), head_of(model)[1](some).reshape(-1)
+    assert torch.allclose(whole, from_features, atol=1e-5)
+    assert torch.equal(label, own)
+
+
+def test_views_are_the_plain_crop_and_fixed_augmented_ones(toy: CropDataset, tmp_path: Path) -> None:
+    model, changed = create_model("cnn-simple", seed=0), augmented(toy)
+    feed = CropFeed(changed, preprocessing=toy.preprocessing)
+    kept = cache_features(model, feed, device=CPU, folder=tmp_path, views=2, size=5)
+    plain = cache_features(
+        model, CropFeed(toy, preprocessing=toy.preprocessing), device=CPU, folder=tmp_path, views=2, size=5
+    )
+    assert kept.features.shape[:2] == (12, 3) and plain.features.shape[:2] == (12, 1)
+    assert (kept.features[:, 0] == plain.features[:, 0]).all()
+    assert (kept.features[:, 1] != kept.features[:, 0]).any(-1).all()
+    assert (kept.features[:, 1] != kept.features[:, 2]).any(-1).all()
+    seen = next(kept.batches([(4, 5), (4, 6), (4, 7)], size=3))[0]
+    assert (seen.numpy() == kept.features[4, [2, 0, 1]]).all()
+
+
+def test_features_are_kept_and_told_apart(toy: CropDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, feed = create_model("cnn-simple", seed=0), CropFeed(toy, preprocessing=toy.preprocessing)
+    first = cache_features(model, feed, device=CPU, folder=tmp_path)
+    passes: list[int] = []
+    run = features._features
+    monkeypatch.setattr(features, "_features", lambda *given, **more: passes.append(1) or run(*given, **more))
+    with torch.no_grad():
+        head_of(model)[1].weight += 1  # the head does not matter
+    assert (cache_features(model, feed, device=CPU, folder=tmp_path).features == first.features).all()
+    assert not passes
+    cache_features(create_model("cnn-simple", seed=1), feed, device=CPU, folder=tmp_path)
+    fewer = CropDataset(toy.samples[1:], toy.store, preprocessing=toy.preprocessing)
+    cache_features(model, CropFeed(fewer, preprocessing=toy.preprocessing), device=CPU, folder=tmp_path)
+    changed = CropFeed(augmented(toy), preprocessing=toy.preprocessing)
+    cache_features(model, changed, device=CPU, folder=tmp_path, views=1)
+    cache_features(model, changed, device=CPU, folder=tmp_path, views=1, seed=1)
+    assert len(passes) == 6
+    assert len(list(tmp_path.glob("features-*.npy"))) == 5
+    assert not list(tmp_path.glob("*.partial"))
+
+
+@pytest.mark.parametrize("architecture", ["cnn4", "meso4"])
+def test_only_the_head_changes(toy: CropDataset, tmp_path: Path, architecture: str) -> None:
+    before = create_model(architecture, seed=0, dropout=0.2).state_dict()
+    model = learn(toy, tmp_path, architecture=architecture, freeze="backbone", epochs=2, batch_size=4)
+    head = head_of(model)[0] + "."
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed and all(name.startswith(head) for name in changed)
+    assert same(model, load_model(tmp_path))
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_a_head_on_features_learns_and_goes_on(
+    toy: CropDataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = {"freeze": "backbone", "lr": 0.05, "batch_size": 4}
+    whole = learn(augmented(toy), tmp_path / "whole", epochs=8, feature_views=1, **options)
+    assert max(epoch.valid_auc for epoch in whole.history) > 0.9  # type: ignore[union-attr]
+    with caplog.at_level(logging.INFO):
+        learn(
+            augmented(toy), tmp_path / "parts", epochs=8, feature_views=1,
+            callbacks=[lambda epoch: epoch.epoch < 3], **options,
+        )  # fmt: skip
+    assert "ended after epoch 3" in caplog.text
+    assert same(whole, learn(augmented(toy), tmp_path / "parts", epochs=8, feature_views=1, resume=True, **options))
+
+
+def test_staged_unfreezing_leaves_the_backbone_and_its_statistics_alone_first(toy: CropDataset, tmp_path: Path) -> None:
+    architecture = "meso4"
+    before = create_model(architecture, seed=0, dropout=0.2).state_dict()
+
+    def changed(epochs: int) -> set[str]:
+        out = tmp_path / str(epochs)
+        model = learn(
+            toy, out, architecture=architecture, epochs=2, epoch_samples=12, batch_size=6, freeze=1, ema=0.0,
+            valid=None, callbacks=[lambda epoch: epoch.epoch < epochs],
+        )  # fmt: skip
+        return {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+
+    head = head_of(create_model(architecture, seed=0))[0] + "."
+    first, second = changed(1), changed(2)
+    assert first and all(name.startswith(head) for name in first)
+    assert any(name.endswith("running_mean") for name in second)
+    assert any(name.endswith("weight") and not name.startswith(head) for name in second)
+
+
+def test_a_plain_module_is_asked_for_its_last_layer(toy: CropDataset, tmp_path: Path) -> None:
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 4), torch.nn.ReLU(), torch.nn.Linear(4, 1))
+    assert head_of(model)[0] == "3"
+    kept = cache_features(model, CropFeed(toy, preprocessing=toy.preprocessing), device=CPU, folder=tmp_path)
+    assert kept.features.shape == (12, 1, 4)

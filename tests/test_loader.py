@@ -1,0 +1,97 @@
+"""Do the right pictures come, in the right order, whoever makes them?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from toy import toy_crops
+
+from deepfake_detect.augment import Augmentation
+from deepfake_detect.crops import CropDataset
+from deepfake_detect.data import Sample
+from deepfake_detect.loader import CropFeed, draw, steps_in
+from deepfake_detect.preprocess import to_batch
+from deepfake_detect.schedule import Schedule
+from deepfake_detect.split import balanced_weights
+
+PLAIN = Schedule(epochs=2, balance=False)
+
+
+def samples(**counts: int) -> list[Sample]:
+    """Make so many samples of each source; the last letter is the class."""
+    return [
+        Sample(image=f"{name}{n}", label=int(name[-1] == "f"), source=name[:-1])
+        for name, count in counts.items()
+        for n in range(count)
+    ]
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> CropDataset:
+    plain = toy_crops(tmp_path_factory.mktemp("toy"), count=10)
+    return CropDataset(plain.samples, plain.store, preprocessing=plain.preprocessing, augmentation=Augmentation())
+
+
+def test_unbalanced_each_picture_comes_once() -> None:
+    some = samples(af=5, ar=7)
+    assert steps_in(some, PLAIN, size=4) == 3
+    assert steps_in(some, PLAIN, size=5) == 3
+    assert steps_in(some, replace(PLAIN, epoch_samples=21), size=5) == 5
+    keys = draw(some, PLAIN, epoch=0, size=4)
+    assert sorted(index for index, _ in keys) == list(range(12))
+    assert len({seed for _, seed in keys}) == 12
+    filled = Counter(index for index, _ in draw(some, PLAIN, epoch=0, size=5))
+    assert sum(filled.values()) == 15 and set(filled.values()) == {1, 2}
+
+
+def test_a_balanced_draw_has_the_shares_that_the_weights_promise() -> None:
+    some = samples(af=20, ar=4, bf=100, br=100)
+    schedule = Schedule(epochs=1, epoch_samples=40_000, favour={"a": 2})
+    drawn = np.bincount([index for index, _ in draw(some, schedule, epoch=0, size=8)], minlength=len(some)) / 40_000
+    wanted = balanced_weights(some, power=0.5, favour={"a": 2})
+    labels = np.array([sample.label for sample in some])
+    assert drawn[labels == 1].sum() == pytest.approx(0.5, abs=0.01)
+    assert drawn[:20].sum() == pytest.approx(wanted[:20].sum(), abs=0.01)
+
+
+def test_epochs_and_seeds_differ_and_repeat() -> None:
+    some = samples(af=30, ar=30)
+    first = draw(some, PLAIN, epoch=0, size=4)
+    assert first == draw(some, PLAIN, epoch=0, size=4)
+    assert first != draw(some, PLAIN, epoch=1, size=4)
+    assert first != draw(some, replace(PLAIN, seed=1), epoch=0, size=4)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_are_those_of_the_data_set(toy: CropDataset, workers: int) -> None:
+    feed = CropFeed(toy, preprocessing=toy.preprocessing, workers=workers)
+    for epoch in (0, 1):
+        keys = draw(toy.samples, PLAIN, epoch=epoch, size=4)
+        made = list(feed.batches(keys, size=4))
+        items = [toy[key] for key in keys]
+        expected = to_batch([pixels.numpy() for pixels, _ in items], preprocessing=toy.preprocessing)
+        assert torch.equal(torch.cat([batch for batch, _ in made]), expected)
+        assert torch.cat([label for _, label in made]).tolist() == [label for _, label in items]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_epoch_that_was_left_early_does_not_disturb_the_next(toy: CropDataset, workers: int) -> None:
+    feed = CropFeed(toy, preprocessing=toy.preprocessing, workers=workers)
+    keys = [(index, 3) for index in range(10)]
+    next(iter(feed.batches(keys, size=2)))
+    seen = torch.cat([label for _, label in feed.batches(keys[::-1], size=4)])
+    assert seen.tolist() == [float(toy.samples[index].label) for index, _ in keys[::-1]]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_in_a_picture_reaches_the_caller(toy: CropDataset, tmp_path: Path, workers: int) -> None:
+    missing = [*toy.samples[:3], replace(toy.samples[0], image=tmp_path / "gone.png")]
+    broken = CropDataset(missing, toy.store, preprocessing=toy.preprocessing)
+    feed = CropFeed(broken, preprocessing=toy.preprocessing, workers=workers)
+    with pytest.raises(FileNotFoundError, match=r"gone\.png"):
+        list(feed.batches([(index, 0) for index in range(4)], size=2))
