@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from small_world import PORTRAIT, empty_scene, group, portrait
-from test_video import write_video
+from test_video import write_pictures, write_video
 
 from deepfake_detect import facestore
 from deepfake_detect import video as video_room
@@ -196,6 +196,15 @@ def test_frames_of_a_video_are_decoded_in_one_pass(
     census = find_crops(apart, FaceStore(tmp_path / "other"))
     assert len(opened) == 2 and census.unreadable == ()
     assert census.no_face == (apart[0].name, apart[2].name, apart[3].name)
+
+
+def test_each_frame_of_a_video_keeps_its_own_faces(tmp_path: Path, store: FaceStore) -> None:
+    face, nobody = portrait(), np.full_like(portrait(), 128)
+    samples = read_dataset([(write_pictures(tmp_path / "clip.avi", [face, nobody]), "real")], frames=2)
+    for _ in range(2):  # found, then kept
+        census = find_crops(samples, store)
+        assert [s.name for s in census.samples] == [samples[0].name]
+        assert census.no_face == (samples[1].name,)
 
 
 def test_crops_become_a_data_set(tmp_path: Path, store: FaceStore, samples: list[Sample]) -> None:

@@ -44,6 +44,12 @@ def test_groups_stay_together_and_each_side_gets_its_share(people: list[Sample],
             assert part[cell] / count == pytest.approx(share, abs=0.06), (side, cell)
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_small_groups_make_up_for_a_large_one(seed: int) -> None:
+    crowd = [sample("a", 0, f"p{max(number, 49)}") for number in range(100)]  # one of 50 pictures, and 50 of one
+    assert sum(one.split == "val" for one in split_samples(crowd, valid=0.2, seed=seed)) == 20
+
+
 def test_the_seed_decides(people: list[Sample]) -> None:
     assert split_samples(people, seed=1) == split_samples(people, seed=1) != split_samples(people, seed=2)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -15,9 +16,16 @@ from deepfake_detect.video import VideoFrame, read_frames, sample_frames
 
 def write_video(path: Path, *, count: int = 40, fps: float = 10.0) -> Path:
     """Write a video whose frames differ in brightness: frame n has 5 n + 20 in red."""
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), fps, (64, 48))
-    for number in range(count):
-        writer.write(np.dstack([np.full((48, 64), value, np.uint8) for value in (30, 60, 5 * number + 20)]))
+    reds = (5 * number + 20 for number in range(count))
+    return write_pictures(path, [np.full((48, 64, 3), (red, 60, 30), np.uint8) for red in reds], fps=fps)
+
+
+def write_pictures(path: Path, pictures: Sequence[np.ndarray], *, fps: float = 10.0) -> Path:
+    """Write a video of RGB pictures of one size."""
+    height, width = pictures[0].shape[:2]
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), fps, (width, height))
+    for pixels in pictures:
+        writer.write(np.ascontiguousarray(pixels[..., ::-1]))
     writer.release()
     return path
 
