@@ -28,6 +28,7 @@ sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != ROOT] + [
 HUB_HOME = tempfile.TemporaryDirectory()
 for name in [name for name in os.environ if name.startswith("HF_")]:
     del os.environ[name]
+os.environ["DEEPFAKE_DETECT_CACHE"] = os.path.join(HUB_HOME.name, "faces")
 os.environ["HF_HOME"] = HUB_HOME.name  # before huggingface_hub is imported, which reads these once
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # several threads on a busy machine are many times slower than one
 

@@ -143,7 +143,7 @@ def audit(data: str, strict: bool, save: Path | None, as_json: bool) -> None:
     "--max-false-alarm", metavar="X", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.01,
     show_default=True, help="Share of real photographs that may be called fake.",
 )  # fmt: skip
-@click.option("--method", type=click.Choice(["conformal", "platt", "temperature"]), help="Chosen by the data.")
+@click.option("--method", type=click.Choice(["conformal", "platt", "temperature", "platt+conformal"]), help="Chosen by the data.")
 @_json
 @_device
 def calibrate(data: str, model: str, out: Path, device: str, as_json: bool, **options: Any) -> None:
