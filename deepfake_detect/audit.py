@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from deepfake_detect.audit_cues import COLOUR, HEADERS, SHARPNESS, SIZE, Cues, collect_cues
 from deepfake_detect.crops import Census, find_crops
 from deepfake_detect.data import Sample, read_dataset
 from deepfake_detect.errors import DatasetError
 from deepfake_detect.facestore import FaceStore
-from deepfake_detect.findings import SEVERITIES, AuditReport, Finding, Severity
-from deepfake_detect.separability import separability
-from deepfake_detect.twins import exact_twins, near_twins
+from deepfake_detect.findings import SEVERITIES, SHOWN, AuditReport, Finding, Severity
+from deepfake_detect.labels import read_label
+from deepfake_detect.leaks import find_leaks
+from deepfake_detect.metrics import bootstrap_interval, roc_auc
+from deepfake_detect.predictor import Predictor
+from deepfake_detect.separability import separability, telling_facts
 
-TELLING: dict[Severity, float] = {"error": 0.85, "warning": 0.65}
+TELLING: dict[Severity, float] = {"error": 0.85, "warning": 0.65, "note": 0.6}
 """An AUC whose interval begins above this is a finding of that severity: a network would learn the cue instead."""
 
 LEAST_GROUPS = 30
@@ -25,7 +34,11 @@ LEAST_GROUPS = 30
 SMALL_PX = 96
 """A picture whose shorter side is below this holds few traces."""
 
-_SHOWN = 5
+FLIPPED = 0.35
+"""A detector whose AUC lies below this, interval and all, is right more often with the labels turned round."""
+
+_MANY = 0.2  # a share of pictures without a face, or with several, that is more than chance
+_SCORED = 256  # pictures that a detector is asked about
 
 
 def audit(
@@ -34,6 +47,8 @@ def audit(
     strict: bool = False,
     faces: bool = True,
     store: FaceStore | None = None,
+    predictor: Predictor | None = None,
+    sample_limit: int | None = None,
     workers: int | None = None,
     seed: int = 0,
 ) -> AuditReport:
@@ -47,8 +62,13 @@ def audit(
         strict: Raise where there is an error.
         faces: Look for faces, too; with the first training they are found anyway.
         store: Where found faces are kept; the user's cache where None.
+        predictor: A detector that is asked whether the labels are turned round.
+        sample_limit: Most pictures to open, drawn by chance; all of them where None.
         workers: Threads; as many as there are processors where None.
-        seed: Of the cross-validation and its intervals.
+        seed: Of the draw, the cross-validation and its intervals.
+
+    Returns:
+        What was found, the most severe first.
 
     Raises:
         DatasetError: The data cannot be read; or, where strict, there is an error.
@@ -56,69 +76,159 @@ def audit(
     Example:
         >>> report = audit([("examples/portrait.jpg", "real"), ("examples/portrait_fake.jpg", "fake")], faces=False)
         >>> [finding.code for finding in report.findings]
-        ['few-groups']
+        ['few-groups', 'near-duplicates-across-labels']
     """
     samples = read_dataset(dataset)
-    cues = collect_cues(samples, workers=workers)
-    seen = [one for one in cues if not one.error]
-    aucs = _telling(seen, seed)
-    census = find_crops([one.sample for one in seen], store or FaceStore(), workers=workers) if faces else None
-    findings = [*_unreadable(cues), *_balance(samples), *_told_by(aucs), *_twins(seen), *_groups(samples)]
-    findings += [*_sizes(seen), *(_faces(census) if census else ())]
-    report = AuditReport(
-        n=len(samples),
-        counts=_counts(samples),
-        aucs=aucs,
-        findings=tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))),
-    )
+    cues = collect_cues(_drawn(samples, sample_limit, seed), workers=workers)
+    opened = [one.sample for one in cues if not one.error]
+    more: list[Finding] = []
+    if faces:
+        more += _faces(find_crops(opened, store or FaceStore(), workers=workers))
+    if predictor is not None:
+        more += _flipped(predictor, _drawn(opened, _SCORED, seed), seed)
+    report = judge(samples, cues, more=more, seed=seed)
     if strict and not report.ok:
         raise DatasetError(f"the audit found errors in the data set, and strict refuses them:\n{report}")
     return report
 
 
-def _telling(cues: Sequence[Cues], seed: int) -> dict[str, tuple[float, tuple[float, float]]]:
-    in_files = [one for one in cues if one.headers]
-    facts: dict[str, tuple[Sequence[Cues], Callable[[Cues], Sequence[Any]]]] = {
-        "headers": (in_files, lambda one: one.headers),
-        "size": (cues, lambda one: one.size),
-        "sharpness": (cues, lambda one: one.sharpness),
-        "colour": (cues, lambda one: one.colour),
-        "source": (cues, lambda one: (one.sample.source,)),
-    }
-    nothing = (math.nan, (math.nan, math.nan))
-    return {
-        name: separability(
-            [fact(one) for one in some],
-            [one.sample.label for one in some],
-            [one.sample.group or index for index, one in enumerate(some)],
-            seed=seed,
-        )
-        if some
-        else nothing
-        for name, (some, fact) in facts.items()
-    }
+def judge(
+    samples: Sequence[Sample], cues: Sequence[Cues], *, more: Iterable[Finding] = (), seed: int = 0
+) -> AuditReport:
+    """Judge a data set by the cues of its pictures, without opening one.
+
+    Args:
+        samples: All of the data set.
+        cues: Of all of its pictures, or of some.
+        more: Findings by other means.
+        seed: Of the cross-validation and its intervals.
+
+    Returns:
+        What was found, the most severe first.
+    """
+    seen = [one for one in cues if not one.error]
+    aucs, told = _telling(seen, seed)
+    findings = [*_partial(samples, cues), *_unreadable(cues), *_balance(samples), *_polarity(samples), *told]
+    findings += [*find_leaks(samples, seen), *_sizes(seen), *more]
+    return AuditReport(
+        n=len(samples),
+        counts=_counts(samples),
+        aucs=aucs,
+        findings=tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))),
+    )
 
 
-_CUES = {
-    "headers": (", ".join(HEADERS), "save both classes in one format with one quality, or re-encode them alike"),
-    "size": (", ".join(SIZE), "bring both classes to one distribution of sizes before they are saved"),
+def _drawn(samples: Sequence[Sample], limit: int | None, seed: int) -> Sequence[Sample]:
+    if limit is None or limit >= len(samples):
+        return samples
+    chosen = np.random.default_rng(seed).permutation(len(samples))[:limit]
+    return [samples[index] for index in sorted(chosen.tolist())]
+
+
+_CUES: dict[str, tuple[Sequence[str], Callable[[Cues], Sequence[Any]], str]] = {
+    "headers": (
+        HEADERS,
+        lambda one: one.headers,
+        "save both classes in one format with one quality, or re-encode them alike",
+    ),
+    "size": (SIZE, lambda one: one.size, "bring both classes to one distribution of sizes before they are saved"),
     "sharpness": (
-        ", ".join(SHARPNESS),
+        SHARPNESS,
+        lambda one: one.sharpness,
         "take both classes from the same cameras, or blur and re-scale alike",
     ),
-    "colour": (", ".join(COLOUR), "take both classes from the same scenes, or augment colour strongly"),
-    "source": ("the name of the collection", "get both classes of each source, or hold whole sources out to measure"),
+    "colour": (COLOUR, lambda one: one.colour, "take both classes from the same scenes, or augment colour strongly"),
+    "source": (
+        ("name of the collection",),
+        lambda one: (one.sample.source,),
+        "get both classes of each source, or hold whole sources out to measure",
+    ),
 }
 
 
-def _told_by(aucs: Mapping[str, tuple[float, tuple[float, float]]]) -> Iterator[Finding]:
-    for name, (auc, (low, high)) in aucs.items():
+def _telling(cues: Sequence[Cues], seed: int) -> tuple[dict[str, tuple[float, tuple[float, float]]], list[Finding]]:
+    """Measure how well each kind of cue tells the label, and list those that tell it too well."""
+    aucs, findings = {}, []
+    for name, (words, fact, advice) in _CUES.items():
+        some = [one for one in cues if fact(one)]
+        label = [one.sample.label for one in some]
+        groups = [one.sample.group or index for index, one in enumerate(some)]
+        facts = [fact(one) for one in some]
+        auc, (low, high) = separability(facts, label, groups, seed=seed) if some else (math.nan, (math.nan, math.nan))
+        aucs[name] = auc, (low, high)
         severity = next((level for level, least in TELLING.items() if low > least), None)
         if severity is not None:
-            facts, advice = _CUES[name]
-            told = f"the label is told with an AUC of {auc:.2f} [{low:.2f}, {high:.2f}] from the {name} alone ({facts})"
-            worst: Severity = severity if name in ("headers", "size") else "warning"  # the rest may be the content
-            yield Finding(code=name, severity=worst, title=told, advice=f"A network may learn that instead: {advice}.")
+            alone = zip(words, telling_facts(facts, label, groups, seed=seed), strict=True)
+            content = name not in ("headers", "size")  # it may be of what is shown, which is no mistake by itself
+            told = Finding(
+                code=name,
+                severity="warning" if severity == "error" and content else severity,
+                title=f"the label is told with an AUC of {auc:.2f} [{low:.2f}, {high:.2f}] from the {name} alone",
+                evidence=f"Each by itself: {_ranked(alone)}.",
+                advice=f"A network may learn that instead: {advice}.",
+            )
+            findings.append(told)
+    return aucs, findings
+
+
+def _ranked(alone: Iterable[tuple[str, float]]) -> str:
+    return ", ".join(f"{word} {auc:.2f}" for word, auc in sorted(alone, key=lambda pair: -pair[1]))
+
+
+def _partial(samples: Sequence[Sample], cues: Sequence[Cues]) -> Iterator[Finding]:
+    if len(cues) < len(samples):
+        yield Finding(
+            code="sampled",
+            severity="note",
+            title=f"{len(cues)} of {len(samples)} pictures were opened",
+            advice="A duplicate is found only where both are among them; leave sample_limit out to see all.",
+        )
+
+
+def _polarity(samples: Sequence[Sample]) -> Iterator[Finding]:
+    """Compare labels with what the folders are called, where some are called real and some fake."""
+    files = [sample for sample in samples if isinstance(sample.image, str | os.PathLike)]
+    folders = [Path(sample.image).parts[:-1] for sample in files]
+    first, last = (min(folders), max(folders)) if folders else ((), ())
+    shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, last)))  # noqa: B905
+    meant = [next((m for part in parts[shared:] if (m := _meaning(part)) is not None), None) for parts in folders]
+    told = [(sample, meaning) for sample, meaning in zip(files, meant, strict=True) if meaning is not None]
+    wrong = [sample for sample, meaning in told if meaning != sample.label]
+    if wrong and len({meaning for _, meaning in told}) == 2:
+        word = ("real", "fake")
+        yield Finding(
+            code="polarity",
+            severity="error" if len(wrong) > len(told) / 2 else "warning",
+            title=f"the label of {len(wrong)} pictures contradicts what their folder is called ({len(told)} have one)",
+            advice="1 is fake. If the data says it the other way round, give labels by name, or turn them.",
+            examples=tuple(f"{sample.name} is labelled {word[sample.label]}" for sample in wrong[:SHOWN]),
+        )
+
+
+@cache
+def _meaning(folder: str) -> int | None:
+    try:
+        return None if folder.isdecimal() else read_label(folder)
+    except DatasetError:
+        return None
+
+
+def _flipped(predictor: Predictor, samples: Sequence[Sample], seed: int) -> Iterator[Finding]:
+    said = predictor.predict_many([one.image for one in samples], on_error="yield")
+    scored = [(one, answer.score) for one, answer in zip(samples, said, strict=True) if answer.score is not None]
+    if not scored:
+        return
+    label, score = [one.label for one, _ in scored], [value for _, value in scored]
+    group = [one.group or f"picture {index}" for index, (one, _) in enumerate(scored)]
+    auc = roc_auc(label, score)
+    _, high = bootstrap_interval(roc_auc, label, score, groups=group, seed=seed)
+    if high < 0.5 and auc < FLIPPED:
+        yield Finding(
+            code="flipped",
+            severity="error",
+            title=f"{predictor.card.id} tells the classes the wrong way round: AUC {auc:.2f} on {len(label)} pictures",
+            advice="Look at some of each class: labels are turned round, or the pictures are of a kind unknown to it.",
+        )
 
 
 def _unreadable(cues: Sequence[Cues]) -> Iterator[Finding]:
@@ -129,7 +239,7 @@ def _unreadable(cues: Sequence[Cues]) -> Iterator[Finding]:
             severity="warning",
             title=f"{len(bad)} pictures cannot be read",
             advice="Get whole copies of them, or take them off the list; a training leaves them out.",
-            examples=tuple(one.error for one in bad[:_SHOWN]),
+            examples=tuple(one.error for one in bad[:SHOWN]),
         )
 
 
@@ -164,70 +274,6 @@ def _larger(count: Counter[int]) -> float:
     return max(count.values()) / count.total()
 
 
-def _twins(cues: Sequence[Cues]) -> Iterator[Finding]:
-    same = [(a, b) for members in exact_twins([one.sha256 for one in cues]) for a, b in _pairs(members)]
-    exact = set(same)
-    near = [pair for pair in near_twins([one.thumb for one in cues if one.thumb is not None]) if pair not in exact]
-    for kind, pairs in (("duplicates", same), ("near-duplicates", near)):
-        found = defaultdict(list)
-        for a, b in pairs:
-            for where in _where(cues[a].sample, cues[b].sample):
-                found[where].append(f"{cues[a].sample.name}  =  {cues[b].sample.name}")
-        yield from (_twin(kind, where, names) for where, names in found.items())
-
-
-def _pairs(members: Sequence[int]) -> Iterator[tuple[int, int]]:
-    return ((members[0], other) for other in members[1:])
-
-
-def _where(a: Sample, b: Sample) -> Iterator[str]:
-    if a.label != b.label:
-        yield "labels"
-    if a.split != b.split:
-        yield "splits"
-    if a.label == b.label and a.split == b.split:
-        yield "" if not a.group or a.group == b.group else "groups"
-
-
-_TWINS: dict[tuple[str, str], tuple[Severity, str]] = {
-    ("duplicates", "labels"): ("error", "One label of each pair is wrong: look at them, and take one off the list."),
-    ("duplicates", "splits"): ("error", "What is tested on was learned: take one of each pair off the list."),
-    ("near-duplicates", "splits"): ("error", "What is tested on was learned: put such pictures into one group."),
-    ("near-duplicates", "labels"): (
-        "note", "As where a fake keeps most of its original: put both into one group. Otherwise a label is wrong.",
-    ),
-}  # fmt: skip
-
-
-def _twin(kind: str, where: str, names: Sequence[str]) -> Finding:
-    usual: tuple[Severity, str] = ("note", "They count double; put them into one group, or take one of each off.")
-    severity, advice = _TWINS.get((kind, where), usual)
-    across = f" across {where}" if where else ""
-    return Finding(
-        code=f"{kind}-across-{where}" if where else kind,
-        severity=severity,
-        title=f"{len(names)} pairs of {kind}{across}",
-        advice=advice,
-        examples=tuple(names[:_SHOWN]),
-    )
-
-
-def _groups(samples: Iterable[Sample]) -> Iterator[Finding]:
-    splits = defaultdict(set)
-    for sample in samples:
-        if sample.group:
-            splits[sample.group].add(sample.split)
-    torn = [group for group, found in splits.items() if len(found) > 1]
-    if torn:
-        yield Finding(
-            code="group-across-splits",
-            severity="error",
-            title=f"{len(torn)} groups (persons, videos) stand on two sides of a split",
-            advice="The test asks for what was learned: keep each group on one side, or leave the split to us.",
-            examples=tuple(f"{group}: {', '.join(sorted(splits[group]))}" for group in torn[:_SHOWN]),
-        )
-
-
 def _sizes(cues: Sequence[Cues]) -> Iterator[Finding]:
     small = [one for one in cues if min(one.size[:2]) < SMALL_PX]
     if small:
@@ -236,7 +282,7 @@ def _sizes(cues: Sequence[Cues]) -> Iterator[Finding]:
             severity="note",
             title=f"{len(small)} pictures are smaller than {SMALL_PX} px",
             advice="Few traces of a forgery survive at such a size.",
-            examples=tuple(one.sample.name for one in small[:_SHOWN]),
+            examples=tuple(one.sample.name for one in small[:SHOWN]),
         )
 
 
@@ -253,8 +299,13 @@ def _faces(census: Census) -> Iterator[Finding]:
     for code, names in (("no-face", census.no_face), ("several-faces", census.several)):
         title, advice = _FACES[code]
         if names:
-            told = f"{title} {len(names)} pictures"
-            yield Finding(code=code, severity="note", title=told, advice=advice, examples=names[:_SHOWN])
+            yield Finding(
+                code=code,
+                severity="warning" if len(names) > _MANY * (len(census.samples) + len(census.no_face)) else "note",
+                title=f"{title} {len(names)} pictures",
+                advice=advice,
+                examples=names[:SHOWN],
+            )
 
 
 def _counts(samples: Sequence[Sample]) -> dict[str, dict[str, int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +30,7 @@ THUMB_PX = 32
 """Side of the thumbnails that near duplicates are compared by."""
 
 _MOST_PX = 1024  # shorter side of what a large JPEG is reduced to
+_SHARP_PX = 384  # sides of the middle of a picture, which stands for its sharpness
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -81,15 +82,15 @@ def _cues(sample: Sample) -> Cues:
         return Cues(sample=sample, error=said if sample.name in said else f"{sample.name}: {said}")
     pixels, (height, width) = picture.pixels, picture.size_hw
     image = Image.fromarray(pixels)
-    small = np.asarray(image.convert("L").resize((THUMB_PX, THUMB_PX), Image.Resampling.BOX))
+    grey = image.convert("L")
     return Cues(
         sample=sample,
         headers=() if content is None else _headers(content, pixels=height * width),
         size=(float(width), float(height), width / height),
-        sharpness=_sharpness(np.asarray(image.convert("L"), np.float32)),
+        sharpness=_sharpness(_middle(np.asarray(grey))),
         colour=_colour(np.asarray(image.resize((64, 64), Image.Resampling.BOX), np.float32)),
         sha256=hashlib.sha256(pixels.tobytes() if content is None else content).hexdigest(),
-        thumb=small,
+        thumb=np.asarray(grey.resize((THUMB_PX, THUMB_PX), Image.Resampling.BOX)),
     )
 
 
@@ -107,7 +108,7 @@ def _headers(content: bytes, *, pixels: int) -> tuple[Any, ...]:
     with Image.open(io.BytesIO(content)) as image:
         tables = getattr(image, "quantization", None) or {}
         layers = tuple(tuple(layer[1:3]) for layer in getattr(image, "layer", ()))
-        exif = image.getexif()
+        exif = _exif(image)
         return (
             str(image.format),
             image.mode,
@@ -121,6 +122,18 @@ def _headers(content: bytes, *, pixels: int) -> tuple[Any, ...]:
         )
 
 
+def _exif(image: Image.Image) -> Mapping[int, Any]:
+    try:
+        return dict(image.getexif())
+    except Exception:  # damaged metadata beside sound pixels, in as many ways as decoders fail
+        return {}
+
+
+def _middle(grey: np.ndarray) -> np.ndarray:
+    top, left = (max(0, (side - _SHARP_PX) // 2) for side in grey.shape)
+    return grey[top : top + _SHARP_PX, left : left + _SHARP_PX].astype(np.int16)
+
+
 def _sharpness(grey: np.ndarray) -> tuple[float, ...]:
     """Measure gradients, second differences, and what the finest scale holds beside the next one."""
     if min(grey.shape) < 8:
@@ -129,7 +142,7 @@ def _sharpness(grey: np.ndarray) -> tuple[float, ...]:
     edges = float(np.abs(across).mean() + np.abs(down).mean())
     laplacian = np.diff(across, axis=1)[1:-1] + np.diff(down, axis=0)[:, 1:-1]
     half = grey[: grey.shape[0] // 2 * 2, : grey.shape[1] // 2 * 2]
-    half = half.reshape(half.shape[0] // 2, 2, half.shape[1] // 2, 2).mean((1, 3))
+    half = (half[::2, ::2] + half[1::2, ::2] + half[::2, 1::2] + half[1::2, 1::2]) / np.float32(4)
     coarse = float(np.abs(np.diff(half, axis=1)).mean() + np.abs(np.diff(half, axis=0)).mean())
     return edges, float(np.median(np.abs(laplacian))), edges / (coarse + 0.1)
 

@@ -17,6 +17,9 @@ from deepfake_detect.page import format_figure, paragraph, write_page
 Severity = Literal["error", "warning", "note"]
 """``"error"`` makes figures worthless, ``"warning"`` makes them doubtful, ``"note"`` is to be known."""
 
+SHOWN = 5
+"""Examples of a finding that are named."""
+
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 
@@ -28,6 +31,7 @@ class Finding:
         code: Its name, for programs: ``"headers"``, ``"duplicates-across-labels"`` ...
         severity: See `Severity`.
         title: What was found.
+        evidence: What shows it, where the title does not.
         advice: What to do.
         examples: Pictures.
     """
@@ -36,6 +40,7 @@ class Finding:
     severity: Severity
     title: str
     advice: str
+    evidence: str = ""
     examples: tuple[str, ...] = ()
 
 
@@ -117,12 +122,15 @@ class AuditReport:
             yield "Nothing was found that speaks against learning from them."
         for finding in self.findings:
             yield f"{finding.severity.upper():<8} {finding.title}"
-            yield f"         {finding.advice}"
+            yield from (f"         {text}" for text in (finding.evidence, finding.advice) if text)
             yield from (f"           {example}" for example in finding.examples)
 
     def _page(self) -> str:
         parts = [
-            (f"{f.severity}: {f.title}", "".join(paragraph(text) for text in (f.advice, *f.examples)))
+            (
+                f"{f.severity}: {f.title}",
+                "".join(paragraph(text) for text in (f.evidence, f.advice, *f.examples) if text),
+            )
             for f in self.findings
         ]
         warnings = [f.title for f in self.findings if f.severity == "error"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,18 +44,57 @@ def separability(
         >>> auc
         1.0
     """
-    y = np.asarray(label)
-    order = {group: number for number, group in enumerate(dict.fromkeys(groups))}
-    member = np.array([order[group] for group in groups])
-    if len(set(y.tolist())) < 2 or len(order) < 2 or not len(facts[0]):
-        return float("nan"), (float("nan"), float("nan"))
+    y, member = np.asarray(label), _numbered(groups)
+    if not _comparable(y, member) or not len(facts[0]):
+        return math.nan, (math.nan, math.nan)
     codes = np.stack([_coded([row[column] for row in facts]) for column in range(len(facts[0]))], 1)
-    fold = np.random.default_rng(seed).permutation(len(order))[member] % min(FOLDS, len(order))
+    score = _held_out(codes, y, member, seed)
+    return roc_auc(y, score), bootstrap_interval(roc_auc, y, score, groups=member, rounds=rounds, seed=seed)
+
+
+def telling_facts(
+    facts: Sequence[Sequence[Any]], label: Sequence[int], groups: Sequence[Any], *, seed: int = 0
+) -> list[float]:
+    """Measure each fact by itself as `separability` does all of them together.
+
+    Args:
+        facts: As there.
+        label: As there.
+        groups: As there.
+        seed: Of the folds.
+
+    Returns:
+        [K] AUC; nan where one class, or all but one group, is missing.
+
+    Example:
+        >>> telling_facts([["png", 7], ["jpeg", 7]] * 20, [1, 0] * 20, range(40))
+        [1.0, 0.5]
+    """
+    y, member = np.asarray(label), _numbered(groups)
+    if not _comparable(y, member):
+        return [math.nan] * len(facts[0])
+    columns = (_coded([row[column] for row in facts])[:, None] for column in range(len(facts[0])))
+    return [roc_auc(y, _held_out(codes, y, member, seed)) for codes in columns]
+
+
+def _numbered(groups: Sequence[Any]) -> np.ndarray:
+    order = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+    return np.array([order[group] for group in groups])
+
+
+def _comparable(y: np.ndarray, member: np.ndarray) -> bool:
+    return len(set(y.tolist())) == 2 and int(member.max()) > 0
+
+
+def _held_out(codes: np.ndarray, y: np.ndarray, member: np.ndarray, seed: int) -> np.ndarray:
+    """Score each picture by the rule of the folds that its group is not in."""
+    count = int(member.max()) + 1
+    fold = np.random.default_rng(seed).permutation(count)[member] % min(FOLDS, count)
     score = np.zeros(len(y))
     for number in range(fold.max() + 1):
         held = fold == number
         score[held] = _ranks(_log_odds(codes[~held], y[~held], codes[held]))  # each fold has a rule of its own
-    return roc_auc(y, score), bootstrap_interval(roc_auc, y, score, groups=member, rounds=rounds, seed=seed)
+    return score
 
 
 def _coded(values: list[Any]) -> np.ndarray:

@@ -41,15 +41,13 @@ def near_twins(thumbs: Sequence[np.ndarray]) -> list[tuple[int, int]]:
     if len(thumbs) < 2:
         return []
     stack = np.stack(thumbs).astype(np.float32)  # [N, 32, 32]
-    codes = _difference_hash(stack)
     flat = stack.reshape(len(stack), -1)
     flat = flat - flat.mean(1, keepdims=True)
     norm = np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
     unit = flat / norm
-    plain = norm[:, 0] < 32.0  # one colour nearly everywhere: nothing to compare
-    return [
-        (i, j) for i, j in _close(codes) if not (plain[i] or plain[j]) and float(unit[i] @ unit[j]) > NEAR_CORRELATION
-    ]
+    varied = np.flatnonzero(norm[:, 0] >= 32.0)  # of the others nothing can be compared: one colour nearly everywhere
+    pairs = ((int(varied[i]), int(varied[j])) for i, j in _close(_difference_hash(stack[varied])))
+    return [(i, j) for i, j in pairs if float(unit[i] @ unit[j]) > NEAR_CORRELATION]
 
 
 def _difference_hash(stack: np.ndarray) -> np.ndarray:

@@ -35,7 +35,7 @@ FLOORS = {  # room to number, and a room imports from lower numbers only; drawn 
             "faces report_page",
             "data report scoring",
             "audit_cues facestore split stream",
-            "crops predictor",
+            "crops leaks predictor",
             "audit calibrate evaluate loader stability",
             "features",
             "student",

@@ -10,7 +10,7 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.naive_bayes import CategoricalNB
 
 from deepfake_detect.metrics import roc_auc
-from deepfake_detect.separability import separability
+from deepfake_detect.separability import separability, telling_facts
 
 
 def test_a_fact_that_is_the_label_tells_it() -> None:
@@ -68,6 +68,17 @@ def test_numbers_count_by_bins_so_that_both_ends_may_mean_the_same() -> None:
     label = (np.abs(size) > 0.7).astype(int).tolist()
     auc, _ = separability([[float(value)] for value in size], label, range(400))
     assert auc > 0.9
+
+
+def test_each_fact_by_itself() -> None:
+    random = np.random.default_rng(2)
+    label = random.integers(0, 2, 300).tolist()
+    facts = [[float(random.normal()), "png" if one else "jpeg", float(one + random.normal())] for one in label]
+    alone = telling_facts(facts, label, range(300), seed=4)
+    for column, auc in enumerate(alone):
+        assert auc == separability([[row[column]] for row in facts], label, range(300), seed=4, rounds=2)[0]
+    assert alone[0] < 0.6 < alone[2] < alone[1] == 1.0
+    assert all(math.isnan(auc) for auc in telling_facts([["a", 1]] * 4, [1] * 4, range(4)))
 
 
 def test_where_there_is_nothing_to_compare() -> None:
