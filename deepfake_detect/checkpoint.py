@@ -81,7 +81,7 @@ def save_state(
     told = {**asdict(progress), "history": [asdict(epoch) for epoch in progress.history]}
     metadata = {"layout": str(_LAYOUT), "progress": json.dumps(told), "training": json.dumps(dict(training))}
     partial = folder / f"{STATE}.partial"
-    own = {name: value.detach().to("cpu").contiguous().clone() for name, value in tensors.items()}
+    own = {name: value.detach().to("cpu").contiguous() for name, value in tensors.items()}
     safetensors.torch.save_file(own, partial, metadata=metadata)
     _flush(partial)
     os.replace(partial, folder / STATE)

@@ -43,7 +43,7 @@ def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimize
 
     Biases and norms have no weight decay. With ``layer_decay`` below 1, each block learns slower than the next one.
     """
-    depth = _depths(model)
+    depth = _depths(model) if schedule.layer_decay < 1 else dict.fromkeys(dict(model.named_parameters()), 0)
     deepest = max(depth.values(), default=0)
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -84,8 +84,8 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, to
     for name, value in tensors.items():
         index, _, key = name.partition(".")
         parameter = parameters[int(index)]
-        counts = value.ndim == 0  # steps are counted on the CPU
-        optimizer.state[parameter][key] = value.clone() if counts else value.to(parameter.device)
+        place = "cpu" if value.ndim == 0 else parameter.device  # steps are counted on the CPU
+        optimizer.state[parameter][key] = value.to(place, copy=True)
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
@@ -93,19 +93,22 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
 
 
 def _kind(groups: list[dict[str, Any]], schedule: Schedule) -> torch.optim.Optimizer:
+    if schedule.optimizer == "nadam":
+        return torch.optim.NAdam(groups, lr=schedule.lr)
+    places = {parameter.device.type for group in groups for parameter in group["params"]}
+    how: dict[str, Any] = {"lr": schedule.lr, "fused": True if places <= {"cpu", "cuda"} else None}  # 3 times as fast
     if schedule.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=schedule.lr, momentum=schedule.momentum, nesterov=schedule.momentum > 0)
-    kinds: dict[str, Any] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "nadam": torch.optim.NAdam}
-    optimizer: torch.optim.Optimizer = kinds[schedule.optimizer](groups, lr=schedule.lr)
-    return optimizer
+        return torch.optim.SGD(groups, momentum=schedule.momentum, nesterov=schedule.momentum > 0, **how)
+    return (torch.optim.Adam if schedule.optimizer == "adam" else torch.optim.AdamW)(groups, **how)
 
 
 def _depths(model: nn.Module) -> dict[str, int]:
-    """Count the blocks before each parameter, in the order in which they were made: ``conv1``, or ``blocks.3``."""
-    blocks: dict[str, int] = {}
+    """Count the blocks before each parameter, in the order in which they were made; the head is one."""
+    head, blocks = head_of(model)[0], dict[str, int]()
     depth = {}
     for name, _ in model.named_parameters():
         parts = name.removeprefix("net.").split(".")
         block = ".".join(parts[: 2 if len(parts) > 2 and parts[1].isdecimal() else 1])
+        block = head if name.startswith(f"{head}.") else block
         depth[name] = blocks.setdefault(block, len(blocks))
     return depth

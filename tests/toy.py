@@ -49,7 +49,7 @@ def toy_crops(folder: Path, *, count: int = 24, noise: float = 25, write: bool =
 def learn(toy: CropDataset, out: Path, *, architecture: str = "cnn-simple", **options: Any) -> torch.nn.Module:
     """Train a fresh model; what is a field of Schedule changes that, the rest goes to fit."""
     fields = {name: options.pop(name) for name in list(options) if hasattr(SCHEDULE, name)}
-    model = create_model(architecture, seed=0, dropout=0.2)
+    model = create_model(architecture, seed=0, dropout=options.pop("dropout", 0.2))
     model.history = taught(model, toy, out, replace(SCHEDULE, **fields), architecture, **options)  # type: ignore[assignment]
     return model
 
