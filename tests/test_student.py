@@ -58,6 +58,17 @@ def test_a_step_is_that_of_the_closed_form(parts: int, smoothing: float) -> None
     assert some.rate == 0.3
 
 
+def test_the_average_takes_in_every_step() -> None:
+    some, progress = student(ema=0.998), Progress()
+    wanted = some.model.weight.detach().clone()  # type: ignore[operator]
+    for step in range(3):
+        progress.step = step
+        some.learn(*batch_of(8, seed=step), rate=0.3, progress=progress)
+        decay = (1 + step) / (10 + step)
+        wanted = decay * wanted + (1 - decay) * some.model.weight.detach()  # type: ignore[operator]
+    assert torch.allclose(some.average.model.weight, wanted, atol=1e-6)  # type: ignore[arg-type]
+
+
 def test_clipping_leaves_the_direction_and_bounds_the_length() -> None:
     some, free = student(clip=0.01), student()
     x, label = batch_of(8)
