@@ -49,3 +49,10 @@ def test_predict_folder_tells_real_from_fake_and_goes_on_after_errors(run, tmp_p
 def test_share_weights_gives_the_same_logit(run, tmp_path: Path) -> None:
     assert "before" in run("examples/share_weights.py", "mine")
     assert {path.name for path in (tmp_path / "mine").iterdir()} >= {"card.json", "model.safetensors"}
+
+
+def test_fine_tune_keeps_a_detector_that_loads(run, tmp_path: Path) -> None:
+    lines = run("examples/fine_tune.py").splitlines()
+    assert [line.split(":")[0] for line in lines[:-1]] == ["epoch  1", "epoch  6", "epoch 11", "epoch 16"]
+    assert lines[-1].startswith("meso4-fakefaces-tuned@0: kept in mine/")
+    assert {path.name for path in (tmp_path / "mine").iterdir()} == {"card.json", "model.safetensors"}
