@@ -1,11 +1,11 @@
 """How much does fine-tuning on 200 pictures of an unseen source help, and what does it cost elsewhere?
 
 Usage:
-    python -m recipes.taef2 --weights MODELS --data DATA --splits val,test --count 450 --out TWINS
+    python -m recipes.twins swap --data DATA --splits val,test --count 450 --out TWINS
     python -m recipes.unseen_source --twins TWINS --data DATA
 
-The forgery is one that the packaged detector has never seen: photographs passed through an autoencoder. 100 photographs
-and their twins are learned from (15 % of them validate); the others, of other photographs, are measured before and
+The forgery is one that the packaged detector has never seen: faces under their own mirror image. 100 photographs and
+their twins are learned from (15 % of them validate); the others, of other photographs, are measured before and
 after, and so is a part of the test split of the sources that the detector knows. Prints one Markdown table.
 """
 
@@ -29,14 +29,14 @@ KNOWN = 600  # pictures of the test split of known sources
 
 WAYS: dict[str, dict[str, Any]] = {
     "last layer alone, 40 epochs": {"epochs": 40, "freeze": "backbone"},
-    "all layers, 30 epochs": {"epochs": 30, "lr": 5e-4, "augment": "light"},
+    "all layers, 10 epochs": {"epochs": 10},
 }
 
 
 def main() -> None:
     """Read the command line, measure, teach, measure again, and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--twins", type=Path, required=True, help="folder that recipes.taef2 wrote")
+    parser.add_argument("--twins", type=Path, required=True, help="folder that recipes.twins wrote")
     parser.add_argument("--data", type=Path, required=True, help="folder with manifest.csv")
     parser.add_argument("--model", default="xception-fakefaces")
     parser.add_argument("--threads", type=int, default=1)

@@ -1,17 +1,22 @@
-"""Pass photographs through the tiny autoencoder of the FLUX.2 latent space: a fake whose content is its real twin's.
+"""Make fakes of photographs that no detector has learned from, each beside its real twin.
 
 Usage:
-    python -m recipes.taef2 --weights MODELS --data DATA --splits val,test --count 300 --out TWINS
+    python -m recipes.twins swap --data DATA --splits val,test --count 450 --out TWINS
+    python -m recipes.twins autoencoder --weights MODELS --data DATA --splits val,test --count 450 --out TWINS
 
-Real photographs of the sources that have no fakes of their own, in a square of 256 px, once as they are and once
-passed through; both saved as JPEG, quality 88, 4:2:0. ``TWINS/manifest.csv`` lists them; twins share a group.
+``swap`` lays the mirror image of a face over it, as ``examples/make_fake.py`` does, with colours, detail and edges
+that differ from picture to picture. ``autoencoder`` passes the picture through the tiny autoencoder of the FLUX.2
+latent space: the content is exactly that of the real twin. Real photographs of the sources that have no fakes of their
+own, in a square of 256 px, once as they are and once forged; both saved as JPEG, quality 88, 4:2:0.
+``TWINS/manifest.csv`` lists them; twins share a group.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +25,10 @@ import torch
 from PIL import Image
 from torch import nn
 
+from deepfake_detect import find_faces
 from deepfake_detect.data import read_dataset
 from deepfake_detect.image import open_image
+from examples.make_fake import swap_face
 
 SIDE_PX = 256
 PLAIN = {"mebeauty", "utkface", "phone", "unsplash-men", "headshots", "caltech"}
@@ -64,6 +71,22 @@ def reconstruct(autoencoder: nn.Module, pixels: np.ndarray) -> np.ndarray:
     return (passed[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
 
 
+def swap(random: np.random.Generator, pixels: np.ndarray) -> np.ndarray | None:
+    """Lay the mirror image of the largest face over it; None where no face is found."""
+    faces = find_faces(pixels)
+    if not faces:
+        return None
+    side = faces[0].box_xyxy[3] - faces[0].box_xyxy[1]
+    return swap_face(
+        pixels,
+        faces[0],
+        stretch=random.uniform(0.97, 1.06),
+        colour=random.uniform(-8, 8),
+        detail_px=int(side * random.uniform(0.5, 0.9)),
+        feather=random.uniform(0.1, 0.3),
+    )
+
+
 class _Squash(nn.Module):
     def forward(self, latent: torch.Tensor) -> torch.Tensor:
         return torch.tanh(latent / 3) * 3
@@ -103,24 +126,35 @@ def _squares(data: Path, splits: list[str], count: int, seed: int) -> Iterator[t
         yield f"{sample.source}-{Path(sample.image).stem}", sample.split, np.asarray(square)
 
 
+def _forger(way: str, weights: Path | None, seed: int) -> Callable[[np.ndarray], np.ndarray | None]:
+    if way == "swap":
+        return partial(swap, np.random.default_rng(seed))
+    if weights is None:
+        raise SystemExit("--weights is missing: the folder with taef2_encoder and taef2_decoder")
+    return partial(reconstruct, load_autoencoder(weights))
+
+
 def main() -> None:
     """Read the command line and write the twins."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", type=Path, required=True, help="folder with taef2_encoder and taef2_decoder")
+    parser.add_argument("way", choices=("swap", "autoencoder"))
+    parser.add_argument("--weights", type=Path, help="folder with taef2_encoder and taef2_decoder")
     parser.add_argument("--data", type=Path, required=True, help="folder with manifest.csv")
     parser.add_argument("--splits", default="val,test")
     parser.add_argument("--count", type=int, default=300, help="photographs")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    autoencoder = load_autoencoder(options.weights)
     rows = []
+    forge = _forger(options.way, options.weights, options.seed)
     for name, split, pixels in _squares(options.data, options.splits.split(","), options.count, options.seed):
-        for label, shown in (("real", pixels), ("fake", reconstruct(autoencoder, pixels))):
+        forged = forge(pixels)
+        for label, shown in (("real", pixels), ("fake", forged)) if forged is not None else ():
             file = options.out / label / f"{name}.jpg"
             file.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(shown).save(file, quality=88, subsampling="4:2:0")
-            rows.append([f"{label}/{file.name}", label, "taef2", "camera" if label == "real" else "taef2", name, split])
+            made = "camera" if label == "real" else options.way
+            rows.append([f"{label}/{file.name}", label, options.way, made, name, split])
     with (options.out / "manifest.csv").open("w", newline="") as table:
         csv.writer(table).writerows([["file", "label", "source", "generator", "group", "origin"], *rows])
     print(f"{len(rows) // 2} photographs and their twins in {options.out}")
