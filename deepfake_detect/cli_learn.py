@@ -108,10 +108,12 @@ def train(data: str, arch: str, out: Path, **options: Any) -> None:
 @click.option("--save", metavar="DIR", type=_FOLDER, help="Keep the report, its scores, curves and galleries.")
 @_json
 @_device
-def evaluate(data: str, model: str, device: str, save: Path | None, as_json: bool, **options: Any) -> None:
+def evaluate(
+    data: str, model: str, device: str, save: Path | None, as_json: bool, robustness: bool, **options: Any
+) -> None:
     """Measure a detector on labelled pictures that it has never seen."""
     with _told_on_stderr():
-        report = _detector(model, device).evaluate(data, **_given(options))
+        report = _detector(model, device).evaluate(data, robustness="all" if robustness else (), **_given(options))
     if save:
         report.save(save)
     click.echo(report.to_json(indent=2) if as_json else str(report))
@@ -143,7 +145,9 @@ def audit(data: str, strict: bool, save: Path | None, as_json: bool) -> None:
     "--max-false-alarm", metavar="X", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.01,
     show_default=True, help="Share of real photographs that may be called fake.",
 )  # fmt: skip
-@click.option("--method", type=click.Choice(["conformal", "platt", "temperature", "platt+conformal"]), help="Chosen by the data.")
+@click.option(
+    "--method", type=click.Choice(["conformal", "platt", "temperature", "platt+conformal"]), help="Chosen by the data."
+)
 @_json
 @_device
 def calibrate(data: str, model: str, out: Path, device: str, as_json: bool, **options: Any) -> None:
