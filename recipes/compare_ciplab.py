@@ -43,7 +43,7 @@ ROWS = {
     "cnn4": Row(model="cnn4"),
     "cnn6": Row(model="cnn6"),
     "cnn6-dropout": Row(model="cnn6-dropout"),
-    "vgg16": Row(model="vgg16", size_px=96, epochs=4, lr=3e-4),
+    "vgg16": Row(model="vgg16", size_px=64, epochs=2, lr=3e-4),
     "efficientnet-b0": Row(
         model="efficientnet-b0",
         start="efficientnet_b0.imagenet.safetensors",
