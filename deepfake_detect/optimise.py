@@ -84,8 +84,11 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, to
     for name, value in tensors.items():
         index, _, key = name.partition(".")
         parameter = parameters[int(index)]
-        place = "cpu" if value.ndim == 0 else parameter.device  # steps are counted on the CPU
-        optimizer.state[parameter][key] = value.to(place, copy=True)
+        like_weights = (
+            value.shape == parameter.shape and value.ndim > 0
+        )  # in the same order in memory: fused steps need it
+        kept = torch.empty_like(parameter, dtype=value.dtype).copy_(value) if like_weights else value.clone()
+        optimizer.state[parameter][key] = kept.detach()  # what is counted is counted on the CPU
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
@@ -95,11 +98,14 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
 def _kind(groups: list[dict[str, Any]], schedule: Schedule) -> torch.optim.Optimizer:
     if schedule.optimizer == "nadam":
         return torch.optim.NAdam(groups, lr=schedule.lr)
+    if schedule.optimizer == "sgd":  # not fused: that takes no weights that have been frozen so far
+        momentum = schedule.momentum
+        return torch.optim.SGD(groups, lr=schedule.lr, momentum=momentum, nesterov=momentum > 0)
     places = {parameter.device.type for group in groups for parameter in group["params"]}
-    how: dict[str, Any] = {"lr": schedule.lr, "fused": True if places <= {"cpu", "cuda"} else None}  # 3 times as fast
-    if schedule.optimizer == "sgd":
-        return torch.optim.SGD(groups, momentum=schedule.momentum, nesterov=schedule.momentum > 0, **how)
-    return (torch.optim.Adam if schedule.optimizer == "adam" else torch.optim.AdamW)(groups, **how)
+    fused = True if places <= {"cpu", "cuda"} else None  # 3 times as fast
+    return (torch.optim.Adam if schedule.optimizer == "adam" else torch.optim.AdamW)(
+        groups, lr=schedule.lr, fused=fused
+    )
 
 
 def _depths(model: nn.Module) -> dict[str, int]:
