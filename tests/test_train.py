@@ -370,7 +370,7 @@ def test_torchrun_in_two_processes_trains_one_model(tmp_path: Path) -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     for stage, freeze in STAGES.items():
