@@ -9,7 +9,7 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -149,14 +149,7 @@ class Prediction:
         Raises:
             ValueError: Any other ending.
         """
-        target = Path(path)
-        suffix = target.suffix.lower()
-        if suffix == ".json":
-            target.write_text(self.to_json(indent=2) + "\n", encoding="utf-8")
-        elif suffix in _PICTURE_SUFFIXES:
-            self.plot().save(target, quality=92)
-        else:
-            raise ValueError(f"{target}: ends in {suffix!r}, expected .json or one of {', '.join(_PICTURE_SUFFIXES)}")
+        write_result(self, Path(path))
 
     def __repr__(self) -> str:
         count = f"{len(self.faces)} face{'' if len(self.faces) == 1 else 's'}"
@@ -189,6 +182,31 @@ class Prediction:
         image.thumbnail((_NOTEBOOK_PX, _NOTEBOOK_PX))
         image.save(file, format_name)
         return file.getvalue()
+
+
+class Drawn(Protocol):
+    """A result that can be written as JSON and drawn as a picture."""
+
+    def to_json(self, *, indent: int | None = None) -> str:
+        """Give it as JSON text."""
+
+    def plot(self) -> Image.Image:
+        """Draw it."""
+
+
+def write_result(result: Drawn, target: Path) -> None:
+    """Write a result as JSON, or its plot as a picture, by the ending of the file.
+
+    Raises:
+        ValueError: The file ends neither in .json nor as a picture.
+    """
+    suffix = target.suffix.lower()
+    if suffix == ".json":
+        target.write_text(result.to_json(indent=2) + "\n", encoding="utf-8")
+    elif suffix in _PICTURE_SUFFIXES:
+        result.plot().save(target, quality=92)
+    else:
+        raise ValueError(f"{target}: ends in {suffix!r}, expected .json or one of {', '.join(_PICTURE_SUFFIXES)}")
 
 
 def _number(value: float | None) -> float | None:

@@ -22,7 +22,7 @@ from deepfake_detect.errors import DeepfakeDetectError, ImageUnreadable
 from deepfake_detect.gallery import Tile, draw_gallery
 from deepfake_detect.image import Picture, open_image
 from deepfake_detect.predictor import Predictor
-from deepfake_detect.results import Prediction
+from deepfake_detect.results import Prediction, write_result
 from deepfake_detect.scoring import FaceChoice
 
 logger = logging.getLogger("deepfake_detect")
@@ -31,7 +31,6 @@ ORIGINAL: Final = "original"
 """The delivery that changes nothing; the first of `STABILITY`."""
 
 _Box = tuple[float, float, float, float]
-_PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 _RULER_PX, _EDGE_PX, _NOTEBOOK_PX = 96, 56, 1000
 _INK, _SOFT = (26, 26, 26), (110, 110, 110)
 
@@ -143,14 +142,7 @@ class Stability:
         Raises:
             ValueError: Any other ending.
         """
-        target = Path(path)
-        suffix = target.suffix.lower()
-        if suffix == ".json":
-            target.write_text(self.to_json(indent=2) + "\n", encoding="utf-8")
-        elif suffix in _PICTURE_SUFFIXES:
-            self.plot().save(target, quality=92)
-        else:
-            raise ValueError(f"{target}: ends in {suffix!r}, expected .json or one of {', '.join(_PICTURE_SUFFIXES)}")
+        write_result(self, Path(path))
 
     def __repr__(self) -> str:
         short = self.name.replace("\\", "/").rstrip("/").rpartition("/")[2] or self.name

@@ -1,7 +1,8 @@
 """Teach a packaged detector on one's own pictures, and see whether it became better.
 
-    python examples/fine_tune.py                  # on stand-ins, made of the two portraits
-    python examples/fine_tune.py my_faces         # a folder with real/ and fake/
+    python examples/fine_tune.py [FOLDER]
+
+FOLDER has real/ and fake/; without it, stand-ins are made of the two portraits.
 """
 
 from __future__ import annotations
