@@ -368,6 +368,14 @@ def test_twins_by_brute_force() -> None:
     assert near_twins([]) == []
 
 
+def test_the_same_shades_with_other_details_are_no_twins() -> None:
+    y, x = np.mgrid[:32, :32]
+    smooth = (4 * x + 2 * y + 20).astype(np.uint8)
+    detailed = np.where((x + y) % 2, smooth + 60, smooth - 20).astype(np.uint8)  # as bright, seen from afar
+    assert near_twins([smooth, smooth.copy()]) == [(0, 1)]
+    assert near_twins([smooth, detailed]) == []
+
+
 def test_many_pictures_are_compared_in_time() -> None:
     random = np.random.default_rng(0)
     thumbs = list(random.integers(0, 256, (6000, 32, 32)).astype(np.uint8))

@@ -216,3 +216,33 @@ def test_faces_are_found_once_for_two_trainings(folder: Path, monkeypatch: pytes
     monkeypatch.setattr(FaceStore, "_cut_out", lambda *_: looked.append(1))
     Detector.train(folder, model="cnn-simple", **{**SMALL, "epochs": 1})
     assert not looked
+
+
+def test_rates_where_nobody_says(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: list[float] = []
+
+    class Enough(Exception):
+        pass
+
+    def fit(*_: Any, schedule: Any, **__: Any) -> None:
+        rates.append(schedule.lr)
+        raise Enough
+
+    monkeypatch.setattr("deepfake_detect.teach.fit", fit)
+    options = {name: value for name, value in SMALL.items() if name not in ("size_px", "device")}
+    for how in ({}, {"freeze": "backbone"}, {"lr": 0.02}):
+        with pytest.raises(Enough):
+            small_detector().fine_tune(folder, **how, **options)
+    with pytest.raises(Enough):
+        Detector.train(folder, model="cnn-simple", **SMALL)
+    assert rates == [2e-4, 1e-3, 0.02, 1e-3]
+
+
+def test_without_both_classes_to_validate_on_the_score_is_not_calibrated(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = {name: value for name, value in SMALL.items() if name not in ("size_px", "device")}
+    reals = [sample for sample in read_dataset(folder) if sample.label == 0][:4]
+    tuned = small_detector(threshold=0.9, temperature=2.0).fine_tune(folder, valid=reals, **options)
+    assert (tuned.card.threshold, tuned.card.temperature, tuned.calibration) == (0.5, 1.0, {})
+    assert "the score is not calibrated" in caplog.text
