@@ -1,7 +1,7 @@
 """What does the audit find in every source of a data set?
 
 Every picture is opened once. A source that has one class only is taken together with the other class of all other
-sources. Prints one Markdown table, and at wish the findings of the data set as a whole.
+sources. Prints one Markdown table, without notes, and at wish the findings of the data set as a whole.
 
     python benchmarks/audit_sources.py --data FOLDER      # with a manifest.csv that has the column "source"
 """
@@ -30,7 +30,7 @@ def main() -> None:
     began = time.process_time()
     cues = collect_cues(read_dataset(options.data), workers=options.workers)
     opened = time.process_time() - began
-    print("| source | real | fake | headers | size | sharpness | colour | source | findings |")
+    print("| source | real | fake | headers | size | sharpness | colour | source | errors and warnings |")
     print("|---|---|---|---|---|---|---|---|---|")
     for source in sorted({one.sample.source for one in cues}):
         some, paired = with_other_class(cues, source)
@@ -61,7 +61,7 @@ def line(name: str, report: AuditReport) -> str:
     """One line of the table."""
     counts = report.counts["classes"]
     figures = " | ".join(format_figure(auc, ends) for auc, ends in report.aucs.values())
-    found = ", ".join(f"{finding.severity} {finding.code}" for finding in report.findings)
+    found = ", ".join(f"{finding.severity} {finding.code}" for finding in report.findings if finding.severity != "note")
     return f"| {name} | {counts.get('real', 0)} | {counts.get('fake', 0)} | {figures} | {found or '-'} |"
 
 

@@ -23,7 +23,7 @@ from deepfake_detect.labels import read_label
 from deepfake_detect.leaks import find_leaks
 from deepfake_detect.metrics import bootstrap_interval, roc_auc
 from deepfake_detect.predictor import Predictor
-from deepfake_detect.separability import separability, telling_facts
+from deepfake_detect.separability import chance_auc, separability, telling_facts
 
 TELLING: dict[Severity, float] = {"error": 0.85, "warning": 0.65, "note": 0.6}
 """An AUC whose interval begins above this is a finding of that severity: a network would learn the cue instead."""
@@ -157,7 +157,7 @@ def _telling(cues: Sequence[Cues], seed: int) -> tuple[dict[str, tuple[float, tu
         auc, (low, high) = separability(facts, label, groups, seed=seed) if some else (math.nan, (math.nan, math.nan))
         aucs[name] = auc, (low, high)
         severity = next((level for level, least in TELLING.items() if low > least), None)
-        if severity is not None:
+        if severity is not None and auc > chance_auc(label, groups):
             alone = zip(words, telling_facts(facts, label, groups, seed=seed), strict=True)
             content = name not in ("headers", "size")  # it may be of what is shown, which is no mistake by itself
             told = Finding(

@@ -28,18 +28,16 @@ def find_leaks(samples: Sequence[Sample], cues: Sequence[Cues]) -> Iterator[Find
 
 
 def _twins(cues: Sequence[Cues]) -> Iterator[Finding]:
-    same = [(a, b) for members in exact_twins([one.sha256 for one in cues]) for a, b in _pairs(members)]
-    near = near_twins([one.thumb for one in cues if one.thumb is not None])
-    near = [
-        (a, b)
-        for a, b in near
-        if cues[a].sha256 != cues[b].sha256 and not _kept_together(cues[a].sample, cues[b].sample)
-    ]
+    copies = exact_twins([one.sha256 for one in cues])
+    same = [(cues[a], cues[b]) for members in copies for a, b in _pairs(members)]
+    seen = [one for one in cues if one.thumb is not None]
+    near = [(seen[a], seen[b]) for a, b in near_twins([one.thumb for one in seen if one.thumb is not None])]
+    near = [(a, b) for a, b in near if a.sha256 != b.sha256 and not _kept_together(a.sample, b.sample)]
     for kind, pairs in (("duplicates", same), ("near-duplicates", near)):
         found = defaultdict(list)
         for a, b in pairs:
-            for where in _where(cues[a].sample, cues[b].sample):
-                found[where].append(f"{cues[a].sample.name}  =  {cues[b].sample.name}")
+            for where in _where(a.sample, b.sample):
+                found[where].append(f"{a.sample.name}  =  {b.sample.name}")
         yield from (_twin(kind, where, names) for where, names in found.items())
 
 

@@ -15,6 +15,10 @@ BINS = 8
 
 FOLDS = 5
 
+BEYOND_CHANCE = 3.5
+"""Standard deviations. An interval of few groups is too narrow, and several kinds of facts are asked at once: without
+regard to chance one in four sets of ten clean pictures would be blamed, and with this less than one in a hundred."""
+
 
 def separability(
     facts: Sequence[Sequence[Any]],
@@ -50,6 +54,29 @@ def separability(
     codes = np.stack([_coded([row[column] for row in facts]) for column in range(len(facts[0]))], 1)
     score = _held_out(codes, y, member, seed)
     return roc_auc(y, score), bootstrap_interval(roc_auc, y, score, groups=member, rounds=rounds, seed=seed)
+
+
+def chance_auc(label: Sequence[int], groups: Sequence[Any]) -> float:
+    """Give the AUC that facts which know nothing of the label hardly reach, given how few groups there are.
+
+    It is `BEYOND_CHANCE` standard deviations of the rank sum (Mann and Whitney 1947) above a half, with a group counted
+    once for each class that it holds.
+
+    Args:
+        label: [N], 1 is fake.
+        groups: [N].
+
+    Returns:
+        Above 1 where so few groups show nothing whatever their AUC; infinite where a class is missing.
+
+    Example:
+        >>> [round(chance_auc([0, 1] * n, range(2 * n)), 3) for n in (8, 9, 1000)]
+        [1.021, 0.989, 0.545]
+    """
+    real, fake = (len({group for group, one in zip(groups, label, strict=True) if one == value}) for value in (0, 1))
+    if not (real and fake):
+        return math.inf
+    return 0.5 + BEYOND_CHANCE * math.sqrt((real + fake + 1) / (12 * real * fake))
 
 
 def telling_facts(

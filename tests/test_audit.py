@@ -145,6 +145,38 @@ def test_a_fact_that_tells_little_is_a_note() -> None:
     assert [(finding.code, finding.severity) for finding in report.findings] == [("headers", "note")]
 
 
+def test_small_clean_sets_are_not_blamed() -> None:
+    """Without regard to how few groups there are, about one in six would be."""
+    drawn = [(count, seed) for count in (10, 20) for seed in range(20)]
+    assert [one for one in drawn if codes(judged_facts(*one)) - {"few-groups"}] == []
+
+
+def judged_facts(count: int, seed: int) -> AuditReport:
+    random = np.random.default_rng(seed)
+    cues = [
+        Cues(
+            sample=Sample(image=f"{number}", label=int(random.random() < 0.5) if number > 1 else number),
+            headers=(*random.choice(["PNG", "JPEG", "WEBP"], 1), *random.integers(0, 3, 7).tolist(), random.random()),
+            size=tuple((100 + 50 * random.random(3)).tolist()),
+            sharpness=tuple(random.random(3).tolist()),
+            colour=tuple(random.random(5).tolist()),
+        )
+        for number in range(count)
+    ]
+    return judge([one.sample for one in cues], cues, seed=seed)
+
+
+@pytest.mark.parametrize(("count", "found"), [(16, set()), (20, {"headers"}), (40, {"headers"})])
+def test_a_perfect_cue_is_named_from_nine_groups_of_each_class(count: int, found: set[str]) -> None:
+    cues = [
+        Cues(sample=Sample(image=f"{n}", label=one), headers=("PNG" if one else "JPEG", *(0,) * 8), size=(96, 96, 1))
+        for n, one in enumerate(np.random.default_rng(0).permutation([0, 1] * (count // 2)).tolist())
+    ]
+    report = judge([one.sample for one in cues], cues)
+    assert report.aucs["headers"][0] > 0.99
+    assert codes(report, "error") == found
+
+
 def test_a_source_that_is_the_label(tmp_path: Path) -> None:
     samples = [replace(sample, source="gan" if sample.label else "web") for sample in write(tmp_path)]
     assert codes(look(samples), "warning") == {"source"}
@@ -156,6 +188,18 @@ def test_a_picture_with_both_labels_is_an_error(tmp_path: Path) -> None:
     assert codes(report, "error") == {"duplicates-across-labels"}
     (found,) = report.findings
     assert str(samples[3].image) in found.examples[0]
+
+
+def test_twins_are_named_right_where_some_pictures_have_no_thumbnail(tmp_path: Path) -> None:
+    samples = write(tmp_path, count=2)
+    scene(np.random.default_rng(5)).save(tmp_path / "first.jpg", quality=90)
+    Image.open(tmp_path / "first.jpg").save(tmp_path / "second.jpg", quality=60)
+    others = [replace(samples[0], image=tmp_path / name, group=name) for name in ("first.jpg", "second.jpg")]
+    seen = collect_cues([*samples, *others])
+    bare = [replace(seen[0], thumb=None, sha256="same"), replace(seen[1], thumb=None, sha256="same"), *seen[2:]]
+    found = {finding.code: finding.examples for finding in judge([one.sample for one in bare], bare).findings}
+    assert found["near-duplicates-across-groups"] == (f"{others[0].name}  =  {others[1].name}",)
+    assert any(code.startswith("duplicates") for code in found)
 
 
 def test_copies_of_one_picture_are_no_near_duplicates_as_well(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.naive_bayes import CategoricalNB
 
 from deepfake_detect.metrics import roc_auc
-from deepfake_detect.separability import separability, telling_facts
+from deepfake_detect.separability import BEYOND_CHANCE, chance_auc, separability, telling_facts
 
 
 def test_a_fact_that_is_the_label_tells_it() -> None:
@@ -85,3 +85,21 @@ def test_where_there_is_nothing_to_compare() -> None:
     for facts, label in (([["a"]] * 4, [1] * 4), ([[]] * 4, [0, 1, 0, 1])):
         auc, (low, high) = separability(facts, label, range(4))
         assert math.isnan(auc) and math.isnan(low) and math.isnan(high)
+
+
+@pytest.mark.parametrize(("real", "fake"), [(9, 9), (20, 10), (60, 90)])
+def test_chance_is_the_spread_of_shuffled_ranks(real: int, fake: int) -> None:
+    label = [0] * real + [1] * fake
+    random = np.random.default_rng(0)
+    shuffled = [roc_auc(label, random.permutation(real + fake).astype(float)) for _ in range(4000)]
+    ceiling = chance_auc(label, range(real + fake))
+    assert ceiling == pytest.approx(0.5 + BEYOND_CHANCE * np.std(shuffled), rel=0.02)
+    assert np.mean(np.array(shuffled) > ceiling) < 0.002
+
+
+def test_chance_counts_groups_and_not_pictures() -> None:
+    frames = [0] * 50 + [1] * 50
+    videos = [number // 10 for number in range(100)]
+    assert chance_auc(frames, videos) == chance_auc([0] * 5 + [1] * 5, range(10)) > 1 > chance_auc(frames, range(100))
+    assert chance_auc([0, 1, 1], ["a", "a", "b"]) == chance_auc([0, 1, 1], range(3))
+    assert chance_auc([1, 1], range(2)) == math.inf
