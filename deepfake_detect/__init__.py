@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from deepfake_detect.audit import audit
     from deepfake_detect.augment import Augmentation
     from deepfake_detect.card import Card, Preprocessing
+    from deepfake_detect.content import Content, classify_content
     from deepfake_detect.detector import Detector
     from deepfake_detect.doctor import DoctorReport, doctor
     from deepfake_detect.errors import (
@@ -50,6 +51,7 @@ __all__ = [
     "AuditReport",
     "Augmentation",
     "Card",
+    "Content",
     "DatasetError",
     "DeepfakeDetectError",
     "Detector",
@@ -75,6 +77,7 @@ __all__ = [
     "WeightsMismatch",
     "__version__",
     "audit",
+    "classify_content",
     "create_model",
     "doctor",
     "find_faces",
@@ -87,6 +90,7 @@ _ROOMS = {
     "audit": ("audit",),
     "augment": ("Augmentation",),
     "card": ("Card", "Preprocessing"),
+    "content": ("Content", "classify_content"),
     "detector": ("Detector",),
     "doctor": ("DoctorReport", "doctor"),
     "faces": ("find_faces",),

@@ -13,6 +13,9 @@ from deepfake_detect.errors import WeightsMismatch
 SCHEMA = 2
 """Newest layout of ``card.json`` that this library reads."""
 
+DETECTS = ("real", "fake")
+"""Classes of a detector."""
+
 _SINCE = {"calibration": 2}
 """Fields that older layouts lack: the layout that brought each."""
 
@@ -55,7 +58,8 @@ class Card:
         version: Counted from 0; a published version 1 or above never changes.
         architecture: A name that ``create_model`` knows.
         preprocessing: How a face becomes the input.
-        classes: Class names by meaning of the logit's sign: negative first.
+        classes: Of a detector ``("real", "fake")``, by the sign of its logit, negative first; of another network the
+            names of its logits, in order.
         temperature: Divides the logit before the sigmoid.
         bias: Added to the divided logit before the sigmoid.
         threshold: Score at and above which the label is ``"fake"``.
@@ -78,7 +82,7 @@ class Card:
     version: int
     architecture: str
     preprocessing: Preprocessing
-    classes: tuple[str, str] = ("real", "fake")
+    classes: tuple[str, ...] = DETECTS
     temperature: float = 1.0
     bias: float = 0.0
     threshold: float = 0.5
@@ -100,6 +104,11 @@ class Card:
     def id(self) -> str:
         """``name@version``, as it stands in every prediction."""
         return f"{self.name}@{self.version}"
+
+    @property
+    def outputs(self) -> int:
+        """Logits for each picture: one of a detector, else one for each class."""
+        return 1 if self.classes == DETECTS else len(self.classes)
 
     def to_dict(self) -> dict[str, Any]:
         """Give the card as plain Python values, in the order of the attributes."""
@@ -158,8 +167,12 @@ class Card:
             raise WeightsMismatch(f"{where} does not fit schema {SCHEMA}: {error}") from None
 
     def __post_init__(self) -> None:
-        if self.classes != ("real", "fake"):
-            raise WeightsMismatch(f"card {self.id} has classes {self.classes}, expected ('real', 'fake')")
+        if len(set(self.classes)) != len(self.classes) or len(self.classes) < 2:
+            raise WeightsMismatch(
+                f"card {self.id} has classes {self.classes}, expected two names or more, all different"
+            )
+        if len(self.classes) == 2 and self.classes != DETECTS:
+            raise WeightsMismatch(f"card {self.id} has classes {self.classes}, expected {DETECTS}")
         if not (0 < self.temperature < math.inf and math.isfinite(self.bias)):
             raise WeightsMismatch(
                 f"card {self.id} has temperature {self.temperature} and bias {self.bias}, expected finite numbers, "

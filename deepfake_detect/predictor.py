@@ -9,8 +9,9 @@ from typing import Any, Self
 
 import torch
 
-from deepfake_detect.card import Card
+from deepfake_detect.card import DETECTS, Card
 from deepfake_detect.device import count_processors, find_device, find_dtype
+from deepfake_detect.errors import WeightsMismatch
 from deepfake_detect.faces import PACKAGED, FaceFinder
 from deepfake_detect.results import Prediction
 from deepfake_detect.scoring import FaceChoice, check_choice, look, score_crops
@@ -37,6 +38,7 @@ class Predictor:
 
     Raises:
         ValueError: An unknown device or dtype.
+        WeightsMismatch: The card is not that of a detector.
     """
 
     device: torch.device
@@ -52,6 +54,11 @@ class Predictor:
         dtype: str | torch.dtype = "auto",
         finder: FaceFinder | None = None,
     ) -> None:
+        if card.classes != DETECTS:
+            raise WeightsMismatch(
+                f"{card.id} tells {', '.join(card.classes)} apart, expected a detector of {' and '.join(DETECTS)}; "
+                "ask classify_content what is on a picture"
+            )
         self.model = model.eval()
         self.card = card
         self.revision = revision

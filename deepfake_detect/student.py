@@ -151,7 +151,7 @@ class Student:
                 loss = self._loss(logit, wanted) * (len(some) / len(batch))
                 self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
-            self._seen.extend(zip(true.tolist(), logit.detach().tolist(), strict=True))
+            self._seen.extend(zip((true > 0.5).tolist(), logit.detach().tolist(), strict=True))  # labels may be soft
         return total
 
     def _loss(self, logit: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:

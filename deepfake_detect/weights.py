@@ -35,6 +35,9 @@ __all__ = ["PRETRAINED", "Bundle", "find_bundle", "list_pretrained", "load_model
 PRETRAINED = Path(__file__).with_name("pretrained")
 """The bundles that come with the package: one folder ``name@version`` each."""
 
+CONTENT = "content-classes"
+"""The packaged network that tells what is on a picture."""
+
 _ON_HUB = re.compile(r"(?P<repo_id>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>.+))?", re.ASCII)
 _NAMED = 4  # of many keys, a message names so many
 
@@ -55,14 +58,15 @@ class Bundle:
 
 
 def list_pretrained() -> list[str]:
-    """List the weights that come with the package as ``name@version``, the newest version of a name last.
+    """List the detectors that come with the package as ``name@version``, the newest version of a name last.
+
+    Other packaged networks, ``content-classes`` and the face finder, are no detectors and have their own doors.
 
     Example:
         >>> any(name.startswith("xception-fakefaces@") for name in list_pretrained())
         True
     """
-    found = (path.parent.name for path in PRETRAINED.glob(f"*@*/{CARD_FILE}"))
-    return sorted((name for name in found if name.rpartition("@")[2].isdecimal()), key=_name_and_version)
+    return [name for name in _all_packaged() if not name.startswith(f"{CONTENT}@")]
 
 
 def find_bundle(
@@ -184,8 +188,13 @@ def _name_and_version(name: str) -> tuple[str, int]:
     return alias, int(version)
 
 
+def _all_packaged() -> list[str]:
+    found = (path.parent.name for path in PRETRAINED.glob(f"*@*/{CARD_FILE}"))
+    return sorted((name for name in found if name.rpartition("@")[2].isdecimal()), key=_name_and_version)
+
+
 def _packaged(name: str) -> Path | None:
-    versions = [known for known in list_pretrained() if name in (known, known.rpartition("@")[0])]
+    versions = [known for known in _all_packaged() if name in (known, known.rpartition("@")[0])]
     return PRETRAINED / versions[-1] if versions else None
 
 
@@ -243,7 +252,9 @@ def _replacement(bundle: Bundle) -> str:
 
 def _untrained(card: Card) -> torch.nn.Module:
     try:
-        return create_model(card.architecture, seed=0)  # with a seed, torch's random state stays as it was
+        return create_model(
+            card.architecture, seed=0, outputs=card.outputs
+        )  # with a seed, torch's random state stays as it was
     except UnknownModel as error:
         raise WeightsMismatch(
             f"card {card.id} asks for what this library does not have: {error}; run: pip install --upgrade {LIBRARY}"

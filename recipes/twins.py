@@ -3,12 +3,14 @@
 Usage:
     python -m recipes.twins swap --data DATA --splits val,test --count 450 --out TWINS
     python -m recipes.twins autoencoder --weights MODELS --data DATA --splits val,test --count 450 --out TWINS
+    python -m recipes.twins upsample --data DATA --sources dfdc,ciplab --splits train --size-px 192 --out TWINS
 
 ``swap`` lays the mirror image of a face over it, as ``examples/make_fake.py`` does, with colours, detail and edges
 that differ from picture to picture. ``autoencoder`` passes the picture through the tiny autoencoder of the FLUX.2
-latent space: the content is exactly that of the real twin. Real photographs of the sources that have no fakes of their
-own, in a square of 256 px, once as they are and once forged; both saved as JPEG, quality 88, 4:2:0.
-``TWINS/manifest.csv`` lists them; twins share a group.
+latent space: the content is exactly that of the real twin. ``upsample`` adds the faint grid that the uneven weights
+of transposed convolutions leave in what generators make, and takes some detail away. Real photographs, as a rule of the
+sources that have no fakes of their own, in a square of 256 px, once as they are and once forged; both saved as JPEG,
+quality 88, 4:2:0. ``TWINS/manifest.csv`` lists them; twins share a group, which is that of the photograph.
 """
 
 from __future__ import annotations
@@ -24,13 +26,13 @@ import safetensors.torch
 import torch
 from PIL import Image
 from torch import nn
+from torch.nn import functional
 
 from deepfake_detect import find_faces
-from deepfake_detect.data import read_dataset
+from deepfake_detect.data import Sample, read_dataset
 from deepfake_detect.image import open_image
 from examples.make_fake import swap_face
 
-SIDE_PX = 256
 PLAIN = {"mebeauty", "utkface", "phone", "unsplash-men", "headshots", "caltech"}
 """Sources of photographs alone."""
 
@@ -87,6 +89,26 @@ def swap(random: np.random.Generator, pixels: np.ndarray) -> np.ndarray | None:
     )
 
 
+def upsample(random: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
+    """Give a [H, W, 3] uint8 picture the faint grid that uneven transposed convolutions leave; sides multiples of 4."""
+    picture = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[:, None].float()
+    times, share = int(random.integers(1, 3)), random.uniform(0, 0.6)
+    smooth = small = functional.interpolate(picture, scale_factor=0.5**times, mode="bilinear", antialias=True)
+    taps = np.array([[0.0, 1.0, 1.0, 0.0], [0.25, 0.75, 0.75, 0.25]][random.integers(2)])  # nearest, bilinear
+    for _ in range(times):
+        even = np.outer(taps, taps)
+        smooth = _enlarge(smooth, even)
+        small = _enlarge(small, even * random.normal(1, random.uniform(0.01, 0.05), (4, 4)))
+    forged = picture + share * (smooth - picture) + (small - smooth)
+    return forged[:, 0].clamp(0, 255).round().byte().permute(1, 2, 0).numpy()
+
+
+def _enlarge(maps: torch.Tensor, kernel: np.ndarray) -> torch.Tensor:
+    weight = torch.tensor(kernel[None, None] * 4 / kernel.sum(), dtype=torch.float32)
+    padded = functional.pad(maps, (1, 1, 1, 1), mode="replicate")
+    return functional.conv_transpose2d(padded, weight, stride=2)[..., 3:-3, 3:-3]
+
+
 class _Squash(nn.Module):
     def forward(self, latent: torch.Tensor) -> torch.Tensor:
         return torch.tanh(latent / 3) * 3
@@ -114,21 +136,24 @@ def _layer(index: int, tensors: dict[str, torch.Tensor], part: str) -> nn.Module
     return nn.ReLU() if index == 2 else nn.Identity()
 
 
-def _squares(data: Path, splits: list[str], count: int, seed: int) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Name, split and pixels of photographs, as many of each source as there are, in a drawn order."""
-    samples = [s for s in read_dataset(data / "manifest.csv") if s.source in PLAIN and s.split in splits]
-    for index in np.random.default_rng(seed).permutation(len(samples))[:count]:
-        sample = samples[index]
-        picture = Image.fromarray(open_image(sample.image).pixels)
+def _squares(options: argparse.Namespace) -> Iterator[tuple[Sample, np.ndarray]]:
+    """Photographs, as many of each source as there are, in a drawn order; and the square in the middle of each."""
+    sources, splits, side_px = options.sources.split(","), options.splits.split(","), options.size_px
+    samples = [
+        s for s in read_dataset(options.data / "manifest.csv")
+        if s.label == 0 and s.source in sources and s.split in splits
+    ]  # fmt: skip
+    for index in np.random.default_rng(options.seed).permutation(len(samples))[: options.count]:
+        picture = Image.fromarray(open_image(samples[index].image).pixels)
         side = min(picture.size)
         left, top = (picture.width - side) // 2, (picture.height - side) // 2
-        square = picture.crop((left, top, left + side, top + side)).resize((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC)
-        yield f"{sample.source}-{Path(sample.image).stem}", sample.split, np.asarray(square)
+        square = picture.crop((left, top, left + side, top + side)).resize((side_px, side_px), Image.Resampling.BICUBIC)
+        yield samples[index], np.asarray(square)
 
 
 def _forger(way: str, weights: Path | None, seed: int) -> Callable[[np.ndarray], np.ndarray | None]:
-    if way == "swap":
-        return partial(swap, np.random.default_rng(seed))
+    if way != "autoencoder":
+        return partial({"swap": swap, "upsample": upsample}[way], np.random.default_rng(seed))
     if weights is None:
         raise SystemExit("--weights is missing: the folder with taef2_encoder and taef2_decoder")
     return partial(reconstruct, load_autoencoder(weights))
@@ -137,24 +162,26 @@ def _forger(way: str, weights: Path | None, seed: int) -> Callable[[np.ndarray],
 def main() -> None:
     """Read the command line and write the twins."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("way", choices=("swap", "autoencoder"))
+    parser.add_argument("way", choices=("swap", "autoencoder", "upsample"))
     parser.add_argument("--weights", type=Path, help="folder with taef2_encoder and taef2_decoder")
     parser.add_argument("--data", type=Path, required=True, help="folder with manifest.csv")
+    parser.add_argument("--sources", default=",".join(sorted(PLAIN)), help="of the photographs")
     parser.add_argument("--splits", default="val,test")
+    parser.add_argument("--size-px", type=int, default=256, help="side of the square, a multiple of 8")
     parser.add_argument("--count", type=int, default=300, help="photographs")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     rows = []
     forge = _forger(options.way, options.weights, options.seed)
-    for name, split, pixels in _squares(options.data, options.splits.split(","), options.count, options.seed):
+    for sample, pixels in _squares(options):
         forged = forge(pixels)
         for label, shown in (("real", pixels), ("fake", forged)) if forged is not None else ():
-            file = options.out / label / f"{name}.jpg"
+            file = options.out / label / f"{sample.source}-{Path(sample.image).stem}.jpg"
             file.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(shown).save(file, quality=88, subsampling="4:2:0")
             made = "camera" if label == "real" else options.way
-            rows.append([f"{label}/{file.name}", label, options.way, made, name, split])
+            rows.append([f"{label}/{file.name}", label, options.way, made, sample.group or file.stem, sample.split])
     with (options.out / "manifest.csv").open("w", newline="") as table:
         csv.writer(table).writerows([["file", "label", "source", "generator", "group", "origin"], *rows])
     print(f"{len(rows) // 2} photographs and their twins in {options.out}")

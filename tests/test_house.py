@@ -33,7 +33,7 @@ FLOORS = {  # room to number, and a room imports from lower numbers only; drawn 
             "bootstrap charts conformal findings image preprocess readme schedule separability trial",
             "augment blend boards checkpoint delivery figures gallery items optimise results video weights",
             "faces report_page",
-            "data report scoring",
+            "content data report scoring",
             "audit_cues facestore split stream",
             "crops leaks predictor",
             "audit calibrate evaluate loader stability",
@@ -76,11 +76,11 @@ LIGHT = {
     "__main__",
 }
 DOOR = {
-    "AuditReport", "Augmentation", "Card", "Detector", "DoctorReport", "Epoch", "Face", "Finding", "Prediction",
-    "Preprocessing", "Report", "Schedule", "Stability", "Trial", "audit", "tune",
+    "AuditReport", "Augmentation", "Card", "Content", "Detector", "DoctorReport", "Epoch", "Face", "Finding",
+    "Prediction", "Preprocessing", "Report", "Schedule", "Stability", "Trial", "audit", "tune",
     "DatasetError", "DeepfakeDetectError", "HubUnavailable", "ImageTooLarge", "ImageUnreadable", "LayerNotFound",
     "MissingExtra", "TrainingDiverged", "UnknownModel", "UnknownWeights", "WeightsCorrupted", "WeightsMismatch",
-    "create_model", "doctor", "find_faces", "list_models", "list_pretrained",
+    "classify_content", "create_model", "doctor", "find_faces", "list_models", "list_pretrained",
 }  # fmt: skip
 FORBIDDEN_MODULES = {"utils", "util", "core", "base", "common", "helpers", "misc"}
 

@@ -73,7 +73,7 @@ def list_models() -> list[str]:
     return sorted(_ARCHITECTURES)
 
 
-def create_model(name: str, *, seed: int | None = None, dropout: float | None = None) -> nn.Module:
+def create_model(name: str, *, seed: int | None = None, dropout: float | None = None, outputs: int = 1) -> nn.Module:
     """Build an architecture with random weights, in training mode.
 
     Args:
@@ -83,14 +83,16 @@ def create_model(name: str, *, seed: int | None = None, dropout: float | None = 
             them from that state.
         dropout: Share of activations that training drops, 0 up to but not including 1; None takes what the
             architecture is known for.
+        outputs: Logits for each picture; several for networks of timm alone.
 
     Returns:
-        A module that maps RGB pictures [N, 3, H, W] to logits [N], positive for fake.
+        A module that maps RGB pictures [N, 3, H, W] to logits [N], positive for fake; with several outputs, to
+        [N, outputs].
 
     Raises:
         UnknownModel: No architecture of that name.
         MissingExtra: The architecture is one of timm's, and timm cannot be imported.
-        ValueError: ``dropout`` is out of range.
+        ValueError: ``dropout`` is out of range, or the architecture has one output only.
 
     Example:
         >>> import torch
@@ -101,7 +103,7 @@ def create_model(name: str, *, seed: int | None = None, dropout: float | None = 
     if dropout is not None and not 0 <= dropout < 1:
         raise ValueError(f"dropout is {dropout}, expected 0 or more and less than 1")
     name, hidden = _name_and_hidden(name)
-    build = functools.partial(_build, _builder(name, dropout), hidden)
+    build = functools.partial(_build, _builder(name, dropout, outputs), hidden)
     if seed is None:
         return build()
     with torch.random.fork_rng(devices=[]):
@@ -179,10 +181,12 @@ def _build(build: Callable[[], nn.Module], hidden: int) -> nn.Module:
     return model
 
 
-def _builder(name: str, dropout: float | None) -> Callable[[], nn.Module]:
+def _builder(name: str, dropout: float | None, outputs: int) -> Callable[[], nn.Module]:
     if name.startswith(TIMM):
-        return functools.partial(create_backbone, name.removeprefix(TIMM), dropout=dropout)
+        return functools.partial(create_backbone, name.removeprefix(TIMM), dropout=dropout, outputs=outputs)
     architecture = _architecture(name)
+    if outputs != 1:
+        raise ValueError(f"outputs is {outputs}, but {name!r} has one; take a network of timm, as 'timm:NAME'")
     chosen = architecture.dropout if dropout is None else dropout
     return functools.partial(architecture.build, dropout=chosen)
 

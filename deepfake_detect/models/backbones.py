@@ -17,13 +17,13 @@ Triple = tuple[float, float, float]
 
 
 class Backbone(nn.Module):
-    """A network of timm with one output, squeezed to a logit for each picture.
+    """A network of timm; where it has one output, that is squeezed to a logit for each picture.
 
     The network is ``net``, and its state dict has timm's own keys behind ``net.``: weights made for timm load with
     ``model.net.load_state_dict(...)``.
 
     Args:
-        net: A network that maps [N, 3, H, W] to [N, 1].
+        net: A network that maps [N, 3, H, W] to [N, outputs].
     """
 
     def __init__(self, net: nn.Module) -> None:
@@ -31,17 +31,18 @@ class Backbone(nn.Module):
         self.net = net
 
     def forward(self, batch: Tensor) -> Tensor:
-        """Map a batch [N, 3, H, W] to logits [N]."""
+        """Map a batch [N, 3, H, W] to logits [N], or [N, outputs] where there are several."""
         logit: Tensor = self.net(batch)
-        return logit.squeeze(1)  # [N]
+        return logit.squeeze(1)
 
 
-def create_backbone(name: str, *, dropout: float | None = None) -> Backbone:
+def create_backbone(name: str, *, dropout: float | None = None, outputs: int = 1) -> Backbone:
     """Build one of timm's networks with random weights.
 
     Args:
         name: As timm spells it, without ``timm:``.
         dropout: Before the last layer, 0 to 1; None leaves timm's choice for this network.
+        outputs: Logits for each picture.
 
     Raises:
         UnknownModel: timm has no such network.
@@ -49,7 +50,7 @@ def create_backbone(name: str, *, dropout: float | None = None) -> Backbone:
     """
     timm = _known_to_timm(name)
     choices = {} if dropout is None else {"drop_rate": dropout}
-    return Backbone(timm.create_model(name, pretrained=False, num_classes=1, **choices))
+    return Backbone(timm.create_model(name, pretrained=False, num_classes=outputs, **choices))
 
 
 def backbone_size_px(name: str) -> int:

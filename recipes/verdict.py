@@ -1,0 +1,166 @@
+"""How far can a verdict be relied on: on every kind of forgery, on kinds never seen, and on photographs?
+
+Usage:
+    python -m recipes.verdict shipped BUNDLE --data DATA --out FIGURES    # a bundle on held-out groups
+    python -m recipes.verdict unseen RUNS --data DATA --out FIGURES       # families and photographs left out
+    python -m recipes.verdict made-up RUNS --data DATA --out FIGURES      # no fake ever seen
+    python -m recipes.verdict folds RUNS --data DATA --out FIGURES        # inswapper, in five folds
+
+Everything goes through `Detector.evaluate`: faces found, cropped, scored. Intervals are 95 % bootstrap intervals over
+groups. Each command adds its figures to a JSON file in FIGURES and prints them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from deepfake_detect import Detector, Report
+from deepfake_detect.data import Sample, read_dataset
+from recipes.diets import FAMILIES, FOLDS, PLAIN_OUT, Diet
+from recipes.ship import settled
+
+STUDIO = ("ffhq140k", "inswapper", "headshots")
+"""Whose photographs stand against GAN portraits: FFHQ, and the grey background of studios."""
+
+ROBUST = ("jpeg50", "half", "webp")
+DELIVERED = 500
+"""So many DFDC pictures are delivered in other ways, beside all of the other sources."""
+
+
+def families(known: Sequence[Sample]) -> dict[str, list[Sample]]:
+    """Give the fakes of each family with the photographs that stand against them."""
+    found = {}
+    for name, sources in FAMILIES.items():
+        own = [s for s in known if s.source in sources]
+        fakes = [s for s in own if s.label == 1]
+        if name == "gan":
+            own = fakes + [s for s in known if s.label == 0 and s.source in STUDIO]
+        if name == "diffusion":
+            own = fakes + [s for s in known if s.label == 0 and s.source != "dfdc"]
+        found[name] = own
+    return found
+
+
+def told(report: Report) -> dict[str, float | list[float]]:
+    """Give the figures of a report that the table asks for."""
+    names = ("auc", "balanced_accuracy")
+    figures = {name: _rounded(getattr(report, name)) for name in names}
+    intervals = {f"{name}_interval": [_rounded(end) for end in report.intervals[name]] for name in names}
+    return {"n": report.n, "no_face": report.no_face, **figures, **intervals, "ece": _rounded(report.ece)}
+
+
+def alarms(report: Report) -> dict[str, float | int]:
+    """Give how many photographs are called fake, those that are uncertain not counted."""
+    said = [row.said for row in report.rows if row.label == "real" and row.score is not None]
+    n, fake = len(said), said.count("fake")
+    low, high = wilson(fake, n)
+    return {
+        "n": n, "called_fake": _rounded(fake / n), "interval": [_rounded(low), _rounded(high)],
+        "uncertain": _rounded(said.count("uncertain") / n),
+    }  # fmt: skip
+
+
+def wilson(hits: int, n: int, *, z: float = 1.96) -> tuple[float, float]:
+    """Give the 95 % interval of a share (Wilson 1927)."""
+    share = hits / n
+    middle, half = share + z**2 / (2 * n), z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return (middle - half) / (1 + z**2 / n), (middle + half) / (1 + z**2 / n)
+
+
+def shipped(bundle: str, data: Path) -> dict[str, object]:
+    """Measure a bundle on the test split: each family, every delivery; and CIPLAB on val and test."""
+    detector = Detector.from_pretrained(bundle)
+    known = read_dataset(data / "manifest.csv")
+    test = [s for s in known if s.split == "test"]
+    found: dict[str, object] = {"all": told(whole := detector.evaluate(test)), "alarms": alarms(whole)}
+    rows = {row.image: row for row in whole.rows}
+    for name, samples in families(test).items():
+        found[name] = told(
+            Report.of_rows([rows[s.image] for s in samples], threshold=whole.threshold, model=whole.model)
+        )
+    valid = detector.evaluate([s for s in known if s.source == "ciplab" and s.split == "val"])
+    ciplab = [row for row in whole.rows if row.source == "ciplab"] + list(valid.rows)
+    found["photoshop, val and test"] = told(Report.of_rows(ciplab, threshold=whole.threshold, model=whole.model))
+    some = [s for s in test if s.source == "dfdc"][::2][:DELIVERED] + [s for s in test if s.source != "dfdc"]
+    delivered = detector.evaluate(some, robustness=("clean", *ROBUST))
+    found["delivered"] = {name: told_figures(figures) for name, figures in delivered.robustness.items()}
+    return found
+
+
+def unseen(runs: Path, data: Path) -> dict[str, object]:
+    """Measure each training on the family and the photographs that it left out."""
+    known = read_dataset(data / "manifest.csv")
+    held = [s for s in known if s.split in ("val", "test")]
+    found: dict[str, object] = {}
+    for name, samples in families(held).items():
+        detector = _ready(runs / f"without-{name}", [s for s in known if s.split == "val" and _seen(s, name)])
+        found[name] = told(detector.evaluate(samples))
+        for source in PLAIN_OUT[name]:
+            found[source] = alarms(detector.evaluate([s for s in known if s.source == source]))
+    found["mean"] = sum(found[name]["auc"] for name in FAMILIES) / len(FAMILIES)  # type: ignore[index]
+    return found
+
+
+def made_up(runs: Path, data: Path) -> dict[str, object]:
+    """Measure the training that never saw a fake on each family."""
+    held = [s for s in read_dataset(data / "manifest.csv") if s.split in ("val", "test")]
+    detector = Detector.from_pretrained(runs / "made-up", dtype="bfloat16")
+    sets = families(held)
+    sets |= {source: [s for s in held if s.source == source] for source in ("inswapper", "lfw-faceswap", "ffhq140k")}
+    return {name: told(detector.evaluate(samples)) for name, samples in sets.items()}
+
+
+def in_folds(runs: Path, data: Path) -> dict[str, object]:
+    """Measure each fold's training on the fold that it left out, all folds together."""
+    known, rows = read_dataset(data / "manifest.csv"), []
+    for number in range(FOLDS):
+        left = Diet(fold=number).in_fold(known, left_out=True)
+        detector = Detector.from_pretrained(runs / f"fold-{number}", dtype="bfloat16")
+        rows += detector.evaluate(left).rows
+    return {"inswapper": told(Report.of_rows(rows, threshold=0.5, model="five folds"))}
+
+
+def _seen(sample: Sample, family: str) -> bool:
+    return sample.source not in (*FAMILIES[family], *PLAIN_OUT[family])
+
+
+def _ready(run: Path, valid: Sequence[Sample]) -> Detector:
+    """Calibrate a training as those that ship, on what it saw the like of."""
+    some = [s for s in valid if s.source != "dfdc"] + [s for s in valid if s.source == "dfdc"][::3]
+    return settled(Detector.from_pretrained(run, dtype="bfloat16"), some)
+
+
+def told_figures(figures: object) -> dict[str, object]:
+    """Give AUC and balanced accuracy of one delivery."""
+    return {name: _rounded(getattr(figures, name)) for name in ("auc", "balanced_accuracy", "ece")}
+
+
+def _rounded(value: float) -> float:
+    return round(float(value), 4)
+
+
+def main() -> None:
+    """Read the command line, measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("shipped", "unseen", "made-up", "folds"))
+    parser.add_argument("where", help="a bundle, or the folder of all trainings")
+    parser.add_argument("--data", type=Path, required=True, help="folder with manifest.csv")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the figures")
+    options = parser.parse_args()
+    if options.what == "shipped":
+        found, name = shipped(options.where, options.data), Path(options.where).name
+    else:
+        measure = {"unseen": unseen, "made-up": made_up, "folds": in_folds}[options.what]
+        found, name = measure(Path(options.where), options.data), options.what
+    text = json.dumps(found, indent=1)
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / f"{name}.json").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
