@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -136,19 +136,41 @@ def _layer(index: int, tensors: dict[str, torch.Tensor], part: str) -> nn.Module
     return nn.ReLU() if index == 2 else nn.Identity()
 
 
-def _squares(options: argparse.Namespace) -> Iterator[tuple[Sample, np.ndarray]]:
-    """Photographs, as many of each source as there are, in a drawn order; and the square in the middle of each."""
-    sources, splits, side_px = options.sources.split(","), options.splits.split(","), options.size_px
+def photographs(
+    data: Path, sources: Sequence[str], splits: Sequence[str], *, count: int, seed: int = 0
+) -> list[Sample]:
+    """Draw photographs, as many of each source as there are."""
     samples = [
-        s for s in read_dataset(options.data / "manifest.csv")
-        if s.label == 0 and s.source in sources and s.split in splits
-    ]  # fmt: skip
-    for index in np.random.default_rng(options.seed).permutation(len(samples))[: options.count]:
-        picture = Image.fromarray(open_image(samples[index].image).pixels)
-        side = min(picture.size)
-        left, top = (picture.width - side) // 2, (picture.height - side) // 2
-        square = picture.crop((left, top, left + side, top + side)).resize((side_px, side_px), Image.Resampling.BICUBIC)
-        yield samples[index], np.asarray(square)
+        s for s in read_dataset(data / "manifest.csv") if s.label == 0 and s.source in sources and s.split in splits
+    ]
+    return [samples[index] for index in np.random.default_rng(seed).permutation(len(samples))[:count]]
+
+
+def write_twins(
+    way: str, samples: Sequence[Sample], out: Path, *, weights: Path | None = None, size_px: int = 256, seed: int = 0
+) -> int:
+    """Write photographs and their forged twins, and a table of them; give the number of pictures."""
+    forge, rows = _forger(way, weights, seed), []
+    for sample in samples:
+        pixels = _square(sample, size_px)
+        forged = forge(pixels)
+        for label, shown in (("real", pixels), ("fake", forged)) if forged is not None else ():
+            file = out / label / f"{sample.source}-{Path(sample.image).stem}.jpg"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(shown).save(file, quality=88, subsampling="4:2:0")
+            made = "camera" if label == "real" else way
+            rows.append([f"{label}/{file.name}", label, way, made, sample.group or file.stem, sample.split])
+    with (out / "manifest.csv").open("w", newline="") as table:
+        csv.writer(table).writerows([["file", "label", "source", "generator", "group", "origin"], *rows])
+    return len(rows)
+
+
+def _square(sample: Sample, side_px: int) -> np.ndarray:
+    picture = Image.fromarray(open_image(sample.image).pixels)
+    side = min(picture.size)
+    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    square = picture.crop((left, top, left + side, top + side))
+    return np.asarray(square.resize((side_px, side_px), Image.Resampling.BICUBIC))
 
 
 def _forger(way: str, weights: Path | None, seed: int) -> Callable[[np.ndarray], np.ndarray | None]:
@@ -172,19 +194,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    rows = []
-    forge = _forger(options.way, options.weights, options.seed)
-    for sample, pixels in _squares(options):
-        forged = forge(pixels)
-        for label, shown in (("real", pixels), ("fake", forged)) if forged is not None else ():
-            file = options.out / label / f"{sample.source}-{Path(sample.image).stem}.jpg"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(shown).save(file, quality=88, subsampling="4:2:0")
-            made = "camera" if label == "real" else options.way
-            rows.append([f"{label}/{file.name}", label, options.way, made, sample.group or file.stem, sample.split])
-    with (options.out / "manifest.csv").open("w", newline="") as table:
-        csv.writer(table).writerows([["file", "label", "source", "generator", "group", "origin"], *rows])
-    print(f"{len(rows) // 2} photographs and their twins in {options.out}")
+    samples = photographs(
+        options.data, options.sources.split(","), options.splits.split(","), count=options.count, seed=options.seed
+    )
+    size_px, seed = options.size_px, options.seed
+    count = write_twins(options.way, samples, options.out, weights=options.weights, size_px=size_px, seed=seed)
+    print(f"{count // 2} photographs and their twins in {options.out}")
 
 
 if __name__ == "__main__":

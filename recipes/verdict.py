@@ -20,8 +20,10 @@ from pathlib import Path
 
 from deepfake_detect import Detector, Report
 from deepfake_detect.data import Sample, read_dataset
+from deepfake_detect.facestore import FaceStore
 from recipes.diets import FAMILIES, FOLDS, PLAIN_OUT, Diet
 from recipes.ship import settled
+from recipes.subgroups import by_person, by_thirds
 
 STUDIO = ("ffhq140k", "inswapper", "headshots")
 """Whose photographs stand against GAN portraits: FFHQ, and the grey background of studios."""
@@ -85,9 +87,14 @@ def shipped(bundle: str, data: Path) -> dict[str, object]:
     valid = detector.evaluate([s for s in known if s.source == "ciplab" and s.split == "val"])
     ciplab = [row for row in whole.rows if row.source == "ciplab"] + list(valid.rows)
     found["photoshop, val and test"] = told(Report.of_rows(ciplab, threshold=whole.threshold, model=whole.model))
+    found["thirds of dfdc"] = by_thirds(whole.rows, FaceStore(), source="dfdc")
+    found["people"] = by_person(whole.rows, test)
     some = [s for s in test if s.source == "dfdc"][::2][:DELIVERED] + [s for s in test if s.source != "dfdc"]
     delivered = detector.evaluate(some, robustness=("clean", *ROBUST))
-    found["delivered"] = {name: told_figures(figures) for name, figures in delivered.robustness.items()}
+    found["delivered"] = {
+        name: {key: _rounded(getattr(one, key)) for key in ("auc", "lost_auc", "balanced_accuracy")}
+        for name, one in delivered.robustness.items()
+    }
     return found
 
 
@@ -132,11 +139,6 @@ def _ready(run: Path, valid: Sequence[Sample]) -> Detector:
     """Calibrate a training as those that ship, on what it saw the like of."""
     some = [s for s in valid if s.source != "dfdc"] + [s for s in valid if s.source == "dfdc"][::3]
     return settled(Detector.from_pretrained(run, dtype="bfloat16"), some)
-
-
-def told_figures(figures: object) -> dict[str, object]:
-    """Give AUC and balanced accuracy of one delivery."""
-    return {name: _rounded(getattr(figures, name)) for name in ("auc", "balanced_accuracy", "ece")}
 
 
 def _rounded(value: float) -> float:

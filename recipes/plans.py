@@ -1,0 +1,121 @@
+"""Which trainings are there: from what, on what, how long?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from deepfake_detect.augment import Augmentation
+from deepfake_detect.schedule import Schedule
+from recipes.diets import FAMILIES, FOLDS, Diet
+
+FIRST = Augmentation(colour=0.5, jpeg=0.6, shear=0, erase=0, webp=0)
+MILD = replace(
+    FIRST, rotate=0.2, light=0.3, colour=0.3, jpeg=0.4, shrink=0.12, blur=0.05, noise=0.05, grey=0.02, webp=0.05
+)
+MILDEST = replace(FIRST, rotate=0, light=0.3, colour=0.3, jpeg=0.25, shrink=0, blur=0, noise=0, grey=0)
+XCEPTION = "legacy_xception.imagenet-trunk.safetensors"
+MOBILE = "mobilenetv2_100.imagenet.safetensors"
+NEW = "new"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """One training.
+
+    Attributes:
+        architecture: Of `create_model`.
+        size_px: Side of the input.
+        start: A file of the starting weights, another plan, or `NEW`.
+        teacher: A plan whose scores the labels are mixed with, half and half (Hinton and others 2015).
+        diet: What is learned from.
+        schedule: How long and how fast.
+        augmentation: Of the crops.
+        valid: So many validation pictures are scored after each epoch; with 0 the last epoch is kept.
+    """
+
+    architecture: str = "xception"
+    size_px: int = 128
+    start: str = XCEPTION
+    teacher: str = ""
+    diet: Diet = field(default_factory=Diet)
+    schedule: Schedule
+    augmentation: Augmentation = MILD
+    valid: int = 0
+
+
+FAVOUR = {"dfdc": 2.0, "ciplab": 2.5, "inswapper": 3.0, "ffhq140k": 1.5, "openforensics": 0.5, "upsample": 0.4}
+FAVOUR_UNSEEN = {"dfdc": 1.5, "ciplab": 1.5, "inswapper": 2.0, "openforensics": 0.5, "upsample": 0.6}
+FAVOUR_UNSEEN |= {"self-blend": 2.0, "autoencoder": 2.0}  # what the unseen is told by
+
+PLANS = {
+    "xception-first": Plan(
+        size_px=160, schedule=Schedule(epochs=7, epoch_samples=9600, lr=5e-4), augmentation=FIRST, valid=1746
+    ),
+    "xception-second": Plan(
+        size_px=160,
+        start="xception-first",
+        schedule=Schedule(epochs=4, epoch_samples=9600, lr=2e-4, ema=0.995, favour={"ciplab": 3, "inswapper": 4}),
+        valid=1746,
+    ),
+    "xception-fakefaces": Plan(
+        size_px=160,
+        start="xception-second",
+        schedule=Schedule(epochs=10, epoch_samples=4800, lr=4e-4, balance=0.6, favour=FAVOUR),
+        valid=500,
+    ),
+    "mobile-fakefaces": Plan(
+        architecture="timm:mobilenetv2_100",
+        size_px=144,
+        start=MOBILE,
+        teacher="xception-fakefaces",
+        schedule=Schedule(epochs=10, epoch_samples=4800, lr=1e-3, smoothing=0.0, balance=0.6, favour=FAVOUR),
+        valid=500,
+    ),
+    "meso4-first": Plan(
+        architecture="meso4",
+        size_px=256,
+        start=NEW,
+        schedule=Schedule(epochs=12, epoch_samples=12800, lr=2e-3, weight_decay=1e-4),
+        augmentation=MILDEST,  # 28,000 weights cannot learn to see through much
+    ),
+    "meso4-fakefaces": Plan(
+        architecture="meso4",
+        size_px=256,
+        start="meso4-first",
+        schedule=Schedule(
+            epochs=6,
+            epoch_samples=12800,
+            lr=2e-3,
+            weight_decay=0.0,
+            favour={"dfdc": 2, "ciplab": 2, "inswapper": 3, "lfw-faceswap": 3},
+        ),
+        augmentation=replace(MILDEST, light=0.1, colour=0.1, jpeg=0.05),
+    ),
+    "made-up": Plan(
+        diet=Diet(fakes=False, blends_every=1),
+        schedule=Schedule(epochs=6, epoch_samples=2560, lr=5e-4, favour={"self-blend": 2}),
+    ),
+    **{
+        f"without-{family}": Plan(
+            start="made-up",
+            diet=Diet(without=family),
+            schedule=Schedule(epochs=3, epoch_samples=1920, lr=4e-4, balance=0.6, favour=FAVOUR_UNSEEN),
+        )
+        for family in FAMILIES
+    },
+    **{
+        f"fold-{number}": Plan(
+            start="without-still-swap",
+            diet=Diet(without="still-swap", fold=number),
+            schedule=Schedule(epochs=1, epoch_samples=1600, lr=3e-4, favour={"inswapper": 15.0}),
+        )
+        for number in range(FOLDS)
+    },
+    "shuffled": Plan(diet=Diet(shuffled=True), schedule=Schedule(epochs=2, epoch_samples=1280, lr=5e-4)),
+}
+
+
+def shortened(plan: Plan) -> Plan:
+    """Give the same training on a handful of small pictures: it proves that the recipe is alive, and no more."""
+    schedule = replace(plan.schedule, epochs=1, epoch_samples=8, batch_size=4)
+    return replace(plan, size_px=64, schedule=schedule, valid=4 if plan.valid else 0)

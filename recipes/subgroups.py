@@ -1,0 +1,92 @@
+"""For which faces is a detector at its worst: dark, small, blurred, turned, and whose?"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from deepfake_detect.data import Sample
+from deepfake_detect.facestore import FaceStore, Surroundings
+from deepfake_detect.metrics import roc_auc
+from deepfake_detect.rows import Row
+
+FEWEST = 8
+"""Groups with fewer pictures are not told."""
+
+UTK_SEX = {"0": "male", "1": "female"}
+UTK_GROUP = {"0": "White", "1": "Black", "2": "Asian", "3": "Indian", "4": "others"}
+
+
+def facts_of(face: Surroundings) -> dict[str, float]:
+    """Measure a face: mean grey level, longer side in pixels, sharpness, and how far the nose is off the middle.
+
+    Sharpness is the logarithm of the variance of the Laplacian, at 96 pixels; the turn is in eye distances.
+    """
+    x1, y1, x2, y2 = (max(0, round(value)) for value in face.box_xyxy)
+    grey = cv2.cvtColor(np.ascontiguousarray(face.pixels[y1:y2, x1:x2]), cv2.COLOR_RGB2GRAY)
+    small = cv2.resize(grey, (96, 96), interpolation=cv2.INTER_AREA)
+    eyes, nose = face.landmarks_xy[:2], face.landmarks_xy[2]
+    across = eyes[1] - eyes[0]
+    width = max(1.0, float(np.hypot(*across)))
+    turn = abs(float((nose - eyes.mean(0)) @ across)) / width**2
+    return {
+        "brightness": float(grey.mean()),
+        "side": float(max(x2 - x1, y2 - y1)),
+        "sharpness": math.log(1 + float(cv2.Laplacian(small, cv2.CV_64F).var())),
+        "turn": turn,
+    }
+
+
+def by_thirds(rows: Sequence[Row], store: FaceStore, *, source: str) -> dict[str, dict[str, dict[str, float]]]:
+    """Part a source's pictures into thirds by each fact; what the verdicts are worth in the lowest and the highest."""
+    own = [row for row in rows if row.score is not None and row.source == source]
+    known = [(row, face) for row in own if (face := store.load(row.image)) is not None]
+    facts = [facts_of(face) for _, face in known]
+    found = {}
+    for name in facts[0] if facts else ():
+        order = np.argsort([fact[name] for fact in facts])
+        ends = {"lowest third": order[: len(order) // 3], "highest third": order[-(len(order) // 3) :]}
+        found[name] = {end: figures([known[index][0] for index in places]) for end, places in ends.items()}
+    return found
+
+
+def by_person(rows: Sequence[Row], samples: Sequence[Sample]) -> dict[str, dict[str, float]]:
+    """Part photographs by what the data say of the person: MEBeauty in its notes, UTKFace in its file names."""
+    words = {sample.image: words_of(sample) for sample in samples}
+    groups = defaultdict(list)
+    for row in rows:
+        for word in words.get(row.image, ()) if row.score is not None else ():
+            groups[word].append(row)
+    return {word: figures(members) for word, members in sorted(groups.items()) if len(members) >= FEWEST}
+
+
+def words_of(sample: Sample) -> list[str]:
+    """Give sex and group of a person, as far as the data say."""
+    if sample.source == "mebeauty":
+        sex, _, group = sample.note.removeprefix("group=").partition("-")
+        return [f"mebeauty {sex}", f"mebeauty {group}"]
+    if sample.source == "utkface":
+        age, sex, group = Path(sample.image).name.split("_")[:3]
+        old = "under 18" if int(age) < 18 else "18 to 59" if int(age) < 60 else "60 and more"
+        return (
+            [f"utkface {UTK_SEX[sex]}", f"utkface {UTK_GROUP[group]}", f"utkface {old}"] if group in UTK_GROUP else []
+        )
+    return []
+
+
+def figures(rows: Sequence[Row]) -> dict[str, float]:
+    """Count what was said: AUC where there are both classes, and how many of either class were called the other."""
+    y, score = [int(row.label == "fake") for row in rows], [float(row.score or 0) for row in rows]
+    found: dict[str, float] = {"n": len(rows)}
+    if 0 < sum(y) < len(y):
+        found["auc"] = round(roc_auc(y, score), 3)
+    for label, other in (("real", "fake"), ("fake", "real")):
+        said = [row.said for row in rows if row.label == label]
+        if said:
+            found[f"{label} called {other}"] = round(said.count(other) / len(said), 3)
+    return found

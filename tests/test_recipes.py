@@ -1,0 +1,244 @@
+"""Are the recipes of the packaged weights alive?
+
+A handful of pictures goes the whole way: twins are forged, networks trained one from the other, a small one taught by
+a large one, calibrated and shipped. That takes a minute and proves nothing about quality.
+"""
+
+import csv
+import json
+import math
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from PIL import Image, ImageFilter
+
+from deepfake_detect import Card, Detector, create_model, find_faces
+from deepfake_detect.card import Preprocessing
+from deepfake_detect.data import Sample, read_dataset
+from deepfake_detect.facestore import Surroundings
+from deepfake_detect.rows import Row
+from tests.small_world import PORTRAIT
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT))  # the recipes are no part of the wheel
+
+from recipes import ship, verdict  # noqa: E402
+from recipes.content import figures, temperature_of  # noqa: E402
+from recipes.diets import FAMILIES, FOLDS, IN_FOLDS, PLAIN_OUT, Diet  # noqa: E402
+from recipes.mobile import unfold_norms  # noqa: E402
+from recipes.plans import MOBILE, NEW, PLANS, XCEPTION  # noqa: E402
+from recipes.subgroups import by_person, facts_of, words_of  # noqa: E402
+from recipes.train import TWINS, Bench, shuffle_labels  # noqa: E402
+from recipes.twins import upsample, write_twins  # noqa: E402
+
+SOURCES = sorted({*(source for sources in FAMILIES.values() for source in sources), *TWINS, "mebeauty", "utkface"})
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """Give a data set of every source, starting weights that were never trained, and a place to train."""
+    folder = tmp_path_factory.mktemp("bench")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DEEPFAKE_DETECT_CACHE", str(folder / "faces"))
+        write_pictures(folder / "data")
+        (folder / "models").mkdir()
+        for file, architecture in ((XCEPTION, "xception"), (MOBILE, "timm:mobilenetv2_100")):
+            state = {
+                name: value.contiguous() for name, value in create_model(architecture, seed=1).state_dict().items()
+            }
+            safetensors.torch.save_file(state, folder / "models" / file)
+        made = Bench(data=folder / "data", weights=folder / "models", runs=folder / "runs", short=True)
+        for source in TWINS:  # as if they had been through the autoencoder
+            reals = [s for s in read_dataset(folder / "data") if s.source == source and s.label == 0][:1]
+            write_twins("upsample", reals, made.runs / "twins" / f"autoencoder-{source}", size_px=192)
+        yield made
+
+
+def write_pictures(folder: Path) -> None:
+    rows = [["file", "label", "source", "generator", "group", "split", "note"]]
+    random = np.random.default_rng(0)
+    shown = {"real": Image.open(PORTRAIT), "fake": Image.open(PORTRAIT.with_name("portrait_fake.jpg"))}
+    folder.mkdir()
+    for split, source, label in ((s, o, w) for s in ("train", "val", "test") for o in SOURCES for w in shown):
+        for number in range(2):
+            name = f"{split}-{source}-{label}-{number}.jpg"
+            name = f"30_1_2_{name}" if source == "utkface" else name
+            left, top = (int(value) for value in random.integers(80, 130, 2))
+            shown[label].crop((left, 0, left + 300, 300 + top)).resize((150, 200)).save(folder / name, quality=80)
+            note = "group=male-african" if source == "mebeauty" else ""
+            rows.append([name, label, source, label, name, split, note])
+    with (folder / "manifest.csv").open("w", newline="") as table:
+        csv.writer(table).writerows(rows)
+
+
+def test_one_command_trains_a_network_and_all_that_it_starts_from(bench: Bench) -> None:
+    folder = bench.train("xception-fakefaces")
+    for name in ("xception-first", "xception-second", "xception-fakefaces"):
+        assert (bench.runs / name / "finished").exists()
+    before = (folder / "model.safetensors").read_bytes()
+    assert bench.train("xception-fakefaces") == folder
+    assert (folder / "model.safetensors").read_bytes() == before
+    assert len(list((bench.runs / "twins").glob("upsample-*/fake/*.jpg"))) == len(TWINS) * 2
+
+
+def test_a_small_network_learns_from_a_large_one_and_ships(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = bench.train("mobile-fakefaces")
+    words = [
+        "ship",
+        str(run),
+        "--data",
+        str(bench.data),
+        "--to",
+        str(tmp_path),
+        "--version",
+        "1",
+        "--recipe",
+        "train it",
+    ]
+    monkeypatch.setattr(ship, "ALARMS", 0.1)  # so few photographs promise no less
+    monkeypatch.setattr(sys, "argv", [*words, "--limit", "everything"])
+    ship.main()
+    detector = Detector.from_pretrained(tmp_path / "mobile-fakefaces@1")
+    card = detector.card
+    assert card.recipe == "train it"
+    assert card.limits == ("everything",)
+    assert card.uncertain is not None and card.uncertain[0] < card.threshold == 0.5 < card.uncertain[1]
+    assert set(card.metrics["test"]) == {*SOURCES, "all"}
+    assert len(card.golden) == 4
+    assert detector.predict(PORTRAIT).score == pytest.approx(0.5, abs=0.5)
+
+    monkeypatch.setattr(sys, "argv", ["verdict", "shipped", str(tmp_path / card.id), "--data", str(bench.data),
+                                      "--out", str(tmp_path)])  # fmt: skip
+    verdict.main()
+    found = json.loads((tmp_path / f"{card.id}.json").read_text())
+    assert set(FAMILIES) <= set(found)
+    assert set(found["delivered"]) == {"clean", *verdict.ROBUST}
+    assert set(found["thirds of dfdc"]) == {"brightness", "side", "sharpness", "turn"}
+    assert found["alarms"]["n"] == found["all"]["n"] / 2
+
+
+def test_every_plan_starts_from_something_there() -> None:
+    for plan in PLANS.values():
+        assert plan.start in {*PLANS, XCEPTION, MOBILE, NEW}
+        assert plan.teacher in {*PLANS, ""}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_left_out_is_nowhere_in_the_diet(bench: Bench, family: str) -> None:
+    plan = PLANS[f"without-{family}"]
+    eaten = plan.diet.training(bench.data, bench.twins())
+    assert not [s for s in eaten if s.label == 1 and s.source in FAMILIES[family]]
+    assert not [s for s in eaten if s.source in PLAIN_OUT[family]]
+    assert {s.source for s in eaten} >= {
+        "self-blend",
+        "upsample",
+        *(set(SOURCES) - {*FAMILIES[family], *PLAIN_OUT[family]}),
+    }
+    assert {Path(s.image).name.removeprefix("30_1_2_").split("-")[0] for s in eaten if s.source in SOURCES} == {"train"}
+
+
+def test_no_fake_is_in_the_diet_of_the_made_up(bench: Bench) -> None:
+    eaten = PLANS["made-up"].diet.training(bench.data, bench.twins())
+    assert {s.source for s in eaten if s.label == 1} == {"self-blend", "upsample"}
+    assert not [s for s in eaten if s.source in {*PLAIN_OUT["video-swap"], "inswapper"}]
+
+
+def test_each_picture_of_a_fold_is_left_out_once_and_never_seen_by_what_it_starts_from(bench: Bench) -> None:
+    known = read_dataset(bench.data)
+    left = [Diet(fold=number).in_fold(known, left_out=True) for number in range(FOLDS)]
+    names = [s.name for part in left for s in part]
+    assert sorted(names) == sorted(s.name for s in known if s.source in IN_FOLDS)
+    for number, part in enumerate(left):
+        plan = PLANS[f"fold-{number}"]
+        groups = {s.group for s in part}
+        assert not [s for s in plan.diet.training(bench.data, bench.twins()) if s.group in groups]
+        while plan.start in PLANS:
+            plan = PLANS[plan.start]
+            assert not [s for s in plan.diet.training(bench.data, bench.twins()) if s.source in IN_FOLDS]
+
+
+def test_shuffled_labels_say_nothing_and_keep_their_number() -> None:
+    samples = [Sample(image=str(n), label=int(n < 300)) for n in range(1000)]
+    shuffled = shuffle_labels(samples)
+    assert sum(s.label for s in shuffled) == 300
+    assert abs(np.corrcoef([s.label for s in samples], [s.label for s in shuffled])[0, 1]) < 0.1
+
+
+def test_unfolded_norms_change_nothing_in_use_and_fit_the_pictures(bench: Bench) -> None:
+    model = create_model("timm:mobilenetv2_100", seed=0)
+    crops = bench.crops(read_dataset(bench.data)[:16], small_card(64))
+    for norm in [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]:
+        norm.running_var += norm.num_features / 100  # as if it were any other network
+    batch = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        before = model.eval()(batch)
+        unfold_norms(model, crops, count=16)
+        assert model.eval()(batch) == pytest.approx(before, abs=1e-4)
+
+
+def small_card(size_px: int) -> Card:
+    return Card(name="small", version=0, architecture="meso4", preprocessing=Preprocessing(size_px=size_px))
+
+
+def test_the_grid_of_an_up_sampler_is_faint_and_periodic() -> None:
+    y, x = np.mgrid[:128, :128]
+    smooth = np.stack([x + 40, y + 40, (x + y) // 2 + 40], 2).astype(np.uint8)
+    random, peaks = np.random.default_rng(3), []
+    for _ in range(8):
+        forged = upsample(random, smooth).astype(float)
+        assert np.abs(forged - smooth).mean() < 12
+        spectrum = np.abs(np.fft.fft2((forged - smooth).mean(2)[16:-16, 16:-16]))
+        peaks.append(max(spectrum[48, 0], spectrum[0, 48], spectrum[48, 48]) / np.median(spectrum))
+    assert np.median(peaks) > 5
+
+
+def test_what_the_data_say_of_a_person() -> None:
+    portrait = Sample(image="a/30_1_2_x.jpg", label=0, source="utkface")
+    assert words_of(portrait) == ["utkface female", "utkface Asian", "utkface 18 to 59"]
+    assert words_of(Sample(image="b", label=0, source="mebeauty", note="group=male-african")) == [
+        "mebeauty male",
+        "mebeauty african",
+    ]
+    rows = [Row(name=str(n), label="real", said="fake" if n < 2 else "real", score=0.1, image=n) for n in range(8)]
+    samples = [Sample(image=n, label=0, source="mebeauty", note="group=female-asian") for n in range(8)]
+    assert by_person(rows, samples)["mebeauty asian"] == {"n": 8, "real called fake": 0.25}
+
+
+def test_a_darker_turned_and_blurred_face_measures_so() -> None:
+    found = find_faces(PORTRAIT)[0]
+    pixels = np.asarray(Image.open(PORTRAIT))
+    face = Surroundings(pixels=pixels, box_xyxy=found.box_xyxy, landmarks_xy=found.landmarks_xy)
+    plain = facts_of(face)
+    dark = facts_of(replace(face, pixels=face.pixels // 2))
+    assert dark["brightness"] == pytest.approx(plain["brightness"] / 2, abs=1)
+    soft = np.asarray(Image.fromarray(face.pixels).filter(ImageFilter.GaussianBlur(3)))
+    assert facts_of(replace(face, pixels=soft))["sharpness"] < plain["sharpness"] - 1
+    points = face.landmarks_xy.copy()
+    points[2] += (points[1] - points[0]) / 2
+    assert facts_of(replace(face, landmarks_xy=points))["turn"] > plain["turn"] + 0.3
+
+
+def test_wilson_interval_is_the_closed_form() -> None:
+    low, high = verdict.wilson(5, 100)
+    assert (low, high) == pytest.approx((0.02154, 0.11175), abs=2e-4)
+    assert verdict.wilson(0, 50)[0] == pytest.approx(0)
+
+
+def test_figures_of_content_classes() -> None:
+    logits = torch.eye(4)[[0, 1, 2, 3, 3]] * 5
+    found = figures(logits, torch.tensor([0, 1, 2, 3, 0]))
+    assert found["accuracy"] == 0.8
+    assert found["confusion"]["animal"] == {"animal": 1, "face": 0, "vehicle": 0, "other": 1}
+    random = np.random.default_rng(0)
+    sharp = torch.from_numpy(random.normal(0, 1, (4000, 4)))
+    label = torch.tensor([random.choice(4, p=row) for row in sharp.softmax(1).numpy()])
+    assert temperature_of(sharp * 3, label) == pytest.approx(3, rel=0.12)
+    assert math.isfinite(temperature_of(sharp, label))
