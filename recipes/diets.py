@@ -43,7 +43,8 @@ class Diet:
 
     Attributes:
         fakes: Real fakes too, not made-up ones alone.
-        blends_every: So many real pictures give one self-blended fake.
+        blends_every: So many real pictures give one self-blended fake; 0 makes none.
+        twins: Photographs and their forged twins too.
         without: A family of which no fake is seen; its real pictures all give a self-blended fake. No picture is seen
             of the plain sources that go with it.
         fold: Of `IN_FOLDS`, this fold is left out; all others are seen, whatever their split and ``without``.
@@ -52,6 +53,7 @@ class Diet:
 
     fakes: bool = True
     blends_every: int = 6
+    twins: bool = True
     without: str = ""
     fold: int | None = None
     shuffled: bool = False
@@ -66,8 +68,8 @@ class Diet:
             chosen = [s for s in chosen if s.label == 0 and s.source in MADE_UP_FROM]
         forged = FAMILIES.get(self.without, ())
         reals = [s for s in chosen if s.label == 0]
-        blended = [s for s in reals if s.source in forged] + reals[:: self.blends_every]
-        return [*chosen, *self_blended(blended), *_twins(twins)]
+        blended = [s for s in reals if s.source in forged] + (reals[:: self.blends_every] if self.blends_every else [])
+        return [*chosen, *self_blended(blended), *(_twins(twins) if self.twins else ())]
 
     def in_fold(self, known: Sequence[Sample], *, left_out: bool) -> list[Sample]:
         """List the pictures of `IN_FOLDS` that this fold leaves out, or those that it does not."""

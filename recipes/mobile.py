@@ -2,45 +2,39 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-
 import torch
 
 from deepfake_detect.card import Preprocessing
 from deepfake_detect.crops import SELF_BLEND, CropDataset
-from deepfake_detect.loader import CropFeed
 from deepfake_detect.preprocess import to_batch
 
 
 class Taught(CropDataset):
-    """Crops whose labels are mixed with a teacher's scores."""
+    """Crops whose labels are mixed, half and half, with what a teacher says of the same picture as it is in use.
 
-    def __init__(self, crops: CropDataset, *, scores: Sequence[float]) -> None:
+    Each picture is scored when it is first drawn; those that are blended anew each time keep their label.
+    """
+
+    def __init__(self, crops: CropDataset, *, teacher: torch.nn.Module, preprocessing: Preprocessing) -> None:
         super().__init__(crops.samples, crops.store, preprocessing=crops.preprocessing, augmentation=crops.augmentation)
-        self.scores = scores
+        self.teacher = teacher.eval().to(memory_format=torch.channels_last)
+        self.plain = CropDataset(crops.samples, crops.store, preprocessing=preprocessing)
+        self.scores: dict[int, float] = {}
 
     def __getitem__(self, key: int | tuple[int, int]) -> tuple[torch.Tensor, float]:
         """Give crop and mixed label."""
         pixels, label = super().__getitem__(key)
-        score = self.scores[key[0] if isinstance(key, tuple) else key]
-        return pixels, label if math.isnan(score) else (label + score) / 2
+        index = key[0] if isinstance(key, tuple) else key
+        if self.samples[index].source == SELF_BLEND:
+            return pixels, label
+        if index not in self.scores:
+            self.scores[index] = self._score(index)
+        return pixels, (label + self.scores[index]) / 2
 
-
-def scores_of(teacher: torch.nn.Module, crops: CropDataset, *, preprocessing: Preprocessing) -> list[float]:
-    """Score crops as in use; not a number for those that are blended anew each time."""
-    plain = CropDataset(crops.samples, crops.store, preprocessing=preprocessing)
-    chosen = [index for index, sample in enumerate(crops.samples) if sample.source != SELF_BLEND]
-    scores = [math.nan] * len(crops.samples)
-    teacher = teacher.eval().to(memory_format=torch.channels_last)
-    feed = CropFeed(plain, preprocessing=preprocessing)
-    said: list[float] = []
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        for batch, _ in feed.batches([(index, 0) for index in chosen], size=64):
-            said += teacher(batch.contiguous(memory_format=torch.channels_last)).float().sigmoid().tolist()
-    for index, score in zip(chosen, said, strict=True):
-        scores[index] = score
-    return scores
+    def _score(self, index: int) -> float:
+        batch = to_batch([self.plain[index][0].numpy()], preprocessing=self.plain.preprocessing)
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            return float(self.teacher(batch.contiguous(memory_format=torch.channels_last)).float().sigmoid())
 
 
 def unfold_norms(model: torch.nn.Module, crops: CropDataset, *, count: int = 256) -> None:

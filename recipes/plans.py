@@ -46,15 +46,23 @@ class Plan:
 FAVOUR = {"dfdc": 2.0, "ciplab": 2.5, "inswapper": 3.0, "ffhq140k": 1.5, "openforensics": 0.5, "upsample": 0.4}
 FAVOUR_UNSEEN = {"dfdc": 1.5, "ciplab": 1.5, "inswapper": 2.0, "openforensics": 0.5, "upsample": 0.6}
 FAVOUR_UNSEEN |= {"self-blend": 2.0, "autoencoder": 2.0}  # what the unseen is told by
+FAVOUR_MESO = {"dfdc": 2, "ciplab": 2, "inswapper": 3, "lfw-faceswap": 3}
+PLAIN = Diet(blends_every=0, twins=False)
 
 PLANS = {
     "xception-first": Plan(
-        size_px=160, schedule=Schedule(epochs=7, epoch_samples=9600, lr=5e-4), augmentation=FIRST, valid=1746
+        size_px=160,
+        diet=Diet(twins=False),
+        schedule=Schedule(epochs=7, epoch_samples=9600, lr=5e-4),
+        augmentation=FIRST,
+        valid=1746,
     ),
     "xception-second": Plan(
         size_px=160,
         start="xception-first",
+        diet=Diet(twins=False),
         schedule=Schedule(epochs=4, epoch_samples=9600, lr=2e-4, ema=0.995, favour={"ciplab": 3, "inswapper": 4}),
+        augmentation=replace(MILD, jpeg=0.3, shrink=0.05, webp=0.0),
         valid=1746,
     ),
     "xception-fakefaces": Plan(
@@ -63,33 +71,53 @@ PLANS = {
         schedule=Schedule(epochs=10, epoch_samples=4800, lr=4e-4, balance=0.6, favour=FAVOUR),
         valid=500,
     ),
-    "mobile-fakefaces": Plan(
+    "mobile-first": Plan(
         architecture="timm:mobilenetv2_100",
         size_px=144,
         start=MOBILE,
+        schedule=Schedule(epochs=6, epoch_samples=4000, lr=1e-3, balance=0.6, favour=FAVOUR),
+        valid=500,
+    ),
+    "mobile-fakefaces": Plan(
+        architecture="timm:mobilenetv2_100",
+        size_px=144,
+        start="mobile-first",
         teacher="xception-fakefaces",
-        schedule=Schedule(epochs=10, epoch_samples=4800, lr=1e-3, smoothing=0.0, balance=0.6, favour=FAVOUR),
+        schedule=Schedule(epochs=5, epoch_samples=4000, lr=6e-4, smoothing=0.0, balance=0.6, favour=FAVOUR),
         valid=500,
     ),
     "meso4-first": Plan(
         architecture="meso4",
         size_px=256,
         start=NEW,
+        diet=PLAIN,
         schedule=Schedule(epochs=12, epoch_samples=12800, lr=2e-3, weight_decay=1e-4),
         augmentation=MILDEST,  # 28,000 weights cannot learn to see through much
+        valid=1746,
+    ),
+    "meso4-second": Plan(
+        architecture="meso4",
+        size_px=256,
+        start="meso4-first",
+        diet=PLAIN,
+        schedule=Schedule(epochs=6, epoch_samples=12800, lr=2e-3, weight_decay=1e-4, favour=FAVOUR_MESO),
+        augmentation=replace(MILDEST, light=0.2, colour=0.2, jpeg=0.1),
+        valid=1746,
     ),
     "meso4-fakefaces": Plan(
         architecture="meso4",
         size_px=256,
-        start="meso4-first",
+        start="meso4-second",
+        diet=PLAIN,
         schedule=Schedule(
-            epochs=6,
+            epochs=5,
             epoch_samples=12800,
-            lr=2e-3,
+            lr=3e-3,
             weight_decay=0.0,
-            favour={"dfdc": 2, "ciplab": 2, "inswapper": 3, "lfw-faceswap": 3},
+            favour={**FAVOUR_MESO, "inswapper": 6, "lfw-faceswap": 8, "mebeauty": 3},
         ),
         augmentation=replace(MILDEST, light=0.1, colour=0.1, jpeg=0.05),
+        valid=1746,
     ),
     "made-up": Plan(
         diet=Diet(fakes=False, blends_every=1),

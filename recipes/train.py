@@ -24,7 +24,7 @@ from deepfake_detect.split import split_samples
 from deepfake_detect.teach import untrained
 from deepfake_detect.train import fit
 from deepfake_detect.weights import load_model
-from recipes.mobile import Taught, scores_of, unfold_norms
+from recipes.mobile import Taught, unfold_norms
 from recipes.plans import MOBILE, NEW, PLANS, Plan, shortened
 from recipes.twins import photographs, write_twins
 
@@ -113,7 +113,7 @@ class Bench:
         """Mix the labels with what a teacher says."""
         folder = self.train(teacher)
         card = Card.from_json((folder / "card.json").read_bytes())
-        return Taught(crops, scores=scores_of(load_model(folder), crops, preprocessing=card.preprocessing))
+        return Taught(crops, teacher=load_model(folder), preprocessing=card.preprocessing)
 
 
 def shuffle_labels(samples: tuple[Sample, ...] | list[Sample]) -> tuple[Sample, ...]:

@@ -20,10 +20,12 @@ from PIL import Image, ImageFilter
 
 from deepfake_detect import Card, Detector, create_model, find_faces
 from deepfake_detect.card import Preprocessing
+from deepfake_detect.crops import self_blended
 from deepfake_detect.data import Sample, read_dataset
 from deepfake_detect.facestore import Surroundings
+from deepfake_detect.preprocess import to_batch
 from deepfake_detect.rows import Row
-from tests.small_world import PORTRAIT
+from tests.small_world import PORTRAIT, small_model
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT))  # the recipes are no part of the wheel
@@ -31,7 +33,7 @@ sys.path.append(str(ROOT))  # the recipes are no part of the wheel
 from recipes import ship, verdict  # noqa: E402
 from recipes.content import figures, temperature_of  # noqa: E402
 from recipes.diets import FAMILIES, FOLDS, IN_FOLDS, PLAIN_OUT, Diet  # noqa: E402
-from recipes.mobile import unfold_norms  # noqa: E402
+from recipes.mobile import Taught, unfold_norms  # noqa: E402
 from recipes.plans import MOBILE, NEW, PLANS, XCEPTION  # noqa: E402
 from recipes.subgroups import by_person, facts_of, words_of  # noqa: E402
 from recipes.train import TWINS, Bench, shuffle_labels  # noqa: E402
@@ -170,6 +172,21 @@ def test_shuffled_labels_say_nothing_and_keep_their_number() -> None:
     shuffled = shuffle_labels(samples)
     assert sum(s.label for s in shuffled) == 300
     assert abs(np.corrcoef([s.label for s in samples], [s.label for s in shuffled])[0, 1]) < 0.1
+
+
+def test_a_taught_label_is_half_what_it_is_and_half_what_the_teacher_says(bench: Bench) -> None:
+    samples = read_dataset(bench.data)[:4]
+    crops = bench.crops([*samples, *self_blended(samples)], small_card(64))
+    teacher = small_model()
+    taught = Taught(crops, teacher=teacher, preprocessing=Preprocessing(size_px=64))
+    for index, sample in enumerate(crops.samples):
+        pixels, label = taught[index, 5]
+        said = float(
+            teacher(to_batch([crops[index, 5][0].numpy()], preprocessing=crops.preprocessing)).sigmoid().detach()
+        )
+        expected = 1.0 if sample.source == "self-blend" else (sample.label + said) / 2
+        assert label == pytest.approx(expected, abs=0.01)  # the teacher speaks bfloat16
+        assert torch.equal(pixels, crops[index, 5][0])
 
 
 def test_unfolded_norms_change_nothing_in_use_and_fit_the_pictures(bench: Bench) -> None:
