@@ -8,6 +8,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from deepfake_detect.card import Card
@@ -66,19 +67,38 @@ def classify_content(image: Any) -> Content:
         >>> classify_content("examples/portrait.jpg").label
         'face'
     """
+    card = _classifier()[1]
+    picture = open_image(image, min_side_px=2 * card.preprocessing.size_px)
+    logits = content_logits(picture.pixels)
+    if not all(math.isfinite(logit) for logit in logits.values()):
+        raise WeightsMismatch(f"{card.id} gives no numbers for {name_image(image)}; ask `deepfake-detect doctor`")
+    highest = max(logits.values())
+    weight = {name: math.exp((logit - highest) / card.temperature) for name, logit in logits.items()}
+    return Content(
+        label=max(logits, key=lambda name: logits[name]),
+        scores={name: value / sum(weight.values()) for name, value in weight.items()},
+        size_hw=picture.size_hw,
+        model=card.id,
+    )
+
+
+def content_logits(pixels: np.ndarray) -> dict[str, float]:
+    """Give the packaged network's logit for each class.
+
+    Args:
+        pixels: [H, W, 3] uint8 RGB, the whole picture.
+
+    Example:
+        >>> logits = content_logits(np.asarray(Image.open("examples/portrait.jpg")))
+        >>> max(logits, key=logits.get)
+        'face'
+    """
     model, card = _classifier()
     wanted = card.preprocessing
-    picture = open_image(image, min_side_px=2 * wanted.size_px)
-    crop = whole_picture(picture.pixels, size_px=wanted.size_px, interpolation=wanted.interpolation)
+    crop = whole_picture(pixels, size_px=wanted.size_px, interpolation=wanted.interpolation)
     with torch.inference_mode():
         logits = model(to_batch([crop], preprocessing=wanted))[0]
-    scores = (logits.double() / card.temperature).softmax(0).tolist()
-    if not all(math.isfinite(score) for score in scores):
-        raise WeightsMismatch(f"{card.id} gives no numbers for {name_image(image)}; ask `deepfake-detect doctor`")
-    by_class = dict(zip(card.classes, scores, strict=True))
-    return Content(
-        label=max(by_class, key=lambda name: by_class[name]), scores=by_class, size_hw=picture.size_hw, model=card.id
-    )
+    return dict(zip(card.classes, logits.tolist(), strict=True))
 
 
 @functools.cache

@@ -8,7 +8,7 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -89,7 +89,7 @@ class DoctorReport:
 
 
 def doctor() -> DoctorReport:
-    """Look at the installation, and score built-in pictures with every packaged detector again.
+    """Look at the installation, and score built-in pictures with every packaged network again.
 
     The bytes of the weights are held against the sha256 on their card, and the logits of pictures that
     are made by code (whole picture, float32, on the CPU) against those that the card remembers. Nothing
@@ -152,9 +152,9 @@ def _finder() -> Check:
 
 
 def _bundles() -> Iterator[Check]:
-    from deepfake_detect.weights import list_pretrained
+    from deepfake_detect.weights import list_packaged
 
-    names = list_pretrained()
+    names = list_packaged()
     if not names:
         yield Check(name="weights", ok=False, found="no packaged weights", advice=_REINSTALL)
     for name in names:
@@ -166,15 +166,14 @@ def _bundles() -> Iterator[Check]:
 
 def _golden(name: str) -> Check:
     """Score the golden pictures again; loading holds the bytes against the sha256."""
-    from deepfake_detect.detector import Detector
     from deepfake_detect.golden import golden_pictures
+    from deepfake_detect.weights import find_bundle
 
-    detector = Detector.from_pretrained(name, device="cpu", dtype="float32")
-    wanted, pictures = detector.card.golden, golden_pictures()
-    if not wanted or set(wanted) - set(pictures):
+    wanted, pictures = find_bundle(name).card.golden, golden_pictures()
+    if not wanted or {key.partition("/")[0] for key in wanted} - set(pictures):
         found = f"the card has golden logits for {sorted(wanted)}, expected some of {sorted(pictures)}"
         return Check(name=f"weights {name}", ok=False, found=found, advice=_REINSTALL)
-    logits = {key: detector.predict(pictures[key], faces="none").logit for key in wanted}
+    logits = _logits(name, {key: pictures[key.partition("/")[0]] for key in wanted})
     moves = {key: math.inf if logit is None else abs(logit - wanted[key]) for key, logit in logits.items()}
     moved = [f"{key!r} by {move:.3g}" for key, move in moves.items() if not move <= GOLDEN_TOLERANCE]
     if not moved:
@@ -187,6 +186,18 @@ def _golden(name: str) -> Check:
         "scores on this machine are not those that were published",
         advice=f"{_REINSTALL}; if it stays, report it with the versions above",
     )
+
+
+def _logits(name: str, pictures: Mapping[str, Any]) -> dict[str, float | None]:
+    """Score pictures whole; those called ``picture/class`` by the content classes."""
+    from deepfake_detect.content import content_logits
+    from deepfake_detect.detector import Detector
+    from deepfake_detect.weights import CONTENT
+
+    if name.startswith(f"{CONTENT}@"):
+        return {key: content_logits(pixels).get(key.rpartition("/")[2]) for key, pixels in pictures.items()}
+    detector = Detector.from_pretrained(name, device="cpu", dtype="float32")
+    return {key: detector.predict(pixels, faces="none").logit for key, pixels in pictures.items()}
 
 
 def _offline() -> Check:

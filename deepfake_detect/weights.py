@@ -30,7 +30,10 @@ from deepfake_detect.hub import CARD_FILE, LIBRARY, WEIGHTS_FILE, download_bundl
 from deepfake_detect.models import create_model
 from deepfake_detect.readme import model_card
 
-__all__ = ["PRETRAINED", "Bundle", "find_bundle", "list_pretrained", "load_model", "model_card", "save_bundle"]
+__all__ = [
+    "CONTENT", "PRETRAINED", "Bundle", "find_bundle", "list_packaged", "list_pretrained", "load_model", "model_card",
+    "save_bundle",
+]  # fmt: skip
 
 PRETRAINED = Path(__file__).with_name("pretrained")
 """The bundles that come with the package: one folder ``name@version`` each."""
@@ -66,7 +69,13 @@ def list_pretrained() -> list[str]:
         >>> any(name.startswith("xception-fakefaces@") for name in list_pretrained())
         True
     """
-    return [name for name in _all_packaged() if not name.startswith(f"{CONTENT}@")]
+    return [name for name in list_packaged() if not name.startswith(f"{CONTENT}@")]
+
+
+def list_packaged() -> list[str]:
+    """List every bundle that comes with the package, those that are no detectors too, as ``name@version``."""
+    found = (path.parent.name for path in PRETRAINED.glob(f"*@*/{CARD_FILE}"))
+    return sorted((name for name in found if name.rpartition("@")[2].isdecimal()), key=_name_and_version)
 
 
 def find_bundle(
@@ -188,13 +197,8 @@ def _name_and_version(name: str) -> tuple[str, int]:
     return alias, int(version)
 
 
-def _all_packaged() -> list[str]:
-    found = (path.parent.name for path in PRETRAINED.glob(f"*@*/{CARD_FILE}"))
-    return sorted((name for name in found if name.rpartition("@")[2].isdecimal()), key=_name_and_version)
-
-
 def _packaged(name: str) -> Path | None:
-    versions = [known for known in _all_packaged() if name in (known, known.rpartition("@")[0])]
+    versions = [known for known in list_packaged() if name in (known, known.rpartition("@")[0])]
     return PRETRAINED / versions[-1] if versions else None
 
 

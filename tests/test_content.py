@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from deepfake_detect import Content, Detector, classify_content, list_pretrained
-from deepfake_detect.content import _classifier
+from deepfake_detect.content import _classifier, content_logits
 from deepfake_detect.errors import ImageUnreadable, WeightsMismatch
 from deepfake_detect.faces import whole_picture
 from deepfake_detect.golden import golden_pictures
@@ -46,14 +46,12 @@ def test_the_scores_are_the_softmax_of_the_logits_of_the_whole_picture() -> None
 
 
 def test_golden_logits_stand() -> None:
-    model, card = _classifier()
-    wanted = card.preprocessing
-    found = {}
-    for name, pixels in golden_pictures().items():
-        crop = whole_picture(pixels, size_px=wanted.size_px, interpolation=wanted.interpolation)
-        with torch.inference_mode():
-            logits = model(to_batch([crop], preprocessing=wanted))[0]
-        found |= {f"{name}/{kind}": float(value) for kind, value in zip(CLASSES, logits, strict=True)}
+    card = find_bundle(CONTENT).card
+    found = {
+        f"{name}/{kind}": logit
+        for name, pixels in golden_pictures().items()
+        for kind, logit in content_logits(pixels).items()
+    }
     assert found == pytest.approx(card.golden, abs=2e-3)
 
 
