@@ -21,6 +21,7 @@ from pathlib import Path
 from deepfake_detect import Detector, Report
 from deepfake_detect.data import Sample, read_dataset
 from deepfake_detect.facestore import FaceStore
+from deepfake_detect.rows import Row
 from recipes.diets import FAMILIES, FOLDS, PLAIN_OUT, Diet
 from recipes.ship import settled
 from recipes.subgroups import by_person, by_thirds
@@ -81,12 +82,13 @@ def shipped(bundle: str, data: Path) -> dict[str, object]:
     found: dict[str, object] = {"all": told(whole := detector.evaluate(test)), "alarms": alarms(whole)}
     rows = {row.image: row for row in whole.rows}
     for name, samples in families(test).items():
-        found[name] = told(
-            Report.of_rows([rows[s.image] for s in samples], threshold=whole.threshold, model=whole.model)
-        )
+        found[name] = _told_rows([rows[s.image] for s in samples], whole)
     valid = detector.evaluate([s for s in known if s.source == "ciplab" and s.split == "val"])
     ciplab = [row for row in whole.rows if row.source == "ciplab"] + list(valid.rows)
-    found["photoshop, val and test"] = told(Report.of_rows(ciplab, threshold=whole.threshold, model=whole.model))
+    found["photoshop, val and test"] = _told_rows(ciplab, whole)
+    tables = {row.tags.get("qsum") for row in ciplab if row.label == "real"}
+    same = [row for row in ciplab if row.tags.get("qsum") in tables]
+    found["photoshop, fakes with the quantisation of a real"] = _told_rows(same, whole)
     found["thirds of dfdc"] = by_thirds(whole.rows, FaceStore(), source="dfdc")
     found["people"] = by_person(whole.rows, test)
     some = [s for s in test if s.source == "dfdc"][::2][:DELIVERED] + [s for s in test if s.source != "dfdc"]
@@ -129,6 +131,10 @@ def in_folds(runs: Path, data: Path) -> dict[str, object]:
         detector = Detector.from_pretrained(runs / f"fold-{number}", dtype="bfloat16")
         rows += detector.evaluate(left).rows
     return {"inswapper": told(Report.of_rows(rows, threshold=0.5, model="five folds"))}
+
+
+def _told_rows(rows: Sequence[Row], whole: Report) -> dict[str, float | list[float]]:
+    return told(Report.of_rows(rows, threshold=whole.threshold, model=whole.model))
 
 
 def _seen(sample: Sample, family: str) -> bool:
