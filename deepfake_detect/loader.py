@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -49,7 +50,33 @@ def draw(samples: Sequence[Sample], schedule: Schedule, *, epoch: int, size: int
     else:
         weight = balanced_weights(samples, power=schedule.power, favour=schedule.favour)
         chosen = random.choice(len(samples), count, p=weight)
+    if schedule.pairs:
+        chosen = _paired(chosen, samples, schedule.pairs, random)
     return list(zip(chosen.tolist(), random.integers(2**62, size=count).tolist(), strict=True))
+
+
+def _paired(chosen: np.ndarray, samples: Sequence[Sample], share: float, random: np.random.Generator) -> np.ndarray:
+    """Let fakes be followed by a real picture of their group, in the place of a drawn one of the same source."""
+    mates, pool = defaultdict(list), defaultdict(list)
+    for index, sample in enumerate(samples):
+        if sample.label == 0:
+            mates[sample.group or sample.name].append(index)
+    for index in chosen[[samples[index].label == 0 for index in chosen]]:
+        pool[samples[index].source].append(index)
+    pairs, alone = [], []
+    for fake in chosen[[samples[index].label == 1 for index in chosen]]:
+        known = mates.get(samples[fake].group or samples[fake].name) if random.random() < share else None
+        mate = known[random.integers(len(known))] if known else None
+        if mate is not None and pool[samples[mate].source]:
+            pool[samples[mate].source].pop()
+            pairs.append([fake, mate])
+        else:
+            alone.append(fake)
+    rest = random.permutation([index for left in pool.values() for index in left]).astype(int).tolist()
+    pairs += [[fake, real] for fake, real in zip(alone, rest, strict=False)]
+    least = min(len(alone), len(rest))
+    pairs += [[index] for index in (*alone[least:], *rest[least:])]
+    return np.array([index for place in random.permutation(len(pairs)) for index in pairs[place]])
 
 
 class CropFeed:

@@ -37,6 +37,8 @@ class Schedule:
         balance: Draw both classes alike, and sources by this power of their size (True is 0.5); False draws each
             picture once.
         favour: Sources that are drawn so many times as often, where balanced.
+        pairs: Share of the fakes that are followed, in the same step as a rule, by a real picture of their group: the
+            frame that was forged, the photograph that was blended. Each takes the place of a real one of its source.
         class_weights: What a real and a fake picture count for in the loss; ``"balanced"`` gives both classes the same
             sum, which is of use where the draw is not balanced.
         patience: Stop after so many epochs without a better validation (see `Epoch.merit`); None never stops early.
@@ -64,6 +66,7 @@ class Schedule:
     ema: float = 0.998
     balance: bool | float = True
     favour: Mapping[str, float] = field(default_factory=dict)
+    pairs: float = 0.0
     class_weights: tuple[float, float] | Literal["balanced"] | None = None
     patience: int | None = None
     seed: int = 0
@@ -76,6 +79,8 @@ class Schedule:
         for name in ("warmup", "smoothing", "ema", "momentum"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 0 or more and below 1")
+        if not 0 <= self.pairs <= 1:
+            raise ValueError(f"pairs is {self.pairs}, expected a share from 0 to 1")
         for name in ("mixup", "weight_decay", "feature_views"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 0 or more")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -57,6 +58,33 @@ def test_a_balanced_draw_has_the_shares_that_the_weights_promise() -> None:
     labels = np.array([sample.label for sample in some])
     assert drawn[labels == 1].sum() == pytest.approx(0.5, abs=0.01)
     assert drawn[:20].sum() == pytest.approx(wanted[:20].sum(), abs=0.01)
+
+
+def test_forged_frames_come_with_the_frames_that_they_were_made_of() -> None:
+    videos = [replace(s, group=s.image[2:]) for s in samples(vr=60, vf=60)]
+    some = [*videos, *samples(wr=40, gf=40)]
+    schedule = Schedule(epochs=1, epoch_samples=8_000)
+    plain, paired = (draw(some, replace(schedule, pairs=share), epoch=0, size=8) for share in (0.0, 1.0))
+    places = np.array([index for index, _ in paired])
+    assert Counter(some[index].source for index in places) == Counter(some[index].source for index, _ in plain)
+    assert Counter(some[index].label for index in places) == Counter(some[index].label for index, _ in plain)
+    after = [(some[one], some[two]) for one, two in itertools.pairwise(places) if some[one].label]
+    mates = [one.group == two.group and two.label == 0 for one, two in after if one.source == "v"]
+    assert np.mean(mates) > 0.95
+    assert len({seed for _, seed in paired}) == len(paired)
+
+
+def test_a_blend_comes_with_its_photograph_and_without_a_mate_nothing_is_paired() -> None:
+    some = samples(ar=30)
+    blends = [replace(sample, label=1, source="self-blend") for sample in some]
+    keys = [
+        index for index, _ in draw([*some, *blends], Schedule(epochs=1, epoch_samples=600, pairs=1.0), epoch=0, size=4)
+    ]
+    pairs = [(one, two) for one, two in itertools.pairwise(keys) if one >= 30 > two]
+    assert np.mean([one - 30 == two for one, two in pairs]) > 0.9
+    alone = Schedule(epochs=1, epoch_samples=600, pairs=1.0)
+    drawn = Counter(index for index, _ in draw(samples(ar=3, bf=3), alone, epoch=0, size=4))
+    assert sum(drawn.values()) == 600 and set(drawn) == set(range(6))
 
 
 def test_epochs_and_seeds_differ_and_repeat() -> None:

@@ -24,6 +24,7 @@ def epoch(number: int = 1, *, loss: float = math.nan, auc: float = math.nan) -> 
         {"accumulate": 0},
         {"patience": 0},
         {"warmup": 1.0},
+        {"pairs": 1.5},
         {"smoothing": -0.1},
         {"ema": 1.0},
         {"optimizer": "lion"},
