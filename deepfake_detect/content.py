@@ -13,10 +13,16 @@ import torch
 
 from deepfake_detect.card import Card
 from deepfake_detect.errors import WeightsMismatch
-from deepfake_detect.faces import whole_picture
+from deepfake_detect.faces import FaceFinder, crop_square, whole_picture
 from deepfake_detect.image import name_image, open_image
 from deepfake_detect.preprocess import to_batch
 from deepfake_detect.weights import CONTENT, find_bundle, load_model
+
+LEAST_FACE = 0.15
+"""A face of this share of the picture's shorter side, or larger, may make it a picture of a face."""
+
+AROUND = 2.0
+"""Side of what is looked at then, in longer sides of the face box: as in the pictures that were learned from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +56,9 @@ class Content:
 def classify_content(image: Any) -> Content:
     """Tell what a picture shows before asking whether it is real: a detector of faces has no opinion on a lorry.
 
-    The whole picture is scaled to a square and classified on the CPU; it need not hold a face that `find_faces` finds,
-    and a picture of a person with a dog is one or the other. The first call loads the network.
+    The whole picture is scaled to a square and classified on the CPU. Where that gives no face, but the finder finds
+    one of at least `LEAST_FACE` of the picture's shorter side, the network is asked about its surroundings alone, and
+    may call them a face: so a person in front of a machine is one. The first call loads the network.
 
     Args:
         image: As for `Predictor.predict`.
@@ -70,6 +77,8 @@ def classify_content(image: Any) -> Content:
     card = _classifier()[1]
     picture = open_image(image, min_side_px=2 * card.preprocessing.size_px)
     logits = content_logits(picture.pixels)
+    if max(logits, key=lambda name: logits[name]) != "face":
+        logits = _closer(picture.pixels) or logits
     if not all(math.isfinite(logit) for logit in logits.values()):
         raise WeightsMismatch(f"{card.id} gives no numbers for {name_image(image)}; ask `deepfake-detect doctor`")
     highest = max(logits.values())
@@ -99,6 +108,25 @@ def content_logits(pixels: np.ndarray) -> dict[str, float]:
     with torch.inference_mode():
         logits = model(to_batch([crop], preprocessing=wanted))[0]
     return dict(zip(card.classes, logits.tolist(), strict=True))
+
+
+def _closer(pixels: np.ndarray) -> dict[str, float] | None:
+    """Give the logits of the largest face with as much around it as the network knows, where it says so too."""
+    height, width = pixels.shape[:2]
+    found = _finder().find(pixels)
+    if not found:
+        return None
+    x1, y1, x2, y2 = found[0].box_xyxy
+    if max(x2 - x1, y2 - y1) < LEAST_FACE * min(height, width):
+        return None
+    left, top, right, bottom = crop_square(found[0].box_xyxy, margin=AROUND, size_hw=(height, width))
+    logits = content_logits(pixels[max(0, round(top)) : round(bottom), max(0, round(left)) : round(right)])
+    return logits if max(logits, key=lambda name: logits[name]) == "face" else None
+
+
+@functools.cache
+def _finder() -> FaceFinder:
+    return FaceFinder()
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 Usage:
     python -m recipes.content --data DATA --weights MODELS --to deepfake_detect/pretrained
+    python -m recipes.content --data DATA --measure      # what is packaged, through classify_content
 
 The ImageNet features of MobileNetV2 (Sandler et al. 2018) are tuned on augmented views of whole pictures, batch norms
 frozen; then the last layer is fitted anew, by logistic regression. Faces are those of every other source, real and
@@ -24,6 +25,7 @@ import torch
 from torch.nn import functional
 
 from deepfake_detect.augment import Augmentation
+from deepfake_detect import classify_content
 from deepfake_detect.card import Card, Preprocessing
 from deepfake_detect.faces import whole_picture
 from deepfake_detect.golden import golden_pictures
@@ -190,14 +192,32 @@ def golden_logits(model: torch.nn.Module) -> dict[str, float]:
     return found
 
 
+def measure(data: Path) -> dict[str, Any]:
+    """Measure what is packaged on the test split, face finder and all."""
+    rows = list(listed(data, "test"))
+    said = torch.zeros(len(rows), len(CLASSES))
+    for place, (row, kind) in enumerate(rows):
+        content = classify_content(row["file"])
+        said[place, CLASSES.index(content.label)] = 1
+        if content.label != CLASSES[kind]:
+            print(f"{row['file']}: {CLASSES[kind]}, called {content.label} ({max(content.scores.values()):.2f})")
+    return figures(said, torch.tensor([kind for _, kind in rows]))
+
+
 def main() -> None:
     """Read the command line, learn, measure and write the bundle."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with manifest.csv")
-    parser.add_argument("--weights", type=Path, required=True, help="folder with the starting weights")
-    parser.add_argument("--to", type=Path, required=True, help="folder of the packaged bundles")
+    parser.add_argument("--weights", type=Path, help="folder with the starting weights")
+    parser.add_argument("--to", type=Path, help="folder of the packaged bundles")
     parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--measure", action="store_true", help="only measure what is packaged")
     options = parser.parse_args()
+    if options.measure:
+        print(measure(options.data))
+        return
+    if not (options.weights and options.to):
+        parser.error("--weights and --to are needed to train")
     torch.set_num_threads(1)
     model = create_model(CARD.architecture, seed=0, outputs=len(CLASSES)).eval()
     take_over(model, safetensors.torch.load_file(options.weights / "mobilenetv2_100.imagenet.safetensors"))

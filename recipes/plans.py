@@ -8,11 +8,11 @@ from deepfake_detect.augment import Augmentation
 from deepfake_detect.schedule import Schedule
 from recipes.diets import FAMILIES, FOLDS, Diet
 
-FIRST = Augmentation(colour=0.5, jpeg=0.6, shear=0, erase=0, webp=0)
-MILD = replace(
-    FIRST, rotate=0.2, light=0.3, colour=0.3, jpeg=0.4, shrink=0.12, blur=0.05, noise=0.05, grey=0.02, webp=0.05
-)
-MILDEST = replace(FIRST, rotate=0, light=0.3, colour=0.3, jpeg=0.25, shrink=0, blur=0, noise=0, grey=0)
+LIGHT = Augmentation(
+    zoom=0.1, shift=0.025, rotate=0.1, shear=0, light=0.3, colour=0.2, grey=0, erase=0, shrink=0.08, blur=0.03,
+    noise=0.03, webp=0.05, jpeg=0.35,
+)  # fmt: skip
+MILDEST = replace(LIGHT, zoom=0.15, shift=0.04, rotate=0, colour=0.3, jpeg=0.25, shrink=0, blur=0, noise=0, webp=0)
 XCEPTION = "legacy_xception.imagenet-trunk.safetensors"
 MOBILE = "mobilenetv2_100.imagenet.safetensors"
 NEW = "new"
@@ -30,45 +30,31 @@ class Plan:
         diet: What is learned from.
         schedule: How long and how fast.
         augmentation: Of the crops.
+        margin: Side of the crop, in longer sides of the face box.
         valid: So many validation pictures are scored after each epoch; with 0 the last epoch is kept.
     """
 
     architecture: str = "xception"
     size_px: int = 128
+    margin: float = 1.5
     start: str = XCEPTION
     teacher: str = ""
     diet: Diet = field(default_factory=Diet)
     schedule: Schedule
-    augmentation: Augmentation = MILD
+    augmentation: Augmentation = LIGHT
     valid: int = 0
 
 
-FAVOUR = {"dfdc": 2.0, "ciplab": 2.5, "inswapper": 3.0, "ffhq140k": 1.5, "openforensics": 0.5, "upsample": 0.4}
+FAVOUR = {"dfdc": 2.2, "ciplab": 2.2, "inswapper": 2.5, "ffhq140k": 1.5, "openforensics": 0.4, "upsample": 0.2}
 FAVOUR_UNSEEN = {"dfdc": 1.5, "ciplab": 1.5, "inswapper": 2.0, "openforensics": 0.5, "upsample": 0.6}
 FAVOUR_UNSEEN |= {"self-blend": 2.0, "autoencoder": 2.0}  # what the unseen is told by
 FAVOUR_MESO = {"dfdc": 2, "ciplab": 2, "inswapper": 3, "lfw-faceswap": 3}
 PLAIN = Diet(blends_every=0, twins=False)
 
 PLANS = {
-    "xception-first": Plan(
-        size_px=160,
-        diet=Diet(twins=False),
-        schedule=Schedule(epochs=7, epoch_samples=9600, lr=5e-4),
-        augmentation=FIRST,
-        valid=1746,
-    ),
-    "xception-second": Plan(
-        size_px=160,
-        start="xception-first",
-        diet=Diet(twins=False),
-        schedule=Schedule(epochs=4, epoch_samples=9600, lr=2e-4, ema=0.995, favour={"ciplab": 3, "inswapper": 4}),
-        augmentation=replace(MILD, jpeg=0.3, shrink=0.05, webp=0.0),
-        valid=1746,
-    ),
     "xception-fakefaces": Plan(
         size_px=160,
-        start="xception-second",
-        schedule=Schedule(epochs=10, epoch_samples=4800, lr=4e-4, balance=0.6, favour=FAVOUR),
+        schedule=Schedule(epochs=26, epoch_samples=4800, lr=5e-4, balance=0.6, favour=FAVOUR, pairs=0.8),
         valid=500,
     ),
     "mobile-first": Plan(

@@ -60,7 +60,11 @@ class Bench:
             return out
         start = self.train(plan.start) if plan.start in PLANS else self.weights / plan.start
         model, card = untrained(
-            plan.architecture, name=name, start=None if plan.start == NEW else start, size_px=plan.size_px
+            plan.architecture,
+            name=name,
+            start=None if plan.start == NEW else start,
+            size_px=plan.size_px,
+            margin=plan.margin,
         )
         learned = self.crops(plan.diet.training(self.data, self.twins()), card)
         if plan.diet.shuffled:

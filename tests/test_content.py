@@ -7,15 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from PIL import Image
 
 from deepfake_detect import Content, Detector, classify_content, list_pretrained
-from deepfake_detect.content import _classifier, content_logits
+from deepfake_detect.content import content_logits
 from deepfake_detect.errors import ImageUnreadable, WeightsMismatch
-from deepfake_detect.faces import whole_picture
 from deepfake_detect.golden import golden_pictures
 from deepfake_detect.image import open_image
-from deepfake_detect.preprocess import to_batch
 from deepfake_detect.weights import CONTENT, PRETRAINED, find_bundle
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,15 +32,23 @@ def test_a_portrait_is_a_face_whether_forged_or_not(name: str) -> None:
 
 
 def test_the_scores_are_the_softmax_of_the_logits_of_the_whole_picture() -> None:
-    model, card = _classifier()
-    picture = open_image(PORTRAIT)
-    wanted = card.preprocessing
-    crop = whole_picture(picture.pixels, size_px=wanted.size_px, interpolation=wanted.interpolation)
-    with torch.inference_mode():
-        logits = model(to_batch([crop], preprocessing=wanted))[0].double().numpy() / card.temperature
-    content = classify_content(PORTRAIT)
+    y, x = np.mgrid[:200, :300]
+    scene = np.stack([x % 256, y, (x + y) // 2], 2).astype(np.uint8)
+    logits = np.array(list(content_logits(scene).values())) / find_bundle(CONTENT).card.temperature
+    content = classify_content(scene)
     assert list(content.scores.values()) == pytest.approx(np.exp(logits) / np.exp(logits).sum(), abs=1e-9)
-    assert content.size_hw == picture.size_hw
+    assert content.size_hw == (200, 300)
+
+
+def test_a_small_face_does_not_make_a_picture_one_of_a_face() -> None:
+    wide = np.full((512, 512, 3), 200, np.uint8)
+    wide[::16] = 40
+    face = np.asarray(Image.open(PORTRAIT).crop((160, 40, 300, 220)))
+    large, small = wide.copy(), wide.copy()
+    large[150:330, 150:290] = face
+    small[150:195, 150:185] = np.asarray(Image.fromarray(face).resize((35, 45)))
+    assert classify_content(large).label == "face"
+    assert classify_content(small).label != "face"
 
 
 def test_golden_logits_stand() -> None:
