@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from deepfake_detect.tune import Trial, tune
     from deepfake_detect.weights import list_pretrained
 
-__version__ = "0.2.0"
+__version__ = "0.1.0"
 
 __all__ = [
     "AuditReport",

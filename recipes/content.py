@@ -24,8 +24,8 @@ import safetensors.torch
 import torch
 from torch.nn import functional
 
-from deepfake_detect.augment import Augmentation
 from deepfake_detect import classify_content
+from deepfake_detect.augment import Augmentation
 from deepfake_detect.card import Card, Preprocessing
 from deepfake_detect.faces import whole_picture
 from deepfake_detect.golden import golden_pictures
