@@ -107,13 +107,13 @@ PLANS = {
     ),
     "made-up": Plan(
         diet=Diet(fakes=False, blends_every=1),
-        schedule=Schedule(epochs=6, epoch_samples=2560, lr=5e-4, favour={"self-blend": 2}),
+        schedule=Schedule(epochs=8, epoch_samples=2560, lr=5e-4, favour={"self-blend": 2, "upsample": 0.5}, pairs=1.0),
     ),
     **{
         f"without-{family}": Plan(
             start="made-up",
             diet=Diet(without=family),
-            schedule=Schedule(epochs=3, epoch_samples=1920, lr=4e-4, balance=0.6, favour=FAVOUR_UNSEEN),
+            schedule=Schedule(epochs=4, epoch_samples=2560, lr=5e-4, balance=0.6, favour=FAVOUR_UNSEEN, pairs=0.8),
         )
         for family in FAMILIES
     },
