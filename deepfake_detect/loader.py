@@ -73,8 +73,8 @@ def _paired(chosen: np.ndarray, samples: Sequence[Sample], share: float, random:
         else:
             alone.append(fake)
     rest = random.permutation([index for left in pool.values() for index in left]).astype(int).tolist()
-    pairs += [[fake, real] for fake, real in zip(alone, rest, strict=False)]
     least = min(len(alone), len(rest))
+    pairs += [[fake, real] for fake, real in zip(alone[:least], rest[:least], strict=True)]
     pairs += [[index] for index in (*alone[least:], *rest[least:])]
     return np.array([index for place in random.permutation(len(pairs)) for index in pairs[place]])
 
