@@ -35,6 +35,7 @@ from deepfake_detect.models.transfer import take_over
 from deepfake_detect.preprocess import to_batch
 from deepfake_detect.tables import read_table
 from deepfake_detect.weights import CONTENT, load_model, save_bundle
+from recipes.measure import wilson
 
 CLASSES = ("animal", "face", "vehicle", "other")
 FOLDERS = {"animals": 0, "vehicles": 2, "other": 3}
@@ -159,14 +160,13 @@ def temperature_of(logits: torch.Tensor, label: torch.Tensor) -> float:
 def figures(logits: torch.Tensor, label: torch.Tensor) -> dict[str, Any]:
     """Count accuracy, its 95 % interval (Wilson 1927), and which class is taken for which."""
     said, n = logits.argmax(1), len(label)
-    right, z = float((said == label).float().mean()), 1.96
-    middle, half = right + z**2 / (2 * n), z * (right * (1 - right) / n + z**2 / (4 * n**2)) ** 0.5
-    ends = [round((middle + sign * half) / (1 + z**2 / n), 4) for sign in (-1, 1)]
+    right = int((said == label).sum())
+    ends = [round(end, 4) for end in wilson(right, n)]
     table = {
         name: {other: int(((label == i) & (said == j)).sum()) for j, other in enumerate(CLASSES)}
         for i, name in enumerate(CLASSES)
     }
-    return {"n": n, "accuracy": round(right, 4), "accuracy_interval": ends, "confusion": table}
+    return {"n": n, "accuracy": round(right / n, 4), "accuracy_interval": ends, "confusion": table}
 
 
 def _square(pixels: np.ndarray) -> np.ndarray:

@@ -60,6 +60,13 @@ def show(figures: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def wilson(hits: int, n: int, *, z: float = 1.96) -> tuple[float, float]:
+    """Give the 95 % interval of a share (Wilson 1927)."""
+    share = hits / n
+    middle, half = share + z**2 / (2 * n), z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return (middle - half) / (1 + z**2 / n), (middle + half) / (1 + z**2 / n)
+
+
 def _paired(rows: Sequence[Row], source: str) -> list[Row]:
     """A source's pictures, and the other class of all other sources where it has one class only."""
     own = [row for row in rows if row.source == source]

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from deepfake_detect.data import Sample, read_dataset
 from deepfake_detect.facestore import FaceStore
 from deepfake_detect.rows import Row
 from recipes.diets import FAMILIES, FOLDS, PLAIN_OUT, Diet
+from recipes.measure import wilson
 from recipes.ship import settled
 from recipes.subgroups import by_person, by_thirds
 
@@ -65,13 +65,6 @@ def alarms(report: Report) -> dict[str, float | int]:
         "n": n, "called_fake": _rounded(fake / n), "interval": [_rounded(low), _rounded(high)],
         "uncertain": _rounded(said.count("uncertain") / n),
     }  # fmt: skip
-
-
-def wilson(hits: int, n: int, *, z: float = 1.96) -> tuple[float, float]:
-    """Give the 95 % interval of a share (Wilson 1927)."""
-    share = hits / n
-    middle, half = share + z**2 / (2 * n), z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return (middle - half) / (1 + z**2 / n), (middle + half) / (1 + z**2 / n)
 
 
 def shipped(bundle: str, data: Path) -> dict[str, object]:

@@ -33,6 +33,7 @@ sys.path.append(str(ROOT))  # the recipes are no part of the wheel
 from recipes import ship, verdict  # noqa: E402
 from recipes.content import figures, temperature_of  # noqa: E402
 from recipes.diets import FAMILIES, FOLDS, IN_FOLDS, PLAIN_OUT, Diet  # noqa: E402
+from recipes.measure import wilson  # noqa: E402
 from recipes.mobile import Taught, unfold_norms  # noqa: E402
 from recipes.plans import MOBILE, NEW, PLANS, XCEPTION  # noqa: E402
 from recipes.subgroups import by_person, facts_of, words_of  # noqa: E402
@@ -243,9 +244,9 @@ def test_a_darker_turned_and_blurred_face_measures_so() -> None:
 
 
 def test_wilson_interval_is_the_closed_form() -> None:
-    low, high = verdict.wilson(5, 100)
+    low, high = wilson(5, 100)
     assert (low, high) == pytest.approx((0.02154, 0.11175), abs=2e-4)
-    assert verdict.wilson(0, 50)[0] == pytest.approx(0)
+    assert wilson(0, 50)[0] == pytest.approx(0)
 
 
 def test_figures_of_content_classes() -> None:
