@@ -44,7 +44,7 @@ class Diet:
     Attributes:
         fakes: Real fakes too, not made-up ones alone.
         blends_every: So many real pictures give one self-blended fake; 0 makes none.
-        twins: Photographs and their forged twins too.
+        twins: Photographs and their forged twins too, forged in these ways.
         without: A family of which no fake is seen; its real pictures all give a self-blended fake. No picture is seen
             of the plain sources that go with it.
         fold: Of `IN_FOLDS`, this fold is left out; all others are seen, whatever their split and ``without``.
@@ -53,7 +53,7 @@ class Diet:
 
     fakes: bool = True
     blends_every: int = 6
-    twins: bool = True
+    twins: tuple[str, ...] = ("levelled",)
     without: str = ""
     fold: int | None = None
     shuffled: bool = False
@@ -69,7 +69,7 @@ class Diet:
         forged = FAMILIES.get(self.without, ())
         reals = [s for s in chosen if s.label == 0]
         blended = [s for s in reals if s.source in forged] + (reals[:: self.blends_every] if self.blends_every else [])
-        return [*chosen, *self_blended(blended), *(_twins(twins) if self.twins else ())]
+        return [*chosen, *self_blended(blended), *_twins(twins, self.twins)]
 
     def in_fold(self, known: Sequence[Sample], *, left_out: bool) -> list[Sample]:
         """List the pictures of `IN_FOLDS` that this fold leaves out, or those that it does not."""
@@ -88,7 +88,7 @@ class Diet:
         )  # folds hold their real pictures back
 
 
-def _twins(folder: Path) -> list[Sample]:
+def _twins(folder: Path, ways: Sequence[str]) -> list[Sample]:
     """List the twins, each way a source of its own."""
-    tables = sorted(folder.glob("*/manifest.csv"))
+    tables = [table for way in ways for table in sorted(folder.glob(f"{way}-*/manifest.csv"))]
     return [replace(sample, split="train") for table in tables for sample in read_dataset(table)]

@@ -31,45 +31,51 @@ class Plan:
         schedule: How long and how fast.
         augmentation: Of the crops.
         margin: Side of the crop, in longer sides of the face box.
+        cut: Ends after so many epochs, with the rate still high; 0 goes to the end.
         valid: So many validation pictures are scored after each epoch; with 0 the last epoch is kept.
     """
 
     architecture: str = "xception"
     size_px: int = 128
-    margin: float = 1.5
+    margin: float = 1.3
     start: str = XCEPTION
     teacher: str = ""
     diet: Diet = field(default_factory=Diet)
     schedule: Schedule
     augmentation: Augmentation = LIGHT
+    cut: int = 0
     valid: int = 0
 
 
 FAVOUR = {"dfdc": 2.2, "ciplab": 2.2, "inswapper": 2.5, "ffhq140k": 1.5, "openforensics": 0.4, "upsample": 0.2}
-FAVOUR_UNSEEN = {"dfdc": 1.5, "ciplab": 1.5, "inswapper": 2.0, "openforensics": 0.5, "upsample": 0.6}
-FAVOUR_UNSEEN |= {"self-blend": 2.0, "autoencoder": 2.0}  # what the unseen is told by
+FAVOUR_FINE = FAVOUR | {"inswapper": 4.0, "levelled": 0.5}
+FAVOUR_UNSEEN = {"dfdc": 1.5, "ciplab": 1.5, "inswapper": 2.0, "openforensics": 0.5}
+MADE_UP = {"self-blend": 2.0, "levelled": 2.0}  # what the unseen is told by
+FAVOUR_UNSEEN |= MADE_UP
 FAVOUR_MESO = {"dfdc": 2, "ciplab": 2, "inswapper": 3, "lfw-faceswap": 3}
-PLAIN = Diet(blends_every=0, twins=False)
+PLAIN = Diet(blends_every=0, twins=())
 
 PLANS = {
-    "xception-fakefaces": Plan(
+    "xception-first": Plan(
         size_px=160,
+        margin=1.5,
+        diet=Diet(twins=("autoencoder", "upsample")),
         schedule=Schedule(epochs=26, epoch_samples=4800, lr=5e-4, balance=0.6, favour=FAVOUR, pairs=0.8),
+        cut=16,
         valid=500,
     ),
-    "mobile-first": Plan(
-        architecture="timm:mobilenetv2_100",
-        size_px=144,
-        start=MOBILE,
-        schedule=Schedule(epochs=6, epoch_samples=4000, lr=1e-3, balance=0.6, favour=FAVOUR),
+    "xception-fakefaces": Plan(
+        size_px=192,
+        start="xception-first",
+        schedule=Schedule(epochs=7, epoch_samples=4800, lr=3e-4, balance=0.6, favour=FAVOUR_FINE, pairs=0.8),
         valid=500,
     ),
     "mobile-fakefaces": Plan(
         architecture="timm:mobilenetv2_100",
-        size_px=144,
-        start="mobile-first",
+        size_px=160,
+        start=MOBILE,
         teacher="xception-fakefaces",
-        schedule=Schedule(epochs=5, epoch_samples=4000, lr=6e-4, smoothing=0.0, balance=0.6, favour=FAVOUR),
+        schedule=Schedule(epochs=12, epoch_samples=4000, lr=1e-3, smoothing=0.0, balance=0.6, favour=FAVOUR_FINE),
         valid=500,
     ),
     "meso4-first": Plan(
@@ -107,7 +113,7 @@ PLANS = {
     ),
     "made-up": Plan(
         diet=Diet(fakes=False, blends_every=1),
-        schedule=Schedule(epochs=8, epoch_samples=2560, lr=5e-4, favour={"self-blend": 2, "upsample": 0.5}, pairs=1.0),
+        schedule=Schedule(epochs=8, epoch_samples=2560, lr=5e-4, favour=MADE_UP, pairs=1.0),
     ),
     **{
         f"without-{family}": Plan(
@@ -120,6 +126,7 @@ PLANS = {
     **{
         f"fold-{number}": Plan(
             start="without-still-swap",
+            size_px=192,
             diet=Diet(without="still-swap", fold=number),
             schedule=Schedule(epochs=1, epoch_samples=1600, lr=3e-4, favour={"inswapper": 15.0}),
         )

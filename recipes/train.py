@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -66,7 +67,7 @@ class Bench:
             size_px=plan.size_px,
             margin=plan.margin,
         )
-        learned = self.crops(plan.diet.training(self.data, self.twins()), card)
+        learned = self.crops(plan.diet.training(self.data, self.twins(plan.diet.twins)), card)
         if plan.diet.shuffled:
             learned.samples = shuffle_labels(learned.samples)
         checked = self.crops(self.valid(plan.valid), card) if plan.valid else None
@@ -83,6 +84,7 @@ class Bench:
             out=out,
             dtype="bfloat16" if plan.architecture == "xception" else "float32",
             resume=True,
+            callbacks=[lambda epoch: epoch.epoch < plan.cut] if plan.cut else [],
         )
         (out / FINISHED).touch()
         return out
@@ -91,10 +93,10 @@ class Bench:
         """Give a plan, short where it is only tried."""
         return shortened(PLANS[name]) if self.short else PLANS[name]
 
-    def twins(self) -> Path:
-        """Give the folder of photographs and their forged twins; made where it is missing."""
+    def twins(self, ways: Sequence[str]) -> Path:
+        """Give the folder of photographs and their twins, forged in these ways; made where they are missing."""
         folder = self.runs / "twins"
-        for way in ("autoencoder", "upsample"):
+        for way in ways:
             for source, count in TWINS.items():
                 out = folder / f"{way}-{source}"
                 if not (out / "manifest.csv").exists():

@@ -4,13 +4,16 @@ Usage:
     python -m recipes.twins swap --data DATA --splits val,test --count 450 --out TWINS
     python -m recipes.twins autoencoder --weights MODELS --data DATA --splits val,test --count 450 --out TWINS
     python -m recipes.twins upsample --data DATA --sources dfdc,ciplab --splits train --size-px 192 --out TWINS
+    python -m recipes.twins levelled --weights MODELS --data DATA --sources ffhq140k --splits train --out TWINS
 
 ``swap`` lays the mirror image of a face over it, as ``examples/make_fake.py`` does, with colours, detail and edges
 that differ from picture to picture. ``autoencoder`` passes the picture through the tiny autoencoder of the FLUX.2
 latent space: the content is exactly that of the real twin. ``upsample`` adds the faint grid that the uneven weights
-of transposed convolutions leave in what generators make, and takes some detail away. Real photographs, as a rule of the
-sources that have no fakes of their own, in a square of 256 px, once as they are and once forged; both saved as JPEG,
-quality 88, 4:2:0. ``TWINS/manifest.csv`` lists them; twins share a group, which is that of the photograph.
+of transposed convolutions leave in what generators make, and takes some detail away. ``levelled`` does one of these
+two, in the whole picture or within the face, and gives the forgery the power spectrum of its photograph, or overdoes
+it: how sharp a picture is then tells nothing. Real photographs, as a rule of the sources that have no fakes of their
+own, in a square of 256 px, once as they are and once forged; both saved as JPEG, quality 88, 4:2:0.
+``TWINS/manifest.csv`` lists them; twins share a group, which is that of the photograph.
 """
 
 from __future__ import annotations
@@ -29,12 +32,15 @@ from torch import nn
 from torch.nn import functional
 
 from deepfake_detect import find_faces
+from deepfake_detect.blend import face_mask
 from deepfake_detect.data import Sample, read_dataset
 from deepfake_detect.image import open_image
 from examples.make_fake import swap_face
 
 PLAIN = {"mebeauty", "utkface", "phone", "unsplash-men", "headshots", "caltech"}
 """Sources of photographs alone."""
+
+_BANDS = 48
 
 _UP = {"decoder": (6, 11, 16), "encoder": ()}
 _DOWN = {"decoder": (), "encoder": (2, 6, 10)}
@@ -101,6 +107,45 @@ def upsample(random: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
         small = _enlarge(small, even * random.normal(1, random.uniform(0.01, 0.05), (4, 4)))
     forged = picture + share * (smooth - picture) + (small - smooth)
     return forged[:, 0].clamp(0, 255).round().byte().permute(1, 2, 0).numpy()
+
+
+def levelled(random: np.random.Generator, pixels: np.ndarray, *, autoencoder: nn.Module) -> np.ndarray:
+    """Forge a [H, W, 3] uint8 picture by a decoder or an uneven up-sampling, so that its sharpness does not tell."""
+    shrink = (1.0, 1.5, 2.0, 3.0)[random.integers(4)]
+    forged = coarsely(autoencoder, pixels, shrink=shrink) if random.random() < 0.8 else upsample(random, pixels)
+    forged = level(pixels, forged, degree=random.uniform(0, 2))
+    faces = find_faces(pixels) if random.random() < 0.4 else []
+    if not faces:
+        return forged
+    mask = face_mask(faces[0].landmarks_xy, (pixels.shape[1], pixels.shape[0]), random=random)
+    return np.asarray(Image.composite(Image.fromarray(forged), Image.fromarray(pixels), mask))
+
+
+def coarsely(autoencoder: nn.Module, pixels: np.ndarray, *, shrink: float) -> np.ndarray:
+    """Reconstruct a [H, W, 3] uint8 picture so many times smaller; the finer detail stays that of the picture."""
+    height, width = (max(8, round(side / shrink / 8) * 8) for side in pixels.shape[:2])
+    small = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BOX))
+    change = torch.from_numpy(reconstruct(autoencoder, small).astype(np.float32) - small).permute(2, 0, 1)[None]
+    large = functional.interpolate(change, pixels.shape[:2], mode="bicubic")[0].permute(1, 2, 0).numpy()
+    return (pixels + large).clip(0, 255).round().astype(np.uint8)
+
+
+def level(photograph: np.ndarray, forged: np.ndarray, *, degree: float) -> np.ndarray:
+    """Bring the power of each spatial frequency, over all directions, and the colours to those of the photograph.
+
+    With a degree of 0 the frequencies stay as they are, with 2 what was lost or won is turned round.
+    """
+    height, width = forged.shape[:2]
+    away = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)) * 2 * _BANDS
+    band = np.minimum(away.round().astype(int), _BANDS)
+    spectra = [np.abs(np.fft.fft2(picture.mean(-1))) ** 2 for picture in (photograph, forged)]
+    was, now = (np.bincount(band.ravel(), power.ravel()) for power in spectra)
+    gain = np.clip((was + 1) / (now + 1), 1 / 16, 16) ** (degree / 2)
+    spectrum = np.fft.fft2(forged.astype(float), axes=(0, 1)) * gain[band][..., None]
+    sharp = np.fft.ifft2(spectrum, axes=(0, 1)).real
+    middle, spread = sharp.mean((0, 1)), sharp.std((0, 1)) + 1e-6
+    coloured = (sharp - middle) * (photograph.std((0, 1)) / spread) + photograph.mean((0, 1))
+    return coloured.clip(0, 255).round().astype(np.uint8)
 
 
 def _enlarge(maps: torch.Tensor, kernel: np.ndarray) -> torch.Tensor:
@@ -174,17 +219,19 @@ def _square(sample: Sample, side_px: int) -> np.ndarray:
 
 
 def _forger(way: str, weights: Path | None, seed: int) -> Callable[[np.ndarray], np.ndarray | None]:
-    if way != "autoencoder":
-        return partial({"swap": swap, "upsample": upsample}[way], np.random.default_rng(seed))
+    random = np.random.default_rng(seed)
+    if way in ("swap", "upsample"):
+        return partial({"swap": swap, "upsample": upsample}[way], random)
     if weights is None:
         raise SystemExit("--weights is missing: the folder with taef2_encoder and taef2_decoder")
-    return partial(reconstruct, load_autoencoder(weights))
+    network = load_autoencoder(weights)
+    return partial(levelled, random, autoencoder=network) if way == "levelled" else partial(reconstruct, network)
 
 
 def main() -> None:
     """Read the command line and write the twins."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("way", choices=("swap", "autoencoder", "upsample"))
+    parser.add_argument("way", choices=("swap", "autoencoder", "upsample", "levelled"))
     parser.add_argument("--weights", type=Path, help="folder with taef2_encoder and taef2_decoder")
     parser.add_argument("--data", type=Path, required=True, help="folder with manifest.csv")
     parser.add_argument("--sources", default=",".join(sorted(PLAIN)), help="of the photographs")

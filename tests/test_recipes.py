@@ -38,7 +38,7 @@ from recipes.mobile import Taught, unfold_norms  # noqa: E402
 from recipes.plans import MOBILE, NEW, PLANS, XCEPTION  # noqa: E402
 from recipes.subgroups import by_person, facts_of, words_of  # noqa: E402
 from recipes.train import TWINS, Bench, shuffle_labels  # noqa: E402
-from recipes.twins import upsample, write_twins  # noqa: E402
+from recipes.twins import coarsely, level, upsample, write_twins  # noqa: E402
 
 SOURCES = sorted({*(source for sources in FAMILIES.values() for source in sources), *TWINS, "mebeauty", "utkface"})
 
@@ -57,9 +57,10 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
             }
             safetensors.torch.save_file(state, folder / "models" / file)
         made = Bench(data=folder / "data", weights=folder / "models", runs=folder / "runs", short=True)
-        for source in TWINS:  # as if they had been through the autoencoder
+        for source, way in ((s, w) for s in TWINS for w in ("autoencoder", "levelled")):  # as if there were one
             reals = [s for s in read_dataset(folder / "data") if s.source == source and s.label == 0][:1]
-            write_twins("upsample", reals, made.runs / "twins" / f"autoencoder-{source}", size_px=192)
+            write_twins("upsample", reals, made.runs / "twins" / f"{way}-{source}", size_px=192)
+            relabel(made.runs / "twins" / f"{way}-{source}" / "manifest.csv", way)
         yield made
 
 
@@ -78,6 +79,10 @@ def write_pictures(folder: Path) -> None:
             rows.append([name, label, source, label, name, split, note])
     with (folder / "manifest.csv").open("w", newline="") as table:
         csv.writer(table).writerows(rows)
+
+
+def relabel(table: Path, way: str) -> None:
+    table.write_text(table.read_text().replace("upsample", way))
 
 
 def test_one_command_forges_twins_trains_a_network_and_ends_there(bench: Bench) -> None:
@@ -136,20 +141,21 @@ def test_every_plan_starts_from_something_there() -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_left_out_is_nowhere_in_the_diet(bench: Bench, family: str) -> None:
     plan = PLANS[f"without-{family}"]
-    eaten = plan.diet.training(bench.data, bench.twins())
+    eaten = plan.diet.training(bench.data, bench.twins(plan.diet.twins))
     assert not [s for s in eaten if s.label == 1 and s.source in FAMILIES[family]]
     assert not [s for s in eaten if s.source in PLAIN_OUT[family]]
     assert {s.source for s in eaten} >= {
         "self-blend",
-        "upsample",
+        "levelled",
         *(set(SOURCES) - {*FAMILIES[family], *PLAIN_OUT[family]}),
     }
     assert {Path(s.image).name.removeprefix("30_1_2_").split("-")[0] for s in eaten if s.source in SOURCES} == {"train"}
 
 
 def test_no_fake_is_in_the_diet_of_the_made_up(bench: Bench) -> None:
-    eaten = PLANS["made-up"].diet.training(bench.data, bench.twins())
-    assert {s.source for s in eaten if s.label == 1} == {"self-blend", "upsample"}
+    diet = PLANS["made-up"].diet
+    eaten = diet.training(bench.data, bench.twins(diet.twins))
+    assert {s.source for s in eaten if s.label == 1} == {"self-blend", "levelled"}
     assert not [s for s in eaten if s.source in {*PLAIN_OUT["video-swap"], "inswapper"}]
 
 
@@ -161,10 +167,10 @@ def test_each_picture_of_a_fold_is_left_out_once_and_never_seen_by_what_it_start
     for number, part in enumerate(left):
         plan = PLANS[f"fold-{number}"]
         groups = {s.group for s in part}
-        assert not [s for s in plan.diet.training(bench.data, bench.twins()) if s.group in groups]
+        assert not [s for s in plan.diet.training(bench.data, bench.twins(plan.diet.twins)) if s.group in groups]
         while plan.start in PLANS:
             plan = PLANS[plan.start]
-            assert not [s for s in plan.diet.training(bench.data, bench.twins()) if s.source in IN_FOLDS]
+            assert not [s for s in plan.diet.training(bench.data, bench.twins(plan.diet.twins)) if s.source in IN_FOLDS]
 
 
 def test_shuffled_labels_say_nothing_and_keep_their_number() -> None:
@@ -215,6 +221,41 @@ def test_the_grid_of_an_up_sampler_is_faint_and_periodic() -> None:
         spectrum = np.abs(np.fft.fft2((forged - smooth).mean(2)[16:-16, 16:-16]))
         peaks.append(max(spectrum[48, 0], spectrum[0, 48], spectrum[48, 48]) / np.median(spectrum))
     assert np.median(peaks) > 5
+
+
+def test_a_levelled_forgery_is_as_sharp_and_as_coloured_as_its_photograph() -> None:
+    photograph = np.asarray(Image.open(PORTRAIT))[:256, 100:356]
+    soft = Image.fromarray(photograph).filter(ImageFilter.GaussianBlur(0.6))
+    soft = np.clip(np.asarray(soft) * np.array([1.0, 0.9, 0.8]) + 5, 0, 255).astype(np.uint8)
+    wanted, softer = sharpness(photograph), sharpness(soft)
+    assert softer < 0.6 * wanted
+    assert sharpness(level(photograph, soft, degree=1)) == pytest.approx(wanted, rel=0.15)
+    assert sharpness(level(photograph, soft, degree=0)) < 0.8 * wanted < 1.2 * wanted
+    assert sharpness(level(photograph, soft, degree=2)) > 1.3 * wanted
+    assert level(photograph, soft, degree=1).mean((0, 1)) == pytest.approx(photograph.mean((0, 1)), abs=1.5)
+
+
+def sharpness(pixels: np.ndarray) -> float:
+    grey = pixels.astype(float).mean(-1)
+    return float((np.diff(grey, axis=0)[:, 1:] ** 2 + np.diff(grey, axis=1)[1:] ** 2).mean())
+
+
+def test_a_coarse_reconstruction_keeps_the_fine_detail_of_the_picture() -> None:
+    photograph = np.asarray(Image.open(PORTRAIT))[:128, 160:288]
+    grey = torch.nn.Conv2d(3, 3, 1, bias=False)  # a decoder that forgets all colour
+    torch.nn.init.constant_(grey.weight, 1 / 3)
+    forged = coarsely(grey, photograph, shrink=2)
+    assert forged.shape == photograph.shape
+    fine = [p - box(p) for p in (photograph.astype(float), forged.astype(float))]
+    assert np.corrcoef(fine[0].ravel(), fine[1].ravel())[0, 1] > 0.8
+    spread = [box(p.astype(float)).std(-1).mean() for p in (photograph, forged)]
+    assert spread[1] < 0.2 * spread[0]
+
+
+def box(pixels: np.ndarray) -> np.ndarray:
+    height, width = (side // 4 for side in pixels.shape[:2])
+    means = pixels.reshape(height, 4, width, 4, 3).mean((1, 3))
+    return np.kron(means, np.ones((4, 4, 1)))
 
 
 def test_what_the_data_say_of_a_person() -> None:
