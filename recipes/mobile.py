@@ -6,6 +6,7 @@ import torch
 
 from deepfake_detect.card import Preprocessing
 from deepfake_detect.crops import SELF_BLEND, CropDataset
+from deepfake_detect.models.head import last_linear
 from deepfake_detect.preprocess import to_batch
 
 
@@ -35,6 +36,13 @@ class Taught(CropDataset):
         batch = to_batch([self.plain[index][0].numpy()], preprocessing=self.plain.preprocessing)
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
             return float(self.teacher(batch.contiguous(memory_format=torch.channels_last)).float().sigmoid())
+
+
+def quieten_head(model: torch.nn.Module) -> None:
+    """Let every logit begin at zero: features of folded norms are large, and a random head shouts."""
+    _, head = last_linear(model)
+    for parameter in head.parameters():
+        torch.nn.init.zeros_(parameter)
 
 
 def unfold_norms(model: torch.nn.Module, crops: CropDataset, *, count: int = 256) -> None:

@@ -36,7 +36,7 @@ class Plan:
     """
 
     architecture: str = "xception"
-    size_px: int = 128
+    size_px: int = 160
     margin: float = 1.3
     start: str = XCEPTION
     teacher: str = ""
@@ -57,7 +57,6 @@ PLAIN = Diet(blends_every=0, twins=())
 
 PLANS = {
     "xception-first": Plan(
-        size_px=160,
         margin=1.5,
         diet=Diet(twins=("autoencoder", "upsample")),
         schedule=Schedule(epochs=26, epoch_samples=4800, lr=5e-4, balance=0.6, favour=FAVOUR, pairs=0.8),
@@ -70,12 +69,23 @@ PLANS = {
         schedule=Schedule(epochs=7, epoch_samples=4800, lr=3e-4, balance=0.6, favour=FAVOUR_FINE, pairs=0.8),
         valid=500,
     ),
+    "mobile-first": Plan(
+        architecture="timm:mobilenetv2_100",
+        start=MOBILE,
+        schedule=Schedule(epochs=7, epoch_samples=4000, lr=4e-4, balance=0.6, favour=FAVOUR_FINE),
+        valid=500,
+    ),
+    "mobile-second": Plan(
+        architecture="timm:mobilenetv2_100",
+        start="mobile-first",
+        schedule=Schedule(epochs=8, epoch_samples=4000, lr=4e-4, balance=0.6, favour=FAVOUR_FINE, seed=1),
+        valid=500,
+    ),
     "mobile-fakefaces": Plan(
         architecture="timm:mobilenetv2_100",
-        size_px=160,
-        start=MOBILE,
+        start="mobile-second",
         teacher="xception-fakefaces",
-        schedule=Schedule(epochs=12, epoch_samples=4000, lr=1e-3, smoothing=0.0, balance=0.6, favour=FAVOUR_FINE),
+        schedule=Schedule(epochs=2, epoch_samples=4000, lr=2e-4, smoothing=0.0, balance=0.6, favour=FAVOUR_FINE),
         valid=500,
     ),
     "meso4-first": Plan(
@@ -113,13 +123,13 @@ PLANS = {
     ),
     "made-up": Plan(
         diet=Diet(fakes=False, blends_every=1),
-        schedule=Schedule(epochs=8, epoch_samples=2560, lr=5e-4, favour=MADE_UP, pairs=1.0),
+        schedule=Schedule(epochs=5, epoch_samples=2560, lr=5e-4, favour=MADE_UP, pairs=1.0),
     ),
     **{
         f"without-{family}": Plan(
             start="made-up",
             diet=Diet(without=family),
-            schedule=Schedule(epochs=4, epoch_samples=2560, lr=5e-4, balance=0.6, favour=FAVOUR_UNSEEN, pairs=0.8),
+            schedule=Schedule(epochs=4, epoch_samples=1280, lr=5e-4, balance=0.6, favour=FAVOUR_UNSEEN, pairs=0.8),
         )
         for family in FAMILIES
     },
@@ -128,7 +138,7 @@ PLANS = {
             start="without-still-swap",
             size_px=192,
             diet=Diet(without="still-swap", fold=number),
-            schedule=Schedule(epochs=1, epoch_samples=1600, lr=3e-4, favour={"inswapper": 15.0}),
+            schedule=Schedule(epochs=1, epoch_samples=1280, lr=3e-4, favour={"inswapper": 15.0}),
         )
         for number in range(FOLDS)
     },

@@ -26,6 +26,7 @@ from deepfake_detect.golden import golden_pictures
 from deepfake_detect.scoring import judge
 from deepfake_detect.weights import load_model, save_bundle
 from recipes.measure import show, table
+from recipes.plans import PLANS
 
 ALARMS, MISSES = 0.02, 0.1
 """Outside the uncertain band so many validation photographs are called fake, and fakes real, at the most."""
@@ -35,6 +36,8 @@ WIDEST = (0.3, 0.95)
 
 LICENCE = "research and evaluation only: the licences of the training data do not allow more"
 
+MADE_UP = "made-up fakes of these photographs: self-blended, by the TAEF2 autoencoder (MIT), with up-sampling grids"
+
 TRAINING_DATA = (
     "DFDC face crops: DFDC licence",
     "CIPLAB real and fake face detection: Kaggle, terms unstated",
@@ -43,7 +46,7 @@ TRAINING_DATA = (
     "inswapper-128 and classical face swaps on FFHQ and LFW photographs: research",
     "OpenForensics: research; its labels were inferred",
     "UTKFace, MEBeauty (non-commercial), Caltech faces, Unsplash, web, phone and league portraits: mixed terms",
-    "made-up fakes of these photographs: self-blended, through the TAEF2 autoencoder (MIT), with up-sampling grids",
+    MADE_UP,
 )
 
 
@@ -68,6 +71,12 @@ def settled(detector: Detector, samples: Sequence[Sample]) -> Detector:
     return Detector(model=detector.model, card=card, device=detector.device, dtype=detector.dtype)
 
 
+def training_data(name: str) -> tuple[str, ...]:
+    """List what a detector learned from; made-up fakes only where its plan has any."""
+    made_up = name not in PLANS or PLANS[name].diet.twins
+    return tuple(text for text in TRAINING_DATA if made_up or text != MADE_UP)
+
+
 def golden_logits(folder: Path) -> dict[str, float]:
     """What the bundle says of the pictures made in the package."""
     detector = Detector.from_pretrained(folder, device="cpu", dtype="float32")
@@ -89,8 +98,8 @@ def main() -> None:
     manifest = options.data / "manifest.csv"
     model, card = load_model(options.run), Card.from_json((options.run / "card.json").read_bytes())
     card = replace(
-        card, version=options.version, licence=LICENCE, training_data=TRAINING_DATA, limits=tuple(options.limit),
-        recipe=options.recipe,
+        card, version=options.version, licence=LICENCE, training_data=training_data(card.name),
+        limits=tuple(options.limit), recipe=options.recipe,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)

@@ -25,7 +25,7 @@ from deepfake_detect.split import split_samples
 from deepfake_detect.teach import untrained
 from deepfake_detect.train import fit
 from deepfake_detect.weights import load_model
-from recipes.mobile import Taught, unfold_norms
+from recipes.mobile import Taught, quieten_head, unfold_norms
 from recipes.plans import MOBILE, NEW, PLANS, Plan, shortened
 from recipes.twins import photographs, write_twins
 
@@ -74,6 +74,7 @@ class Bench:
         learned.augmentation = plan.augmentation
         if plan.start == MOBILE:
             unfold_norms(model, learned)
+            quieten_head(model)
         logging.info("%s: %d pictures, %d to validate on", name, len(learned), len(checked or ()))
         fit(
             model,
