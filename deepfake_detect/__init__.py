@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         WeightsCorrupted,
         WeightsMismatch,
     )
+    from deepfake_detect.explanation import Explanation
     from deepfake_detect.faces import find_faces
     from deepfake_detect.findings import AuditReport, Finding
     from deepfake_detect.models import create_model, list_models
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from deepfake_detect.tune import Trial, tune
     from deepfake_detect.weights import list_pretrained
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "AuditReport",
@@ -57,6 +58,7 @@ __all__ = [
     "Detector",
     "DoctorReport",
     "Epoch",
+    "Explanation",
     "Face",
     "Finding",
     "HubUnavailable",
@@ -93,6 +95,7 @@ _ROOMS = {
     "content": ("Content", "classify_content"),
     "detector": ("Detector",),
     "doctor": ("DoctorReport", "doctor"),
+    "explanation": ("Explanation",),
     "faces": ("find_faces",),
     "findings": ("AuditReport", "Finding"),
     "models": ("create_model", "list_models"),

@@ -10,34 +10,17 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+from deepfake_detect.parts import OUTLINES, OVALS, face_axes, face_outline
+
 SHARES: Final = (0.25, 0.5, 0.75, 1.0, 1.0, 1.0)
 """How much of the changed copy the middle of the mask shows; as in the paper."""
 
-_Points = Sequence[tuple[float, float]]
-
-# Half outlines, from the top to the bottom in the middle of the face. The unit is the way from the eyes to the mouth;
-# the eyes are at (+-0.48, 0), the mouth at (0, 1).
-_JAW: Final[_Points] = ((0.97, -0.05), (0.94, 0.42), (0.82, 0.9), (0.58, 1.32), (0.25, 1.6), (0.0, 1.66))
-_WHOLE: Final[dict[str, _Points]] = {
-    "face": ((0.0, -0.46), (0.45, -0.5), (0.8, -0.34), *_JAW),
-    "head": ((0.0, -1.1), (0.5, -1.0), (0.85, -0.5), *_JAW),
-    "inner": ((0.0, -0.42), (0.5, -0.42), (0.82, -0.12), (0.78, 0.25), (0.55, 0.85), (0.45, 1.2), (0.0, 1.3)),
-    "lower": ((0.0, 0.3), (0.9, 0.35), *_JAW[2:]),
-    "eyes": ((0.0, -0.3), (0.45, -0.4), (0.85, -0.2), (0.85, 0.15), (0.5, 0.26), (0.0, 0.2)),
-}
 _WHOLE_SHARES: Final = (0.45, 0.25, 0.15, 0.08, 0.07)
-_PARTS: Final = {  # centre and radii: what collages are made of
-    "right eye": (-0.48, -0.07, 0.42, 0.3),
-    "left eye": (0.48, -0.07, 0.42, 0.3),
-    "nose": (0.0, 0.42, 0.32, 0.42),
-    "mouth": (0.0, 1.0, 0.52, 0.3),
-}
 _PARTS_SHARE = 0.3
 
 _MAP_PX, _REACH = 128, 1.9  # masks are made at this size, and reach so many units around the middle of the face
@@ -87,7 +70,7 @@ def face_mask(landmarks_xy: np.ndarray, size_wh: tuple[int, int], *, random: np.
     Returns:
         A greyscale picture, 255 inside.
     """
-    origin, axes = _axes(landmarks_xy)
+    origin, axes = face_axes(landmarks_xy)
     parts = random.random() < _PARTS_SHARE
     shapes = _parts(random) if parts else [_whole(landmarks_xy, random)]
     middle = origin + np.array(_MIDDLE) @ axes
@@ -103,27 +86,9 @@ def face_mask(landmarks_xy: np.ndarray, size_wh: tuple[int, int], *, random: np.
     return mask
 
 
-def _axes(landmarks_xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give the point between the eyes, and what one unit to the right and one down are in pixels, [2, 2]."""
-    points = np.asarray(landmarks_xy, float)
-    eyes, mouth = points[:2].mean(0), points[3:].mean(0)
-    down, across = mouth - eyes, (points[1] - points[0]) / 0.96
-    length = max(4.0, float(np.hypot(*down)))
-    down = down if np.hypot(*down) > 1 else np.array([0.0, length])
-    least = 0.75 * length  # of a face seen from the side
-    if np.hypot(*across) < least:
-        across = np.array([down[1], -down[0]]) / np.hypot(*down) * least
-    return eyes, np.stack([across, down])
-
-
 def _whole(landmarks_xy: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """Give an outline, [N, 2] in units; narrower on the side that is turned away."""
-    half = np.array(_WHOLE[random.choice(list(_WHOLE), p=_WHOLE_SHARES)])
-    outline = np.concatenate([half, half[-2:0:-1] * (-1, 1)])
-    origin, axes = _axes(landmarks_xy)
-    nose, _ = (np.asarray(landmarks_xy[2], float) - origin) @ np.linalg.inv(axes)
-    turned = float(np.clip(nose, -0.4, 0.4))
-    outline[:, 0] *= np.where(np.sign(outline[:, 0]) == np.sign(turned), 1 - abs(turned), 1.0)
+    outline = face_outline(random.choice(list(OUTLINES), p=_WHOLE_SHARES), landmarks_xy)
     return np.asarray(outline * random.uniform(0.92, 1.08, 2) + random.normal(0, 0.03, outline.shape))
 
 
@@ -131,8 +96,8 @@ def _parts(random: np.random.Generator) -> list[np.ndarray]:
     """Give one to three outlines, [N, 2] in units."""
     angle = np.linspace(0, 2 * math.pi, 16, endpoint=False)
     circle = np.stack([np.cos(angle), np.sin(angle)], 1)
-    names = random.choice(list(_PARTS), size=random.integers(1, 4), replace=False)
-    ovals = np.array([_PARTS[name] for name in names])
+    names = random.choice(list(OVALS), size=random.integers(1, 4), replace=False)
+    ovals = np.array([OVALS[name] for name in names])
     return [circle * oval[2:] * random.uniform(0.8, 1.2, 2) + oval[:2] + random.normal(0, 0.03, 2) for oval in ovals]
 
 
@@ -183,7 +148,7 @@ def _colours(random: np.random.Generator) -> tuple[float, ...]:
 
 def _move(picture: Image.Image, landmarks_xy: np.ndarray, random: np.random.Generator) -> Image.Image:
     """Move the face by up to a tenth of the way from eyes to mouth, and scale it by up to five per cent."""
-    origin, axes = _axes(landmarks_xy)
+    origin, axes = face_axes(landmarks_xy)
     middle = origin + np.array(_MIDDLE) @ axes
     zoom = random.uniform(0.95, 1.05)
     move = middle * (1 - zoom) + random.uniform((-0.1, -0.06), (0.1, 0.06)) @ axes

@@ -13,7 +13,7 @@ import click
 
 from deepfake_detect import __version__
 from deepfake_detect.cli_learn import DEFAULT_MODEL, LEARNING
-from deepfake_detect.errors import DeepfakeDetectError, UnknownModel, UnknownWeights
+from deepfake_detect.errors import DeepfakeDetectError, LayerNotFound, UnknownModel, UnknownWeights
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _STYLES = ("json", "jsonl", "csv")
@@ -25,7 +25,7 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (UnknownModel, UnknownWeights) as error:
+        except (LayerNotFound, UnknownModel, UnknownWeights) as error:
             raise click.UsageError(str(error)) from None
         except DeepfakeDetectError as error:
             raise click.ClickException(f"{type(error).__name__}: {error}") from None
@@ -165,6 +165,60 @@ def stability(paths: tuple[str, ...], model: str, device: str, save: Path | None
                 yield {**found.to_dict(), "error": None}
 
     _print(rows(), style, STABILITY)
+    sys.exit(1 if failed else 0)
+
+
+@main.command(epilog=_EXIT_STATUS)
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@click.option("--model", metavar="M", default=DEFAULT_MODEL, show_default=True, help="Name, folder or owner/name.")
+@click.option(
+    "--method",
+    metavar="M",
+    default="grad-cam",
+    show_default=True,
+    help="Or grad-cam++, hirescam, eigen-cam, integrated-gradients, occlusion.",
+)
+@click.option("--layer", metavar="L", help="Of the model; the last that gives a map unless said.")
+@click.option("--target", type=click.Choice(["fake", "real"]), help="Show what speaks for it; the verdict unless said.")
+@click.option(
+    "--faithfulness",
+    type=click.Choice(["quick", "full", "off"]),
+    default="quick",
+    show_default=True,
+    help="How thoroughly the heat is checked.",
+)
+@_output_options
+@click.option("--device", metavar="D", default="auto", show_default=True, help="cuda, mps or cpu.")
+@click.option("--save", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Keep drawings and JSON.")
+def explain(paths: tuple[str, ...], model: str, device: str, save: Path | None, **options: Any) -> None:
+    """Show where in pictures the score comes from, and whether that is evidence.
+
+    PATH is a file, a folder (with all below it), a pattern in quotes, a URL, or - for standard input.
+    """
+    from deepfake_detect.cli_input import expand_paths, open_stdin
+    from deepfake_detect.cli_output import EXPLANATION, save_result
+
+    style, pictures = _style(options), expand_paths(paths)
+    detector, failed = _detector(model, device=device), []
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for name, image in zip(pictures, _bar(open_stdin(pictures), len(pictures)), strict=True):
+            try:
+                found = detector.explain(image, **options)
+            except LayerNotFound:
+                raise
+            except DeepfakeDetectError as error:
+                failed.append(_complain(name, error))
+                yield {"name": name, "label": "error", "error": {"type": type(error).__name__, "message": str(error)}}
+            except ValueError as error:  # the method
+                raise click.UsageError(str(error)) from None
+            else:
+                found = replace(found, prediction=replace(found.prediction, name=name))
+                if save:
+                    save_result(found, save)
+                yield {**found.to_dict(), "error": None}
+
+    _print(rows(), style, EXPLANATION)
     sys.exit(1 if failed else 0)
 
 

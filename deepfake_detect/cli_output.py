@@ -34,7 +34,7 @@ class Form:
 
 
 class Result(Protocol):
-    """What can be kept: a `Prediction`, a `Stability`."""
+    """What can be kept: a `Prediction`, a `Stability`, an `Explanation`."""
 
     @property
     def name(self) -> str:
@@ -156,6 +156,28 @@ def _stability_cells(row: Row) -> Iterator[Row]:
     yield {**row, "low": low, "high": high, "flips": " ".join(row.get("flips", ())), "error": error}
 
 
+def _explanation_text(row: Row) -> Iterator[str]:
+    if row["error"]:
+        yield _line({**row, "score": None}, row["name"])
+        return
+    yield _line(row, f"{'evidence' if row['is_evidence'] else 'not evidence':<12}  {row['name']}")
+    regions = sorted(row["regions"].items(), key=lambda item: -item[1]["share"])
+    if regions:
+        yield f"{'':19}heat for {row['target']}: {_shares(regions)}"
+    yield from (f"{'':19}- {reason}" for reason in row["reasons"])
+
+
+def _shares(regions: Iterable[tuple[str, Row]]) -> str:
+    return ", ".join(f"{name} {one['share']:.0%}" for name, one in regions)
+
+
+def _explanation_cells(row: Row) -> Iterator[Row]:
+    error = row["error"] and row["error"]["message"]
+    regions, checks = row.get("regions") or {}, row.get("faithfulness") or {}
+    shares = {name: one["share"] for name, one in regions.items()}
+    yield {**row, **checks, **shares, "reasons": "; ".join(row.get("reasons", ())), "error": error}
+
+
 PREDICTION = Form(
     text=_prediction_text,
     cells=_prediction_cells,
@@ -172,6 +194,17 @@ STABILITY = Form(
     columns=("name", "label", "score", "low", "high", "flips", "threshold", "model", "revision", "error"),
 )
 """A verdict with its interval: a line; in a table, a row."""
+
+EXPLANATION = Form(
+    text=_explanation_text,
+    cells=_explanation_cells,
+    columns=(
+        *("name", "label", "score", "target", "method", "layer", "is_evidence", "reasons"),
+        *("right eye", "left eye", "nose", "mouth", "skin", "hair and background"),
+        *("fall", "deletion", "insertion", "random_weights", "shift", "error"),
+    ),
+)
+"""A verdict with its reasons: a line, the parts with their share of the heat, and why it is no evidence."""
 
 FACES = Form(
     text=_faces_text,

@@ -16,6 +16,8 @@ from deepfake_detect.augment import Augmentation
 from deepfake_detect.calibrate import calibrate
 from deepfake_detect.card import Card
 from deepfake_detect.evaluate import evaluate
+from deepfake_detect.explain import explain
+from deepfake_detect.explanation import Explanation
 from deepfake_detect.predictor import Predictor
 from deepfake_detect.readme import model_card
 from deepfake_detect.report import Report
@@ -278,6 +280,21 @@ class Detector(Predictor):
         """
         return stability(self, image, faces=faces)
 
+    def explain(self, image: Any, *, method: str = "grad-cam", layer: str | None = None, **options: Any) -> Explanation:
+        """Show where in a picture the score comes from, and check how far that can be trusted.
+
+        Args:
+            image: As for `predict`.
+            method: ``"grad-cam"``, ``"grad-cam++"``, ``"hirescam"``, ``"eigen-cam"``, ``"integrated-gradients"`` or
+                ``"occlusion"``.
+            layer: A name of ``model.named_modules()``; the last that gives a map where None.
+            **options: ``faces``, ``faithfulness``, ``target`` and ``threshold`` of `explain.explain`.
+
+        Returns:
+            The heat in pixels of the original, the parts of the face it lies on, and what the checks found.
+        """
+        return explain(self, image, method=method, layer=layer, **options)
+
     def save_pretrained(self, folder: str | os.PathLike[str]) -> Card:
         """Write the weights and the card to a folder that `from_pretrained` loads, with the same scores to the bit.
 
@@ -291,25 +308,13 @@ class Detector(Predictor):
         """
         return save_bundle(self.model, self.card, folder, half=_fits_half(self.model))
 
-    def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        private: bool | None = None,
-        revision: str | None = None,
-        create_pr: bool = False,
-        commit_message: str | None = None,
-        token: str | bool | None = None,
-    ) -> str:
+    def push_to_hub(self, repo_id: str, *, private: bool | None = None, **options: Any) -> str:
         """Upload the weights, the card and a model card in Markdown to the Hugging Face Hub.
 
         Args:
             repo_id: ``owner/name``; made where it is missing.
             private: Of a repository that is made.
-            revision: Branch to write to.
-            create_pr: Open a pull request in place of writing to the branch.
-            commit_message: One line.
-            token: The one that is logged in where None.
+            **options: Any of `hub.upload_bundle`: ``revision``, ``create_pr``, ``commit_message`` and ``token``.
 
         Returns:
             The address of the commit or pull request.
@@ -323,15 +328,7 @@ class Detector(Predictor):
             card = replace(self.card, hub_repo=repo_id)
             card = save_bundle(self.model, card, folder, half=_fits_half(self.model))
             Path(folder, "README.md").write_text(model_card(card), encoding="utf-8")
-            return upload_bundle(
-                folder,
-                repo_id,
-                private=private,
-                revision=revision,
-                create_pr=create_pr,
-                commit_message=commit_message,
-                token=token,
-            )
+            return upload_bundle(folder, repo_id, private=private, **options)
 
     def _taught(self, dataset: Any, *, fresh: bool, **options: Any) -> Self:
         """Teach this very model, and put it on its new card."""

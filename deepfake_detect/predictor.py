@@ -14,7 +14,7 @@ from deepfake_detect.device import count_processors, find_device, find_dtype
 from deepfake_detect.errors import WeightsMismatch
 from deepfake_detect.faces import PACKAGED, FaceFinder
 from deepfake_detect.results import Prediction
-from deepfake_detect.scoring import FaceChoice, check_choice, look, score_crops
+from deepfake_detect.scoring import FaceChoice, Look, check_choice, look, score_crops
 from deepfake_detect.stream import OnError, stream_predictions
 
 BATCH_SIZES = {"cuda": 128, "mps": 32}
@@ -158,6 +158,18 @@ class Predictor:
             workers=_at_least("workers", workers, 0, default=min(8, count_processors())),
             on_error=on_error,
         )
+
+    def look(self, image: Any, *, faces: FaceChoice = "auto") -> Look:
+        """Open a picture and cut out what the model would see of its faces, without scoring them.
+
+        Args:
+            image: See `predict`.
+            faces: See `predict`.
+
+        Returns:
+            The faces with a crop each.
+        """
+        return look(image, preprocessing=self.card.preprocessing, finder=self._face_finder(faces), faces=faces)
 
     def __repr__(self) -> str:
         dtype = str(self.dtype).removeprefix("torch.")

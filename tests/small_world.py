@@ -17,6 +17,25 @@ PORTRAIT = Path(__file__).parents[1] / "examples" / "portrait.jpg"
 CARD = Card(name="small", version=0, architecture="meso4", preprocessing=Preprocessing(size_px=64))
 
 
+class Texture(torch.nn.Module):
+    """The logit is the fine detail in a square of a picture of 64 px, rows 16 to 31 and columns 32 to 47."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.detail = torch.nn.Conv2d(3, 1, 3, padding=1, bias=False)
+        torch.nn.init.zeros_(self.detail.weight)
+        self.detail.weight.data[0, :, 1, 1] = 1.0
+        self.detail.weight.data[0, :, 1, 2] = -1.0
+        self.pool = torch.nn.AvgPool2d(8)
+        self.head = torch.nn.Linear(64, 1)
+        torch.nn.init.zeros_(self.head.weight)
+        self.head.weight.data.view(8, 8)[2:4, 4:6] = 4.0
+        torch.nn.init.constant_(self.head.bias, -8.0)
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        return torch.as_tensor(self.head(self.pool(self.detail(batch).abs()).flatten(1))[:, 0])
+
+
 def small_model() -> torch.nn.Module:
     """Give random weights whose logits differ from picture to picture by some units."""
     model = create_model("meso4", seed=0)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from deepfake_detect import blend
 from deepfake_detect.blend import face_mask, self_blend
+from deepfake_detect.parts import OUTLINES
 from tests.small_world import portrait
 
 LANDMARKS = np.array([[105, 105], [153, 105], [129, 135], [109, 155], [149, 155]], float)
@@ -30,7 +31,7 @@ def only(name: str) -> Iterator[None]:
     """Leave the parts and all outlines but one aside."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blend, "_PARTS_SHARE", 0.0)
-        patch.setattr(blend, "_WHOLE_SHARES", [float(own == name) for own in blend._WHOLE])
+        patch.setattr(blend, "_WHOLE_SHARES", [float(own == name) for own in OUTLINES])
         yield
 
 

@@ -353,3 +353,32 @@ def test_a_bar_stands_on_a_terminal_only(bundle: str, pictures: Path, monkeypatc
     assert "0/3" in predict(bundle, "shots", "--json").stderr
     monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda self: True)
     assert "0/3" not in predict(bundle, "shots", "--json").stderr
+
+
+def test_explanations_in_words_tables_and_pictures(bundle: str, pictures: Path) -> None:
+    text = run("explain", "shots/one.jpg", "--model", bundle).stdout.splitlines()
+    assert "evidence" in text[0] and text[0].endswith("shots/one.jpg")
+    assert text[1].strip().startswith("heat for ") and "hair and background" in text[1]
+    assert len(text) > 2 and all(line.strip().startswith("- ") for line in text[2:])  # random weights: not evidence
+    result = run("explain", "shots", "--model", bundle, "--json", "--faithfulness", "off", "--save", "kept")
+    rows = {row["name"]: row for row in json.loads(result.stdout)}
+    assert result.exit_code == 0
+    assert rows["shots/deep/none.webp"]["label"] == "no-face"
+    assert sum(part["share"] for part in rows["shots/one.jpg"]["regions"].values()) == pytest.approx(1)
+    assert len(rows["shots/deep/two.PNG"]["faces"]) == 2
+    assert len(list(Path("kept").glob("*.png"))) == len(list(Path("kept").glob("*.json"))) == 3
+    header, line = run(
+        "explain", "shots/one.jpg", "--model", bundle, "--csv", "--method", "hirescam"
+    ).stdout.splitlines()
+    assert header.startswith("name,label,score,target,method,layer,is_evidence")
+    assert ",hirescam," in line
+
+
+def test_explanations_of_what_cannot_be_read_or_asked(bundle: str, pictures: Path) -> None:
+    result = run("explain", "shots/notes.txt", "shots/one.jpg", "--model", bundle, "--jsonl", "--faithfulness", "off")
+    assert result.exit_code == 1
+    assert next(json.loads(line)["label"] for line in result.stdout.splitlines()) == "error"
+    assert "shots/notes.txt" in result.stderr
+    for wrong in (("--method", "gradcam"), ("--layer", "nowhere")):
+        result = run("explain", "shots/one.jpg", "--model", bundle, *wrong)
+        assert result.exit_code == 2 and "did you mean" in result.stderr
