@@ -161,20 +161,19 @@ def _explanation_text(row: Row) -> Iterator[str]:
         yield _line({**row, "score": None}, row["name"])
         return
     yield _line(row, f"{'evidence' if row['is_evidence'] else 'not evidence':<12}  {row['name']}")
-    regions = sorted(row["regions"].items(), key=lambda item: -item[1]["share"])
+    regions = sorted(row["regions"].items(), key=lambda item: -item[1])
     if regions:
         yield f"{'':19}heat for {row['target']}: {_shares(regions)}"
     yield from (f"{'':19}- {reason}" for reason in row["reasons"])
 
 
-def _shares(regions: Iterable[tuple[str, Row]]) -> str:
-    return ", ".join(f"{name} {one['share']:.0%}" for name, one in regions)
+def _shares(regions: Iterable[tuple[str, float]]) -> str:
+    return ", ".join(f"{name} {share:.0%}" for name, share in regions)
 
 
 def _explanation_cells(row: Row) -> Iterator[Row]:
     error = row["error"] and row["error"]["message"]
-    regions, checks = row.get("regions") or {}, row.get("faithfulness") or {}
-    shares = {name: one["share"] for name, one in regions.items()}
+    shares, checks = row.get("regions") or {}, row.get("faithfulness") or {}
     yield {**row, **checks, **shares, "reasons": "; ".join(row.get("reasons", ())), "error": error}
 
 

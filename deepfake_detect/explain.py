@@ -68,7 +68,7 @@ def explain(
         >>> from deepfake_detect import Detector
         >>> detector = Detector.from_pretrained("meso4-fakefaces")
         >>> found = explain(detector, "examples/portrait.jpg", faithfulness="off")
-        >>> found.heat.shape, found.layer, round(sum(part.share for part in found.regions.values()), 6)
+        >>> found.heat.shape, found.layer, round(sum(found.regions.values()), 6)
         ((512, 512), 'head.pool', 1.0)
     """
     _check(method, layer, faithfulness, target)
@@ -189,7 +189,7 @@ def _face_heat(
     square = _square(face, ask.predictor, size_hw)
     masks = _masks(face, square, len(crop))
     if level is None:
-        return FaceHeat(face=face, heat=heat, crop_xyxy=square, regions=measure_regions(heat, masks))
+        return FaceHeat(face=face, heat=heat, crop_xyxy=square, parts=measure_regions(heat, masks))
     sign = -1.0 if shown == "real" else 1.0
     subject = Subject.of(
         crop,
@@ -202,7 +202,7 @@ def _face_heat(
         face=face,
         heat=heat,
         crop_xyxy=square,
-        regions=measure_regions(heat, masks, subject=subject),
+        parts=measure_regions(heat, masks, subject=subject),
         faithfulness=measure_faithfulness(
             subject, draw=partial(_draw, ask, sign), level=level, random_weights=ask.copies(level)
         ),

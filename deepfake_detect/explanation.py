@@ -36,7 +36,7 @@ class FaceHeat:
         face: With its score and label.
         heat: [S, S] float32 over what the model saw of this face, 0..1 where 1 is the hottest place of the picture.
         crop_xyxy: What the model saw, in pixels of the upright original.
-        regions: Part of the face to its share of the heat and, where tried, the drop of the score; empty without
+        parts: Part of the face to its share of the heat and, where tried, the drop of the score; empty without
             landmarks.
         faithfulness: What the checks found; None where this face was not checked.
     """
@@ -44,7 +44,7 @@ class FaceHeat:
     face: Face
     heat: npt.NDArray[np.float32] = field(repr=False)
     crop_xyxy: tuple[float, float, float, float]
-    regions: Mapping[str, Region]
+    parts: Mapping[str, Region]
     faithfulness: Faithfulness | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -52,7 +52,7 @@ class FaceHeat:
         return {
             "face": self.face.to_dict(),
             "crop_xyxy": [float(value) for value in self.crop_xyxy],
-            "regions": {name: region.to_dict() for name, region in self.regions.items()},
+            "parts": {name: region.to_dict() for name, region in self.parts.items()},
             "faithfulness": self.faithfulness and self.faithfulness.to_dict(),
         }
 
@@ -98,9 +98,14 @@ class Explanation:
         return max(self.faces, key=lambda one: one.face.score or 0.0, default=None)
 
     @property
-    def regions(self) -> Mapping[str, Region]:
-        """Give the parts of the decisive face; empty where none was found, or the picture was taken as it is."""
-        return self.decisive.regions if self.decisive else {}
+    def regions(self) -> Mapping[str, float]:
+        """Give each part of the decisive face its share of the heat, 0..1; empty where there is no face to part."""
+        return {name: region.share for name, region in self._parts.items()}
+
+    @property
+    def drops(self) -> Mapping[str, float]:
+        """Give by how much the probability of the class shown falls when a part alone is blurred, where tried."""
+        return {name: region.drop for name, region in self._parts.items() if region.drop is not None}
 
     @property
     def faithfulness(self) -> Faithfulness | None:
@@ -141,7 +146,8 @@ class Explanation:
             "target": self.target,
             "is_evidence": self.is_evidence,
             "reasons": list(self.reasons),
-            "regions": {name: region.to_dict() for name, region in self.regions.items()},
+            "regions": dict(self.regions),
+            "drops": dict(self.drops),
             "faithfulness": self.faithfulness and self.faithfulness.to_dict(),
             "faces": [face.to_dict() for face in self.faces],
             "prediction": self.prediction.to_dict(),
@@ -200,6 +206,10 @@ class Explanation:
         image.save(file, "PNG")
         return file.getvalue()
 
+    @property
+    def _parts(self) -> Mapping[str, Region]:
+        return self.decisive.parts if self.decisive else {}
+
     def _sheet(self, pixels: np.ndarray) -> Sheet:
         said = self.label if self.score is None else f"{self.label}, score {self.score:.3f}"
         decisive = self.decisive
@@ -216,7 +226,7 @@ class Explanation:
             title=f"{said} ({'probability of fake' if self.score is not None else 'nothing to explain'})",
             colour=COLOURS.get(self.label, COLOURS["uncertain"]),
             shown=self.target,
-            rows=[(name, region.share, region.drop) for name, region in self.regions.items()],
+            rows=[(name, region.share, region.drop) for name, region in self._parts.items()],
             found=self.reasons or (self.faithfulness.findings if self.faithfulness else ()),
             holds=self.is_evidence,
             note=f"{self.name}; {self.prediction.model}; {asked}; {self._checked()}",

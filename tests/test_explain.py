@@ -54,7 +54,7 @@ def test_every_method_gives_the_verdict_of_predict_and_heat_over_the_picture(met
     assert found.heat.shape == said.size_hw and found.heat.dtype == np.float32
     assert found.heat.min() >= 0 and found.heat.max() <= 1
     assert found.method == method and (found.layer is None) == (method in ("integrated-gradients", "occlusion"))
-    assert sum(region.share for region in found.regions.values()) == pytest.approx(1 if found.heat.any() else 0)
+    assert sum(found.regions.values()) == pytest.approx(1 if found.heat.any() else 0)
     assert not found.is_evidence and "nobody checked the map" in found.reasons
 
 
@@ -134,7 +134,8 @@ def test_full_checks_every_face_and_quick_the_decisive_one() -> None:
     assert quick.decisive is not None and quick.decisive.face.score == quick.score
     assert quick.decisive.faithfulness is not None
     assert tuple(quick.regions) == PARTS
-    assert all(region.drop is not None for region in quick.regions.values())
+    assert tuple(quick.drops) == PARTS
+    assert quick.decisive.parts["nose"].share == quick.regions["nose"]
 
 
 def test_no_face_is_said_and_drawn(tmp_path: Path) -> None:
