@@ -41,7 +41,7 @@ def heat_colours(heat: npt.ArrayLike) -> npt.NDArray[np.uint8]:
 
     Example:
         >>> heat_colours([0.0, 1.0]).tolist()
-        [[55, 8, 125], [253, 228, 53]]
+        [[52, 11, 115], [246, 238, 103]]
     """
     share = np.clip(np.asarray(heat, float), 0, 1)
     lightness, hue = (low + share * (high - low) for low, high in (_LIGHTNESS, _HUE))
