@@ -90,6 +90,9 @@ def test_packaged_cards_say_what_a_user_needs(name: str) -> None:
     assert card.id == name
     assert card.licence != "unknown" and card.training_data and card.recipe and card.limits
     assert len(card.sha256) == 64 and card.golden
-    for source, figures in card.metrics["test"].items():
-        low, high = figures["auc_interval"]
-        assert 0 <= low <= figures["auc"] <= high <= 1, source
+    told = {source: figures["auc_interval"] for source, figures in card.metrics["test"].items()}
+    unknown = [source for source, ends in told.items() if ends == [None, None]]
+    assert set(unknown) <= {"caltech"}  # too few groups for an interval
+    for source in told.keys() - unknown:
+        low, high = told[source]
+        assert 0 <= low <= card.metrics["test"][source]["auc"] <= high <= 1, source
