@@ -1,64 +1,71 @@
-"""How much faster is predict_many than a plain loop over the same model?
+"""How many pictures a second, beside what one would write otherwise?
 
-Both score the same pictures with the same weights, in turns, so that whatever else the machine does
-falls on both alike. The plain loop is what one writes by hand: open with Pillow, find the faces, cut
-them out, and run the model on one after the other.
+All score the same JPEGs with the same weights, in turns, so that whatever else the machine does falls on all alike: the
+image-classification pipeline of Hugging Face (where transformers is installed), a plain loop around timm's network, the
+bare model of `predict_many` on crops that lie ready in memory, and `predict_many` without and with faces to be found.
 
+    python benchmarks/predict_many.py --model xception-fakefaces --count 500
     python benchmarks/predict_many.py --data FOLDER      # with a manifest.csv that has a column "file"
-    python benchmarks/predict_many.py                    # pictures made of examples/portrait.jpg
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import importlib.util
+import platform
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import timm
 import torch
 from PIL import Image
 
 from deepfake_detect import Detector
-from deepfake_detect.faces import FaceFinder, crop_face
+from deepfake_detect.device import count_processors, share_threads
+from deepfake_detect.faces import whole_picture
 from deepfake_detect.preprocess import to_batch
 
 PORTRAIT = Path(__file__).parents[1] / "examples" / "portrait.jpg"
-SIZES_PX = (160, 224, 300, 512, 768, 1080, 2048, 4000)
-"""Sides of the pictures that are made: crops as in collections, pictures of the web, and of a camera."""
+NETWORKS = {"xception": "legacy_xception", "efficientnet-b0": "efficientnet_b0", "vgg16": "vgg16"}
+Run = Callable[[], list[float]]
 
 
 def main() -> None:
     """Measure, and print a table."""
     options = read_options()
-    torch.set_num_threads(options.threads)
-    detector = Detector.from_pretrained(options.model, device=options.device)
+    detector = Detector.from_pretrained(options.model, device="cpu", dtype=options.dtype)
     with tempfile.TemporaryDirectory() as folder:
-        pictures = listed(options.data, options.count) if options.data else made(Path(folder), options.count)
-        many = {"batch_size": options.batch_size, "workers": options.workers}
-        runs: dict[str, Callable[[], list[float]]] = {
-            "plain loop": lambda: plain_loop(detector, pictures),
-            "predict_many": lambda: with_predict_many(detector, pictures, **many),
-        }
-        for run in runs.values():
-            run()  # warm
-        seconds, logits = measure(runs, rounds=options.rounds)
-    report(detector, seconds, logits, count=len(pictures))
+        made = partial(portraits, Path(folder), side_px=options.side_px)
+        pictures = listed(options.data, options.count) if options.data else made(options.count)
+        runs = all_runs(detector, pictures)
+        logits = {name: run() for name, run in runs.items()}  # warm
+        seconds: dict[str, list[float]] = {name: [] for name in runs}
+        for turn in range(options.rounds):
+            for name in list(runs)[:: -1 if turn % 2 else 1]:
+                start = time.perf_counter()
+                runs[name]()
+                seconds[name].append(time.perf_counter() - start)
+    print(f"{detector}, {len(pictures)} JPEGs, {options.rounds} rounds; torch {torch.__version__},")
+    print(f"{torch.get_num_threads()} threads on {platform.processor() or platform.machine()}\n")
+    report(seconds, logits, count=len(pictures))
 
 
 def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder with a manifest.csv; pictures are made where missing")
     parser.add_argument("--model", default="xception-fakefaces")
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("--dtype", default="auto")
     parser.add_argument("--count", type=int, default=500, help="pictures")
+    parser.add_argument("--side-px", type=int, default=600, help="of the pictures that are made")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--batch-size", type=int)
-    parser.add_argument("--workers", type=int)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch")
     return parser.parse_args()
 
 
@@ -70,72 +77,97 @@ def listed(folder: Path, count: int) -> list[Path]:
     return [files[index] for index in chosen]
 
 
-def made(folder: Path, count: int) -> list[Path]:
-    """Write the portrait in several sizes, as JPEG; every tenth picture shows it four times."""
-    portrait = Image.open(PORTRAIT).convert("RGB")
-    pictures = []
-    for number in range(count):
-        side = SIZES_PX[number % len(SIZES_PX)]
-        picture = portrait.resize((side, side), Image.Resampling.BICUBIC)
-        if number % 10 == 0:
-            half = portrait.resize((side // 2, side // 2))
-            for corner in ((0, 0), (side // 2, 0), (0, side // 2), (side // 2, side // 2)):
-                picture.paste(half, corner)
-        pictures.append(folder / f"{number}.jpg")
-        picture.save(pictures[-1], quality=85 + number % 10)
+def portraits(folder: Path, count: int, *, side_px: int) -> list[Path]:
+    """Write the portrait as so many JPEGs, each of another quality and brightness."""
+    portrait = Image.open(PORTRAIT).convert("RGB").resize((side_px, side_px), Image.Resampling.BICUBIC)
+    pictures = [folder / f"{number}.jpg" for number in range(count)]
+    for number, path in enumerate(pictures):
+        portrait.point([min(255, value + number % 40) for value in range(256)] * 3).save(path, quality=80 + number % 16)
     return pictures
 
 
-def plain_loop(detector: Detector, pictures: list[Path]) -> list[float]:
-    finder, wanted, logits = FaceFinder(), detector.card.preprocessing, []
-    for path in pictures:
-        pixels = np.asarray(Image.open(path).convert("RGB"))
-        for face in finder.find(pixels, border=True):
-            crop = crop_face(
-                pixels,
-                face.box_xyxy,
-                margin=wanted.margin,
-                size_px=wanted.size_px,
-                interpolation=wanted.interpolation,
-            )
-            with torch.inference_mode():
-                logits.append(float(detector.model(to_batch([crop], preprocessing=wanted).to(detector.device))))
+def all_runs(detector: Detector, pictures: list[Path]) -> dict[str, Run]:
+    network = timm_network(detector)
+    runs: dict[str, Run] = {}
+    if importlib.util.find_spec("transformers"):
+        pipe = pipeline(detector)
+        runs |= {f"pipeline, batch {size}": partial(with_pipeline, pipe, pictures, size) for size in (1, 16)}
+    runs |= {f"timm loop, batch {size}": partial(timm_loop, network, detector, pictures, size) for size in (1, 16)}
+    size_px = detector.card.preprocessing.size_px
+    crops = [whole_picture(np.asarray(Image.open(path).convert("RGB")), size_px=size_px) for path in pictures]
+    runs["bare model"] = partial(bare_model, detector, crops)
+    for faces in ("none", "auto"):
+        runs[f"predict_many, faces={faces}"] = partial(with_predict_many, detector, pictures, faces)
+    return runs
+
+
+def timm_network(detector: Detector) -> torch.nn.Module:
+    """Give timm's own network with the weights of the detector, as one would load it."""
+    name = detector.card.architecture.removeprefix("timm:")
+    network = timm.create_model(NETWORKS.get(name, name), num_classes=1)
+    weights = {key.removeprefix("net."): value for key, value in detector.model.state_dict().items()}
+    network.load_state_dict(weights)
+    return network.eval()
+
+
+def pipeline(detector: Detector) -> Any:
+    from transformers import TimmWrapperConfig, TimmWrapperForImageClassification, TimmWrapperImageProcessor
+    from transformers import pipeline as hugging_face
+
+    wanted = detector.card.preprocessing
+    name = detector.card.architecture.removeprefix("timm:")
+    settings = {"input_size": [3, wanted.size_px, wanted.size_px], "mean": wanted.mean, "std": wanted.std}
+    settings |= {"interpolation": wanted.interpolation, "crop_pct": 1.0, "num_classes": 1}
+    config = TimmWrapperConfig(architecture=NETWORKS.get(name, name), num_labels=1, pretrained_cfg=settings)
+    model = TimmWrapperForImageClassification(config)
+    model.timm_model.load_state_dict(timm_network(detector).state_dict())
+    processor = TimmWrapperImageProcessor(pretrained_cfg=settings)
+    return hugging_face("image-classification", model=model.eval(), image_processor=processor, device="cpu")
+
+
+def with_pipeline(pipe: Any, pictures: list[Path], batch_size: int) -> list[float]:
+    files = [str(path) for path in pictures]
+    found = pipe(files, batch_size=batch_size, top_k=1, function_to_apply="none")
+    return [one[0]["score"] for one in found]
+
+
+def timm_loop(network: torch.nn.Module, detector: Detector, pictures: list[Path], batch_size: int) -> list[float]:
+    wanted, logits = detector.card.preprocessing, []
+    for start in range(0, len(pictures), batch_size):
+        opened = [np.asarray(Image.open(path).convert("RGB")) for path in pictures[start : start + batch_size]]
+        crops = [whole_picture(pixels, size_px=wanted.size_px) for pixels in opened]
+        with torch.inference_mode():
+            logits += network(to_batch(crops, preprocessing=wanted).contiguous())[:, 0].tolist()
     return logits
 
 
-def with_predict_many(
-    detector: Detector, pictures: list[Path], *, batch_size: int | None, workers: int | None
-) -> list[float]:
-    predictions = detector.predict_many(pictures, batch_size=batch_size, workers=workers)
-    return [face.logit or 0.0 for prediction in predictions for face in prediction.faces]
+def bare_model(detector: Detector, crops: list[np.ndarray]) -> list[float]:
+    """Run what `predict_many` runs, in as many threads, on crops that are there."""
+    lanes, size = min(count_processors(), torch.get_num_threads()), 4
+    batches = [crops[start : start + size] for start in range(0, len(crops), size)]
+    with ThreadPoolExecutor(lanes) as pool:
+        if lanes > 1:
+            share_threads(pool, workers=lanes, lanes=lanes)
+        return [logit for logits in pool.map(detector._logits, batches) for logit in logits]
 
 
-def measure(
-    runs: dict[str, Callable[[], list[float]]], *, rounds: int
-) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Run everything in turns, the order reversed each time."""
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    logits = {}
-    for turn in range(rounds):
-        for name in list(runs)[:: -1 if turn % 2 else 1]:
-            start = time.perf_counter()
-            logits[name] = runs[name]()
-            seconds[name].append(time.perf_counter() - start)
-    return seconds, logits
+def with_predict_many(detector: Detector, pictures: list[Path], faces: Any) -> list[float]:
+    return [prediction.logit or 0.0 for prediction in detector.predict_many(pictures, faces=faces)]
 
 
-def report(detector: Detector, seconds: dict[str, list[float]], logits: dict[str, list[float]], *, count: int) -> None:
-    print(f"{detector}, torch {torch.__version__} with {torch.get_num_threads()} threads, {count} pictures")
+def report(seconds: dict[str, list[float]], logits: dict[str, list[float]], *, count: int) -> None:
+    """Print rates, ratios to the better batch size of each rival and to the bare model, and what became of logits."""
+    rate = {name: count / statistics.median(times) for name, times in seconds.items()}
+    best = {kind: max((r for name, r in rate.items() if name.startswith(kind)), default=0.0) for kind in ("pipe", "timm")}
+    print("| | pictures/s | least to most | x pipeline | x timm loop | of the bare model | logit moved |")
+    print("|---|---|---|---|---|---|---|")
     for name, times in seconds.items():
-        spread = f"{count / max(times):.2f} to {count / min(times):.2f}"
-        print(f"{name:<14} {count / statistics.median(times):8.2f} pictures/s  ({spread}, {len(times)} rounds)")
-    ratios = [loop / many for loop, many in zip(*seconds.values(), strict=True)]
-    print(f"{'ratio':<14} {statistics.median(ratios):8.2f}  ({min(ratios):.2f} to {max(ratios):.2f})")
-    faces = [len(values) for values in logits.values()]
-    print(f"{'faces':<14} {faces[0]:8d} and {faces[1]}")
-    if faces[0] == faces[1]:
-        moved = np.abs(np.subtract(*logits.values()))
-        print(f"{'logits moved':<14} {np.max(moved, initial=0):8.4f} at most, {np.median(moved):.1g} in the middle")
+        ratios = [f"{rate[name] / one:.2f}" if one else "-" for one in (best["pipe"], best["timm"])]
+        share = f"{rate[name] / rate['bare model']:.0%}"
+        moved = np.abs(np.subtract(logits[name], logits["timm loop, batch 1"])).max()
+        told = "-" if name.endswith("auto") else f"{moved:.1g}"  # another crop
+        spread = f"{count / max(times):.1f} to {count / min(times):.1f}"
+        print(f"| {name} | {rate[name]:.1f} | {spread} | {ratios[0]} | {ratios[1]} | {share} | {told} |")
 
 
 if __name__ == "__main__":

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import threading
+from concurrent.futures import Executor
 from textwrap import shorten
 
 import torch
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 """What a model may compute in; the last two as automatic mixed precision."""
+
+_SHARING = threading.Lock()
 
 
 def find_device(device: str | torch.device = "auto") -> torch.device:
@@ -53,6 +57,32 @@ def count_processors() -> int:
     """Count the processors that this process may use."""
     allowed = getattr(os, "sched_getaffinity", None)
     return len(allowed(0)) if allowed else os.cpu_count() or 1
+
+
+def share_threads(pool: Executor, *, workers: int, lanes: int) -> None:
+    """Give every thread of a new pool its share of the threads that torch computes with in this one.
+
+    torch.set_num_threads is meant for the whole process, but what it sets for the thread that calls it stays with that
+    thread when another calls it later. Two networks with two threads each on two processors are ten times as slow as
+    with one thread each.
+
+    Args:
+        pool: Just made, with ``workers`` threads.
+        workers: How many it has.
+        lanes: How many of them compute at the same time.
+    """
+    with _SHARING:
+        before = torch.get_num_threads()
+        started = threading.Barrier(workers)
+
+        def begin() -> None:
+            torch.get_num_threads()  # a thread that never asked takes the number of the process when it first computes
+            torch.set_num_threads(max(1, before // lanes))
+            started.wait()  # so that every thread takes one of these, and only one
+
+        for future in [pool.submit(begin) for _ in range(workers)]:
+            future.result()
+        torch.set_num_threads(before)
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

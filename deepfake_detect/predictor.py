@@ -13,12 +13,17 @@ from deepfake_detect.card import DETECTS, Card
 from deepfake_detect.device import count_processors, find_device, find_dtype
 from deepfake_detect.errors import WeightsMismatch
 from deepfake_detect.faces import PACKAGED, FaceFinder
+from deepfake_detect.forward import Forward
+from deepfake_detect.preprocess import to_batch
 from deepfake_detect.results import Prediction
-from deepfake_detect.scoring import FaceChoice, Look, check_choice, look, score_crops
+from deepfake_detect.scoring import FaceChoice, Look, check_choice, look
 from deepfake_detect.stream import OnError, stream_predictions
 
-BATCH_SIZES = {"cuda": 128, "mps": 32}
-"""Faces a model gets at once where nobody says; 16 on a CPU."""
+BATCH_SIZES = {"cuda": 128, "mps": 32, "cpu": 4}
+"""Faces a model gets at once where nobody says; on a processor, more than these do not fit into its caches."""
+
+MOST_WORKERS = 32
+"""Threads where nobody says, on a machine with so many processors or more."""
 
 
 class Predictor:
@@ -79,6 +84,7 @@ class Predictor:
         if dtype is not None:
             self.dtype = find_dtype(dtype, self.device)
         self.model.to(self.device).to(memory_format=torch.channels_last)
+        self._forward = Forward(self.model, device=self.device, dtype=self.dtype)
         return self
 
     def predict(self, image: Any, *, faces: FaceChoice = "auto", threshold: float | None = None) -> Prediction:
@@ -112,16 +118,17 @@ class Predictor:
     ) -> Generator[Prediction, None, None]:
         """Score many pictures, in order, as they come.
 
-        Threads open the pictures and find the faces while the model runs; batches are filled across
-        pictures and faces. ``images`` may be endless: it is pulled in the caller's thread, and never
-        more than ``3 * batch_size + workers`` pictures ahead. Close the generator to end early.
+        Threads open the pictures, find the faces and run the model, whatever there is to do; batches are
+        filled across pictures and faces. ``images`` may be endless: it is pulled in the caller's thread, and
+        never more than ``(workers + 2) * batch_size + workers`` pictures ahead. Close the generator to end early.
 
         Args:
             images: Anything that gives pictures one after the other.
             batch_size: Faces the model gets at once. Where the device has too little memory it is
                 halved, once, with a warning.
-            workers: Threads; as many as there are processors, up to 8, where None. 0 works in the
-                caller's thread alone, one picture after the other.
+            workers: Threads; as many as there are processors, up to 32, where None. On a processor each runs
+                the model too, with its share of torch's threads. 0 works in the caller's thread alone, one
+                picture after the other.
             on_error: ``"raise"`` raises the error of a bad picture in its place, after the predictions
                 before it; ``"yield"`` gives a prediction with ``error`` and the label ``"error"``.
             faces: See `predict`.
@@ -145,6 +152,7 @@ class Predictor:
         """
         _refuse_one_picture(images)
         check_choice(faces, threshold=threshold)
+        workers = _at_least("workers", workers, 0, default=min(MOST_WORKERS, count_processors()))
         if on_error not in ("raise", "yield"):
             raise ValueError(f"on_error is {on_error!r}, expected 'raise' or 'yield'")
         return stream_predictions(
@@ -155,7 +163,8 @@ class Predictor:
             revision=self.revision,
             threshold=threshold,
             batch_size=_at_least("batch_size", batch_size, 1, default=BATCH_SIZES.get(self.device.type, 16)),
-            workers=_at_least("workers", workers, 0, default=min(8, count_processors())),
+            workers=workers,
+            lanes=max(1, min(workers, torch.get_num_threads())) if self.device.type == "cpu" else 1,
             on_error=on_error,
         )
 
@@ -182,9 +191,8 @@ class Predictor:
         return self._finder if faces != "none" else None
 
     def _logits(self, crops: Any) -> list[float]:
-        return score_crops(
-            self.model, crops, preprocessing=self.card.preprocessing, device=self.device, dtype=self.dtype
-        )
+        logits: list[float] = self._forward(to_batch(crops, preprocessing=self.card.preprocessing)).tolist()
+        return logits
 
 
 def _refuse_one_picture(images: Any) -> None:

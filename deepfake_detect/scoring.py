@@ -16,6 +16,7 @@ from deepfake_detect.card import Card, Preprocessing
 from deepfake_detect.errors import WeightsMismatch, nearest
 from deepfake_detect.faces import SIDES_PX, FaceFinder, crop_face, crop_square, whole_picture
 from deepfake_detect.fetch import open_bytes
+from deepfake_detect.forward import Forward
 from deepfake_detect.image import Picture, name_image, open_image
 from deepfake_detect.preprocess import to_batch
 from deepfake_detect.results import Face
@@ -93,8 +94,9 @@ def look(image: Any, *, preprocessing: Preprocessing, finder: FaceFinder | None,
     picture = open_image(image, min_side_px=SIDES_PX[-1])
     found = finder.find(picture.pixels, border=faces != "all")[: 1 if faces == "largest" else None]
     found = [_in_original(face, picture) for face in found]
-    if picture.scale < 1 and _too_coarse(found, picture, preprocessing):
-        picture = open_image(image)
+    needed = _needed_side_px(found, picture, preprocessing)
+    if picture.scale < 1 and min(picture.pixels.shape[:2]) < needed:
+        picture = open_image(image, min_side_px=needed)
     crops = tuple(_crop(face, picture, preprocessing) for face in found)
     return Look(name=name, source=source, size_hw=picture.size_hw, faces=tuple(found), crops=crops)
 
@@ -119,11 +121,10 @@ def score_crops(
     Returns:
         N logits; positive means fake.
     """
-    batch = to_batch(crops, preprocessing=preprocessing).to(device)
-    mixed = torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
-    with torch.inference_mode(), mixed:
-        logit = model(batch)
-    return [float(value) for value in logit.float().cpu()]
+    logits: list[float] = Forward(model, device=device, dtype=dtype)(
+        to_batch(crops, preprocessing=preprocessing)
+    ).tolist()
+    return logits
 
 
 def judge(logit: float, *, card: Card, threshold: float | None = None) -> tuple[float, str]:
@@ -189,10 +190,11 @@ def _scale_xy(picture: Picture) -> np.ndarray:
     return np.array([width / full_width, height / full_height])
 
 
-def _too_coarse(faces: Sequence[Face], picture: Picture, preprocessing: Preprocessing) -> bool:
+def _needed_side_px(faces: Sequence[Face], picture: Picture, preprocessing: Preprocessing) -> int:
+    """Tell how many pixels the shorter side needs for the smallest crop to have enough."""
     squares = (crop_square(face.box_xyxy, margin=preprocessing.margin, size_hw=picture.size_hw) for face in faces)
-    sides = [(right - left) * picture.scale for left, _, right, _ in squares]
-    return any(side < OVERSAMPLING * preprocessing.size_px for side in sides)
+    smallest = min((right - left for left, _, right, _ in squares), default=math.inf)
+    return math.ceil(OVERSAMPLING * preprocessing.size_px * min(picture.size_hw) / smallest)
 
 
 def _crop(face: Face, picture: Picture, preprocessing: Preprocessing) -> np.ndarray:

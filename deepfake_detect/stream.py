@@ -1,21 +1,26 @@
-"""How do many pictures become predictions: in order, in batches, in bounded memory?"""
+"""How do many pictures become predictions: in order, in batches, in bounded memory?
+
+Every worker does all the work there is: it opens a picture, finds its faces, and as soon as enough crops wait for the
+model, it runs the model on them. So nobody waits while there is anything to do, whichever part is the slow one.
+"""
 
 from __future__ import annotations
 
+import threading
 import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from types import TracebackType
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 
 from deepfake_detect.card import Card
-from deepfake_detect.device import is_out_of_memory
+from deepfake_detect.device import is_out_of_memory, share_threads
 from deepfake_detect.errors import DeepfakeDetectError
 from deepfake_detect.image import name_image
 from deepfake_detect.results import Prediction
@@ -35,23 +40,24 @@ def stream_predictions(
     threshold: float | None = None,
     batch_size: int = 16,
     workers: int = 2,
+    lanes: int = 1,
     on_error: OnError = "raise",
 ) -> Generator[Prediction, None, None]:
     """Score pictures as they come, in order.
 
-    ``images`` is pulled by the caller's thread, at most ``3 * batch_size + workers`` pictures ahead of
-    the prediction handed out; threads look at them while the model runs. A batch is filled across
-    pictures and faces.
+    ``images`` is pulled by the caller's thread, at most ``(lanes + 2) * batch_size + workers`` pictures ahead of
+    the prediction handed out. A batch is filled across pictures and faces.
 
     Args:
         images: May be endless.
         look: Opens one picture and cuts out its faces; called in threads.
-        forward: Gives the logits of up to ``batch_size`` crops; called in the caller's thread.
+        forward: Gives the logits of up to ``batch_size`` crops; called in threads, up to ``lanes`` at a time.
         card: Turns logits into scores and labels.
         revision: Named in the predictions.
         threshold: In place of the card's.
         batch_size: Crops the model gets at once; halved once, with a warning, where memory runs out.
-        workers: Threads that look; 0 looks in the caller's thread, one picture at a time.
+        workers: Threads; 0 does everything in the caller's thread, one picture at a time.
+        lanes: Batches that may be computed at the same time, each with its share of torch's threads.
         on_error: ``"raise"`` ends with the error at the place of the picture, after those before it;
             ``"yield"`` gives a prediction that carries the error.
 
@@ -59,23 +65,21 @@ def stream_predictions(
         One prediction a picture. Its ``seconds`` are the time in which the picture was opened and its
         faces cut out, and its crops' share of the time of their batches: not the time waited in between.
     """
-    todo: deque[tuple[_Entry, np.ndarray]] = deque()  # crops that wait for the model
-    entries: deque[_Entry] = deque()  # pictures in order, the next to be handed out first
-    batcher = _Batcher(forward, batch_size)
     finish = _Finish(card=card, revision=revision, threshold=threshold, on_error=on_error)
-    with closing(_entries(images, look, workers, ahead=batch_size + workers if workers else 1)) as coming:
-        for entry in coming:
-            entries.append(entry)
-            todo.extend((entry, crop) for crop in entry.crops)
-            last = finish.raises(entry)
-            while len(todo) >= batcher.size or (todo and (last or len(entries) >= 2 * batch_size)):
-                batcher.run(todo)
-            while entries and entries[0].is_scored:
-                yield finish(entries.popleft())
-    while entries:
-        while not entries[0].is_scored:
-            batcher.run(todo)
-        yield finish(entries.popleft())
+    entries: deque[_Entry] = deque()  # pictures in order, the next to be handed out first
+    coming, ended, ahead = iter(images), False, (lanes + 2) * batch_size + workers
+    with _Crew(look, forward, size=batch_size, workers=workers, lanes=lanes) as crew:
+        while True:
+            while not ended and len(entries) < ahead and not (entries and entries[0].is_scored):
+                entry = _pull(coming)
+                ended = entry is None or entry.broken_source
+                if entry is not None:
+                    entries.append(entry)
+                    crew.take(entry)
+            if not entries:
+                return
+            crew.wait_for(entries[0])
+            yield finish(entries.popleft())
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -88,32 +92,132 @@ class _Entry:
     broken_source: bool = False
     seconds: float = 0.0
     logits: list[float] = field(default_factory=list)
-
-    @property
-    def crops(self) -> tuple[np.ndarray, ...]:
-        return self.look.crops if self.look else ()
+    missing: int = -1  # logits to come; -1 until it was looked at
 
     @property
     def is_scored(self) -> bool:
-        return len(self.logits) == len(self.crops)
+        return self.missing == 0
 
 
-@dataclass(slots=True)
-class _Batcher:
-    """Run the model on what waits, in batches as large as fit."""
+class _Crew:
+    """The threads, and what waits for the model.
 
-    forward: Callable[[Sequence[np.ndarray]], Sequence[float]]
-    size: int
-    halved: bool = False
+    Args:
+        look: See `stream_predictions`.
+        forward: See there.
+        size: Crops in a batch.
+        workers: Threads; 0 works in the thread of the caller.
+        lanes: Batches at the same time.
+    """
 
-    def run(self, todo: deque[tuple[_Entry, np.ndarray]]) -> None:
-        chosen = [todo.popleft() for _ in range(min(self.size, len(todo)))]
+    def __init__(
+        self,
+        look: Callable[[Any], Look],
+        forward: Callable[[Sequence[np.ndarray]], Sequence[float]],
+        *,
+        size: int,
+        workers: int,
+        lanes: int,
+    ) -> None:
+        self.look, self.forward, self.size, self.free_lanes = look, forward, size, lanes
+        self.todo: deque[tuple[_Entry, int, np.ndarray]] = deque()  # crops that wait: whose, its which, pixels
+        self.looking = 0
+        self.halved = False
+        self.warning: str | None = None
+        self.fault: BaseException | None = None
+        self.changed = threading.Condition()
+        self.pool = ThreadPoolExecutor(workers, thread_name_prefix="deepfake-detect") if workers else None
+        if self.pool and lanes > 1:
+            share_threads(self.pool, workers=workers, lanes=lanes)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self.pool:
+            self.pool.shutdown(cancel_futures=True)
+
+    def take(self, entry: _Entry) -> None:
+        """Have a picture looked at, and scored when there is a batch."""
+        with self.changed:
+            self.looking += 1
+        self._do(self._look, entry)
+
+    def wait_for(self, entry: _Entry) -> None:
+        """Wait until a picture is scored; what waits for a full batch in vain is computed as it is."""
+        while not entry.is_scored:
+            with self.changed:
+                self.changed.wait_for(lambda: entry.is_scored or self.fault or self._is_stuck())
+                stuck = self._is_stuck() and not (entry.is_scored or self.fault)
+            self._tell()
+            if stuck:
+                self._do(self._run_batches, 1)
+        self._tell()
+
+    def _is_stuck(self) -> bool:
+        return not self.looking and self.free_lanes > 0 and len(self.todo) > 0
+
+    def _tell(self) -> None:
+        if self.warning:
+            text, self.warning = self.warning, None
+            warnings.warn(text, RuntimeWarning, stacklevel=4)
+        if self.fault:
+            raise self.fault
+
+    def _do(self, work: Callable[[Any], None], argument: Any) -> None:
+        if self.pool:
+            self.pool.submit(self._guarded, work, argument)
+        else:
+            self._guarded(work, argument)
+
+    def _guarded(self, work: Callable[[Any], None], argument: Any) -> None:
+        try:
+            work(argument)
+        except BaseException as error:  # raised where the caller waits
+            with self.changed:
+                self.fault = error
+                self.changed.notify_all()
+
+    def _look(self, entry: _Entry) -> None:
         start = time.perf_counter()
-        logits = self._logits([crop for _, crop in chosen])
-        share = (time.perf_counter() - start) / len(chosen)
-        for (entry, _), logit in zip(chosen, logits, strict=True):
-            entry.logits.append(logit)
-            entry.seconds += share
+        if entry.error is None:
+            try:
+                entry.look = self.look(entry.source)
+            except Exception as error:  # handed to the caller in the order of the pictures
+                entry.error = error
+        crops = entry.look.crops if entry.look else ()
+        with self.changed:
+            entry.seconds += time.perf_counter() - start
+            entry.logits = [0.0] * len(crops)
+            entry.missing = len(crops)
+            self.todo.extend((entry, which, crop) for which, crop in enumerate(crops))
+            self.looking -= 1
+            self.changed.notify_all()
+        self._run_batches(self.size)
+
+    def _run_batches(self, least: int) -> None:
+        """Run the model as long as a lane is free and at least so many crops wait."""
+        while True:
+            with self.changed:
+                if not self.free_lanes or len(self.todo) < min(least, self.size):
+                    return
+                chosen = [self.todo.popleft() for _ in range(min(self.size, len(self.todo)))]
+                self.free_lanes -= 1
+            start = time.perf_counter()
+            try:
+                logits = self._logits([crop for _, _, crop in chosen])
+            finally:
+                with self.changed:
+                    self.free_lanes += 1
+            share = (time.perf_counter() - start) / len(chosen)
+            with self.changed:
+                for (entry, which, _), logit in zip(chosen, logits, strict=True):
+                    entry.logits[which] = logit
+                    entry.missing -= 1
+                    entry.seconds += share
+                self.changed.notify_all()
 
     def _logits(self, crops: list[np.ndarray]) -> Sequence[float]:
         try:
@@ -121,16 +225,16 @@ class _Batcher:
         except RuntimeError as error:
             if self.halved or len(crops) < 2 or not is_out_of_memory(error):
                 raise
-        self.halved, self.size = True, (len(crops) + 1) // 2
-        warnings.warn(
-            f"the device has no memory for {len(crops)} faces at once; going on with {self.size}: "
-            f"pass batch_size={self.size} to avoid this",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+        half = (len(crops) + 1) // 2
+        with self.changed:
+            self.halved, self.size = True, half
+            self.warning = (
+                f"the device has no memory for {len(crops)} faces at once; going on with {half}: "
+                f"pass batch_size={half} to avoid this"
+            )
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        return [*self.forward(crops[: self.size]), *self.forward(crops[self.size :])]
+        return [*self.forward(crops[:half]), *self.forward(crops[half:])]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,27 +301,6 @@ class _Finish:
         }
 
 
-def _entries(
-    images: Iterable[Any], look: Callable[[Any], Look], workers: int, *, ahead: int
-) -> Generator[_Entry, None, None]:
-    """Look at pictures in threads, and give them in order."""
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="deepfake-detect") if workers else None
-    coming, pending, ended = iter(images), deque[Future[_Entry]](), False
-    try:
-        while True:
-            while not ended and len(pending) < ahead:
-                entry = _pull(coming)
-                ended = entry is None or entry.broken_source
-                if entry is not None:
-                    pending.append(pool.submit(_look, entry, look) if pool else _done(_look(entry, look)))
-            if not pending:
-                return
-            yield pending.popleft().result()
-    finally:
-        if pool:
-            pool.shutdown(cancel_futures=True)
-
-
 def _pull(images: Iterator[Any]) -> _Entry | None:
     try:
         return _Entry(source=next(images))
@@ -225,20 +308,3 @@ def _pull(images: Iterator[Any]) -> _Entry | None:
         return None
     except Exception as error:  # the caller's own: raised where it stands in the order
         return _Entry(source=None, error=error, broken_source=True)
-
-
-def _look(entry: _Entry, look: Callable[[Any], Look]) -> _Entry:
-    if entry.error is None:
-        start = time.perf_counter()
-        try:
-            entry.look = look(entry.source)
-        except Exception as error:  # handed to the caller in the order of the pictures
-            entry.error = error
-        entry.seconds = time.perf_counter() - start
-    return entry
-
-
-def _done(entry: _Entry) -> Future[_Entry]:
-    future: Future[_Entry] = Future()
-    future.set_result(entry)
-    return future

@@ -114,7 +114,7 @@ def test_robustness_scores_what_arrives(samples: list[Sample], report: Report) -
 
 def test_face_may_be_found_only_in_what_arrives(samples: list[Sample]) -> None:
     found = evaluate(DETECTOR, samples, robustness={"better": lambda pixels: portrait()}, rounds=5).robustness["better"]
-    assert (found.n, found.no_face, found.auc) == (7, 0, 0.5)
+    assert (found.n, found.no_face) == (7, 0)
 
 
 def test_box_is_that_of_the_face_with_the_highest_score() -> None:

@@ -118,7 +118,7 @@ def test_a_crop_that_would_lose_pixels_comes_from_the_full_size(
     assert np.array_equal(seen.crops[0], crop_face(full, seen.faces[0].box_xyxy, margin=1.3, size_px=256))
 
 
-@pytest.mark.parametrize(("side", "scales"), [(128, [0.25]), (126, [0.25, 1.0])])
+@pytest.mark.parametrize(("side", "scales"), [(128, [0.25]), (126, [0.25, 0.5]), (62, [0.25, 1.0])])
 def test_twice_the_model_s_pixels_are_enough_and_fewer_are_not(
     large_jpeg: bytes, decoded: list[float], side: int, scales: list[float]
 ) -> None:

@@ -137,7 +137,7 @@ def test_the_model_runs_while_threads_look() -> None:
         return told_look(image)
 
     def forward(crops: Sequence[np.ndarray]) -> list[float]:
-        if crops[0][0] == 0:
+        if any(crop[0] == 0 for crop in crops):
             meet.wait()
         return [float(crop[0]) for crop in crops]
 

@@ -1,0 +1,66 @@
+"""How does a model answer a batch on this machine: as it is, or by a faster twin?"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+
+import torch
+from torch import Tensor
+
+from deepfake_detect.models.packed import Packed, pack
+
+
+class Forward:
+    """Runs a model on batches: on a processor by its `pack`ed twin, where it has one.
+
+    The twin is made with the first batch, which costs some batches more, and made anew where the model's weights or
+    modules have changed. May be used from several threads at once.
+
+    Args:
+        model: In evaluation mode, on ``device``, its weights float32.
+        device: Where the model is.
+        dtype: float32, or what is computed in: on a processor by the convolutions of the twin, else by automatic
+            mixed precision.
+    """
+
+    def __init__(self, model: torch.nn.Module, *, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
+        self.model, self.device, self.dtype = model, device, dtype
+        self._twins: dict[tuple[int, ...], Packed | None] = {}  # by height, width and threads
+        self._modules: list[torch.nn.Module] = []
+        self._state: list[int] = []
+        self._lock = threading.Lock()
+
+    def __call__(self, batch: Tensor) -> Tensor:
+        """Map a batch [N, 3, H, W] float32, on the CPU, to logits [N] float32, on the CPU."""
+        twin = self._twin(batch) if self.device.type == "cpu" else None
+        mixed = torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
+        with torch.inference_mode():
+            if twin is not None:
+                return twin(batch)
+            with mixed:
+                logits: Tensor = self.model(batch.to(self.device))
+        return logits.float().cpu()
+
+    def _twin(self, batch: Tensor) -> Packed | None:
+        kind = (*batch.shape[2:], torch.get_num_threads())
+        with self._lock:
+            state = _state(self._modules)
+            if not state or state != self._state:
+                self._modules = list(self.model.modules())
+                self._state = _state(self._modules)
+                self._twins = {}
+            if kind not in self._twins:
+                self._twins[kind] = pack(self.model, batch, dtype=self.dtype)
+            return self._twins[kind]
+
+
+def _state(modules: list[torch.nn.Module]) -> list[int]:
+    """Give numbers that change when a weight or a module does."""
+    state: list[int] = []
+    for module in modules:
+        for tensor in itertools.chain(module._parameters.values(), module._buffers.values()):
+            if tensor is not None:
+                state += (tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version)
+        state += map(id, module._modules.values())
+    return state
