@@ -158,7 +158,7 @@ def with_predict_many(detector: Detector, pictures: list[Path], faces: Any) -> l
 def report(seconds: dict[str, list[float]], logits: dict[str, list[float]], *, count: int) -> None:
     """Print rates, ratios to the better batch size of each rival and to the bare model, and what became of logits."""
     rate = {name: count / statistics.median(times) for name, times in seconds.items()}
-    best = {kind: max((r for name, r in rate.items() if name.startswith(kind)), default=0.0) for kind in ("pipe", "timm")}
+    best = {kind: max((r for n, r in rate.items() if n.startswith(kind)), default=0.0) for kind in ("pipe", "timm")}
     print("| | pictures/s | least to most | x pipeline | x timm loop | of the bare model | logit moved |")
     print("|---|---|---|---|---|---|---|")
     for name, times in seconds.items():

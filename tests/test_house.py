@@ -31,7 +31,8 @@ FLOORS = {  # room to number, and a room imports from lower numbers only; drawn 
             "errors",
             "canvas card device distributed draw fetch golden hub labels layers metrics models overlay page parts rows "
             "tables twins",
-            "bootstrap charts conformal findings forward heat image poster preprocess readme schedule separability trial",
+            "bootstrap charts conformal findings forward heat image poster preprocess readme schedule separability "
+            "trial",
             "ablation augment blend boards checkpoint delivery figures gallery items optimise results video weights",
             "faces faithful report_page",
             "content data explanation report scoring",
