@@ -148,7 +148,7 @@ def bare_model(detector: Detector, crops: list[np.ndarray]) -> list[float]:
     with ThreadPoolExecutor(lanes) as pool:
         if lanes > 1:
             share_threads(pool, workers=lanes, lanes=lanes)
-        return [logit for logits in pool.map(detector._logits, batches) for logit in logits]
+        return [logit for logits in pool.map(detector.logits, batches) for logit in logits]
 
 
 def with_predict_many(detector: Detector, pictures: list[Path], faces: Any) -> list[float]:

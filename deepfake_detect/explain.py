@@ -22,7 +22,7 @@ from deepfake_detect.parts import part_masks
 from deepfake_detect.predictor import Predictor
 from deepfake_detect.preprocess import to_batch
 from deepfake_detect.results import Face, Prediction
-from deepfake_detect.scoring import FaceChoice, Look, check_choice, score_crops
+from deepfake_detect.scoring import FaceChoice, Look, check_choice
 from deepfake_detect.stream import stream_predictions
 
 Target = Literal["fake", "real"]
@@ -114,7 +114,7 @@ class _Ask:
         def forward(crops: Sequence[np.ndarray]) -> list[float]:
             raw, logit = self.maps(self.predictor.model, self._batch(crops))
             maps.append(raw)
-            return [float(value) for value in logit] if self._is_exact else self._logits(crops)
+            return [float(value) for value in logit] if self._is_exact else self.predictor.logits(crops)
 
         prediction = next(
             stream_predictions(
@@ -147,13 +147,6 @@ class _Ask:
 
     def _batch(self, crops: Sequence[np.ndarray]) -> Tensor:
         return to_batch(crops, preprocessing=self.predictor.card.preprocessing).to(self.predictor.device)
-
-    def _logits(self, crops: Sequence[np.ndarray]) -> list[float]:
-        """Score in half precision, as `predict` would; the maps are drawn in float32 all the same."""
-        asked = self.predictor
-        return score_crops(
-            asked.model, crops, preprocessing=asked.card.preprocessing, device=asked.device, dtype=asked.dtype
-        )
 
 
 def _check(method: str, layer: str | None, faithfulness: str | None, target: str | None) -> None:

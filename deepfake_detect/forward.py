@@ -34,13 +34,10 @@ class Forward:
     def __call__(self, batch: Tensor) -> Tensor:
         """Map a batch [N, 3, H, W] float32, on the CPU, to logits [N] float32, on the CPU."""
         twin = self._twin(batch) if self.device.type == "cpu" else None
-        mixed = torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
+        if twin is None:
+            return run(self.model, batch, device=self.device, dtype=self.dtype)
         with torch.inference_mode():
-            if twin is not None:
-                return twin(batch)
-            with mixed:
-                logits: Tensor = self.model(batch.to(self.device))
-        return logits.float().cpu()
+            return twin(batch)
 
     def _twin(self, batch: Tensor) -> Packed | None:
         kind = (*batch.shape[2:], torch.get_num_threads())
@@ -53,6 +50,23 @@ class Forward:
             if kind not in self._twins:
                 self._twins[kind] = pack(self.model, batch, dtype=self.dtype)
             return self._twins[kind]
+
+
+def run(model: torch.nn.Module, batch: Tensor, *, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Run a model as it is.
+
+    Args:
+        model: In evaluation mode, on ``device``.
+        batch: [N, 3, H, W] float32, on the CPU.
+        device: Where the model is.
+        dtype: float32, or what automatic mixed precision computes in.
+
+    Returns:
+        Logits [N], float32, on the CPU.
+    """
+    with torch.inference_mode(), torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+        logits: Tensor = model(batch.to(device))
+    return logits.float().cpu()
 
 
 def _state(modules: list[torch.nn.Module]) -> list[int]:

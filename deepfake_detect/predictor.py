@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from functools import partial
 from typing import Any, Self
 
+import numpy as np
 import torch
 
 from deepfake_detect.card import DETECTS, Card
@@ -158,7 +159,7 @@ class Predictor:
         return stream_predictions(
             images,
             look=partial(look, preprocessing=self.card.preprocessing, finder=self._face_finder(faces), faces=faces),
-            forward=self._logits,
+            forward=self.logits,
             card=self.card,
             revision=self.revision,
             threshold=threshold,
@@ -180,6 +181,18 @@ class Predictor:
         """
         return look(image, preprocessing=self.card.preprocessing, finder=self._face_finder(faces), faces=faces)
 
+    def logits(self, crops: Sequence[np.ndarray]) -> list[float]:
+        """Run the model on face crops that are there, such as those of `look`.
+
+        Args:
+            crops: N of [size_px, size_px, 3] uint8 RGB.
+
+        Returns:
+            N logits; positive means fake.
+        """
+        logits: list[float] = self._forward(to_batch(crops, preprocessing=self.card.preprocessing)).tolist()
+        return logits
+
     def __repr__(self) -> str:
         dtype = str(self.dtype).removeprefix("torch.")
         return f"{type(self).__name__}({self.card.id!r}, device={str(self.device)!r}, dtype={dtype!r})"
@@ -189,10 +202,6 @@ class Predictor:
             wanted = self.card.preprocessing.finder
             self._finder = FaceFinder(None if wanted == PACKAGED else wanted)
         return self._finder if faces != "none" else None
-
-    def _logits(self, crops: Any) -> list[float]:
-        logits: list[float] = self._forward(to_batch(crops, preprocessing=self.card.preprocessing)).tolist()
-        return logits
 
 
 def _refuse_one_picture(images: Any) -> None:

@@ -10,15 +10,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
-import torch
 
 from deepfake_detect.card import Card, Preprocessing
 from deepfake_detect.errors import WeightsMismatch, nearest
 from deepfake_detect.faces import SIDES_PX, FaceFinder, crop_face, crop_square, whole_picture
 from deepfake_detect.fetch import open_bytes
-from deepfake_detect.forward import Forward
 from deepfake_detect.image import Picture, name_image, open_image
-from deepfake_detect.preprocess import to_batch
 from deepfake_detect.results import Face
 
 FaceChoice = Literal["auto", "all", "largest", "none"]
@@ -99,32 +96,6 @@ def look(image: Any, *, preprocessing: Preprocessing, finder: FaceFinder | None,
         picture = open_image(image, min_side_px=needed)
     crops = tuple(_crop(face, picture, preprocessing) for face in found)
     return Look(name=name, source=source, size_hw=picture.size_hw, faces=tuple(found), crops=crops)
-
-
-def score_crops(
-    model: torch.nn.Module,
-    crops: Sequence[np.ndarray],
-    *,
-    preprocessing: Preprocessing,
-    device: torch.device,
-    dtype: torch.dtype = torch.float32,
-) -> list[float]:
-    """Run the model on face crops.
-
-    Args:
-        model: In eval mode, on ``device``, its weights float32.
-        crops: N of [size_px, size_px, 3] uint8 RGB.
-        preprocessing: From the card.
-        device: Where the model is.
-        dtype: float32, or what automatic mixed precision computes in.
-
-    Returns:
-        N logits; positive means fake.
-    """
-    logits: list[float] = Forward(model, device=device, dtype=dtype)(
-        to_batch(crops, preprocessing=preprocessing)
-    ).tolist()
-    return logits
 
 
 def judge(logit: float, *, card: Card, threshold: float | None = None) -> tuple[float, str]:

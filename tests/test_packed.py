@@ -220,3 +220,18 @@ def test_threads_of_torch_are_shared_and_given_back() -> None:
             assert other.submit(torch.get_num_threads).result() == 4
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("name", ["meso4", "mesoinception4", "cnn6", "xception"])
+def test_a_batch_of_one_equals_a_row_of_a_batch(name: str) -> None:
+    model, batch = create_model(name, seed=0).eval(), torch.rand(6, 3, 128, 128)
+    forward = Forward(model, device=CPU)
+    alone = torch.cat([forward(batch[row : row + 1]) for row in range(6)])
+    torch.testing.assert_close(forward(batch), alone, rtol=0, atol=1e-5)
+
+
+def test_mixed_precision_stays_near() -> None:
+    model, batch = create_model("cnn4", seed=0).eval(), torch.rand(3, 3, 64, 64)
+    exact, mixed = (Forward(model, device=CPU, dtype=dtype)(batch) for dtype in (torch.float32, torch.bfloat16))
+    assert not torch.equal(exact, mixed)
+    torch.testing.assert_close(mixed, exact, rtol=0, atol=0.5)

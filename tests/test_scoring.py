@@ -14,13 +14,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_world import CARD, empty_scene, group, portrait, small_model
+from small_world import CARD, empty_scene, group, portrait
 
-from deepfake_detect import Face, ImageUnreadable, Preprocessing, WeightsMismatch, create_model, scoring
+from deepfake_detect import Face, ImageUnreadable, Preprocessing, WeightsMismatch, scoring
 from deepfake_detect.faces import FaceFinder, crop_face, whole_picture
 from deepfake_detect.image import open_image
-from deepfake_detect.preprocess import to_batch
-from deepfake_detect.scoring import OVERSAMPLING, check_choice, judge, look, score_crops
+from deepfake_detect.scoring import OVERSAMPLING, check_choice, judge, look
 
 CPU = torch.device("cpu")
 
@@ -174,37 +173,6 @@ def test_a_pipe_is_read_once(tmp_path: Path, large_jpeg: bytes, finder: FaceFind
     seen = look(path, preprocessing=Preprocessing(size_px=256), finder=finder)
     writer.join()
     assert len(seen.crops) == 1
-
-
-def test_logits_are_those_of_the_model() -> None:
-    model, random = small_model(), np.random.default_rng(0)
-    crops = list(random.integers(0, 256, (5, 64, 64, 3), np.uint8))
-    with torch.no_grad():
-        expected = model.eval()(to_batch(crops, preprocessing=CARD.preprocessing))
-    logits = score_crops(model, crops, preprocessing=CARD.preprocessing, device=CPU)
-    assert logits == pytest.approx(expected.tolist(), abs=1e-5)
-
-
-@pytest.mark.parametrize("name", ["meso4", "mesoinception4", "cnn6", "xception"])
-def test_a_batch_of_one_equals_a_row_of_a_batch(name: str) -> None:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    model = create_model(name, seed=0).eval().to(memory_format=torch.channels_last)
-    wanted = Preprocessing(size_px=128)
-    crops = list(np.random.default_rng(1).integers(0, 256, (6, 128, 128, 3), np.uint8))
-    together = score_crops(model, crops, preprocessing=wanted, device=CPU)
-    alone = [score_crops(model, [crop], preprocessing=wanted, device=CPU)[0] for crop in crops]
-    torch.set_num_threads(threads)
-    assert together == pytest.approx(alone, abs=1e-5)
-
-
-def test_mixed_precision_stays_near() -> None:
-    model = small_model().eval()
-    crops = list(np.random.default_rng(2).integers(0, 256, (3, 64, 64, 3), np.uint8))
-    exact = score_crops(model, crops, preprocessing=CARD.preprocessing, device=CPU)
-    mixed = score_crops(model, crops, preprocessing=CARD.preprocessing, device=CPU, dtype=torch.bfloat16)
-    assert exact != mixed
-    assert mixed == pytest.approx(exact, abs=0.5)
 
 
 @pytest.mark.parametrize(
