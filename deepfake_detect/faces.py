@@ -92,7 +92,7 @@ class FaceFinder:
             pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
         network = self._network()
         network.setInputSize((width, height))
-        _, rows = network.detect(np.ascontiguousarray(pixels[..., ::-1]))
+        _, rows = network.detect(cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
         if rows is None:
             return np.zeros((0, 15), np.float32)
         rows[:, :14] /= scale
