@@ -1,34 +1,74 @@
-"""How long does it take until the library, or the command, is there?
+"""How long does it take until the library, the command, or a first verdict is there?
 
     python benchmarks/startup.py
 
-Each line is the median and the least of the runs, each in a process of its own, less what Python itself takes to start.
+Each line is the median and the least of the runs, each in a process of its own, taken in turns. The rivals load the
+same weights into timm's network by hand, and through the pipeline of Hugging Face where transformers is installed.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
-PROGRAMS = {
-    "import deepfake_detect": ["-c", "import deepfake_detect"],
-    "deepfake-detect --help": ["-m", "deepfake_detect", "--help"],
-    "from deepfake_detect import find_faces": ["-c", "from deepfake_detect import find_faces"],
-    "from deepfake_detect import Detector": ["-c", "from deepfake_detect import Detector"],
-}
+from deepfake_detect import list_pretrained
+
+ROOT = Path(__file__).parents[1]
+PORTRAIT = ROOT / "examples" / "portrait.jpg"
+VERDICT = "from deepfake_detect import Detector; Detector.from_pretrained({!r}).predict({!r})"
+TIMM = """
+import numpy, safetensors.torch, timm, torch
+from PIL import Image
+from deepfake_detect.weights import PRETRAINED
+network = timm.create_model("legacy_xception", num_classes=1).eval()
+weights = safetensors.torch.load_file(PRETRAINED / "xception-fakefaces@1" / "model.safetensors")
+network.load_state_dict({key.removeprefix("net."): value for key, value in weights.items()})
+pixels = numpy.asarray(Image.open({!r}).convert("RGB").resize((192, 192)))
+with torch.inference_mode():
+    network((torch.from_numpy(pixels.copy()).float() / 127.5 - 1).permute(2, 0, 1)[None])
+"""
+PIPELINE = """
+import safetensors.torch
+from transformers import TimmWrapperConfig, TimmWrapperForImageClassification, TimmWrapperImageProcessor, pipeline
+from deepfake_detect.weights import PRETRAINED
+settings = {"input_size": [3, 192, 192], "mean": [0.5] * 3, "std": [0.5] * 3, "crop_pct": 1.0, "num_classes": 1}
+config = TimmWrapperConfig(architecture="legacy_xception", num_labels=1, pretrained_cfg=settings)
+model = TimmWrapperForImageClassification(config).eval()
+weights = safetensors.torch.load_file(PRETRAINED / "xception-fakefaces@1" / "model.safetensors")
+model.timm_model.load_state_dict({key.removeprefix("net."): value for key, value in weights.items()})
+processor = TimmWrapperImageProcessor(pretrained_cfg=settings)
+pipeline("image-classification", model=model, image_processor=processor, device="cpu")({!r})
+"""
 
 
-def seconds(program: list[str], *, runs: int) -> list[float]:
-    """Time a program in processes of its own; the first run, which fills the caches, does not count."""
-    times = []
-    for _ in range(runs + 1):
-        start = time.perf_counter()
-        subprocess.run([sys.executable, *program], check=True, stdout=subprocess.DEVNULL)
-        times.append(time.perf_counter() - start)
-    return times[1:]
+def programs() -> dict[str, list[str]]:
+    """Give the programs, each as what stands behind ``python``."""
+    here = str(PORTRAIT)
+    detectors = [name for name in list_pretrained() if not name.startswith("content")]
+    found = {
+        "import deepfake_detect": ["-c", "import deepfake_detect"],
+        "deepfake-detect --help": ["-m", "deepfake_detect", "--help"],
+        "from deepfake_detect import find_faces": ["-c", "from deepfake_detect import find_faces"],
+        "import torch": ["-c", "import torch"],
+        "from deepfake_detect import Detector": ["-c", "from deepfake_detect import Detector"],
+        **{f"first verdict, {name}": ["-c", VERDICT.format(name, here)] for name in detectors},
+        "first verdict, timm by hand": ["-c", TIMM.replace("{!r}", repr(here))],
+    }
+    if importlib.util.find_spec("transformers"):
+        found["first verdict, pipeline"] = ["-c", PIPELINE.replace("{!r}", repr(here))]
+    return found
+
+
+def seconds(program: list[str]) -> float:
+    """Time a program in a process of its own."""
+    start = time.perf_counter()
+    subprocess.run([sys.executable, *program], check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
+    return time.perf_counter() - start
 
 
 def main() -> None:
@@ -36,10 +76,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Time the start of the library and of the command.")
     parser.add_argument("--runs", type=int, default=10)
     runs = parser.parse_args().runs
-    empty = statistics.median(seconds(["-c", ""], runs=runs))
-    for name, program in PROGRAMS.items():
-        times = [one - empty for one in seconds(program, runs=runs)]
-        print(f"{statistics.median(times):6.3f} s median, {min(times):6.3f} s least   {name}")
+    chosen = programs()
+    times: dict[str, list[float]] = {name: [] for name in chosen}
+    for run in range(runs + 1):
+        for name, program in chosen.items():
+            took = seconds(program)
+            if run:  # the first fills the caches
+                times[name].append(took)
+    print("| | median, s | least, s |\n|---|---|---|")
+    for name, took in times.items():
+        print(f"| {name} | {statistics.median(took):.2f} | {min(took):.2f} |")
 
 
 if __name__ == "__main__":

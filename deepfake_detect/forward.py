@@ -33,13 +33,16 @@ class Forward:
 
     def __call__(self, batch: Tensor) -> Tensor:
         """Map a batch [N, 3, H, W] float32, on the CPU, to logits [N] float32, on the CPU."""
-        twin = self._twin(batch) if self.device.type == "cpu" else None
+        twin, logits = self._twin(batch) if self.device.type == "cpu" else (None, None)
+        if logits is not None:
+            return logits
         if twin is None:
             return run(self.model, batch, device=self.device, dtype=self.dtype)
         with torch.inference_mode():
             return twin(batch)
 
-    def _twin(self, batch: Tensor) -> Packed | None:
+    def _twin(self, batch: Tensor) -> tuple[Packed | None, Tensor | None]:
+        """Give the twin for such a batch, and what it said of this one where it was just made with it."""
         kind = (*batch.shape[2:], torch.get_num_threads())
         with self._lock:
             state = _state(self._modules)
@@ -47,9 +50,10 @@ class Forward:
                 self._modules = list(self.model.modules())
                 self._state = _state(self._modules)
                 self._twins = {}
+            logits = None
             if kind not in self._twins:
-                self._twins[kind] = pack(self.model, batch, dtype=self.dtype)
-            return self._twins[kind]
+                self._twins[kind], logits = pack(self.model, batch, dtype=self.dtype)
+            return self._twins[kind], logits
 
 
 def run(model: torch.nn.Module, batch: Tensor, *, device: torch.device, dtype: torch.dtype) -> Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, Protocol, runtime_checkable
 
@@ -289,12 +289,13 @@ def _decode(file: BinaryIO, name: str, min_side_px: int | None, max_pixels: int)
 
 def _recognise(file: BinaryIO, head: bytes, name: str) -> ImageFile.ImageFile:
     # Image.open() would warn of a pixel limit of its own, and try formats that start other programs.
-    Image.init()
+    Image.preinit()  # the common formats; all others take longer to load than a photograph to open
+    chosen = _openers(head)
+    if not chosen:
+        Image.init()
+        chosen = _openers(head)
     found = f"starts with the bytes {head[:8].hex(' ')}"
-    for format_name in _FORMATS:
-        factory, accept = Image.OPEN.get(format_name, (None, None))
-        if factory is None or accept is None or accept(head[:16]) is not True:
-            continue
+    for format_name, factory in chosen.items():
         try:
             file.seek(0)
             return factory(file, "")
@@ -304,3 +305,9 @@ def _recognise(file: BinaryIO, head: bytes, name: str) -> ImageFile.ImageFile:
             found = f"{format_name} whose header is damaged or cut off ({error})"
     kind = describe_bytes(head)
     raise ImageUnreadable(f"{name}: {f'looks like {kind}' if kind else found}; {_EXPECTED}")
+
+
+def _openers(head: bytes) -> dict[str, Callable[..., ImageFile.ImageFile]]:
+    """Give what Pillow has at hand for a file that begins so."""
+    known = {name: Image.OPEN[name] for name in _FORMATS if name in Image.OPEN}
+    return {name: factory for name, (factory, accept) in known.items() if accept and accept(head[:16]) is True}

@@ -8,13 +8,15 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
+from torch.overrides import TorchFunctionMode
 
 from deepfake_detect import __version__
 from deepfake_detect.card import Card
@@ -158,9 +160,11 @@ def load_model(bundle_or_folder: Bundle | str | os.PathLike[str]) -> torch.nn.Mo
     if not isinstance(bundle, Bundle):
         bundle = _read_bundle(Path(os.path.expanduser(bundle)))
     tensors = _read_tensors(bundle)
-    model = _untrained(bundle.card).float()
+    with _Undrawn():  # to draw weights takes longer than to read them
+        model = _untrained(bundle.card).float()
     _check_fit(tensors, model.state_dict(), what=str(bundle.folder / WEIGHTS_FILE), card=bundle.card)
-    model.load_state_dict(tensors)
+    full = {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in tensors.items()}
+    model.load_state_dict(full, assign=True)
     return model.eval()
 
 
@@ -190,6 +194,16 @@ def save_bundle(model: torch.nn.Module, card: Card, folder: str | os.PathLike[st
     card = dataclasses.replace(card, sha256=hashlib.sha256(weights).hexdigest(), library_version=__version__)
     _write_together(Path(os.path.expanduser(folder)), {WEIGHTS_FILE: weights, CARD_FILE: card.to_json().encode()})
     return card
+
+
+class _Undrawn(TorchFunctionMode):
+    """Leave new weights as the memory is, for something else to fill in."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        drawn = func in (torch.Tensor.normal_, torch.Tensor.uniform_)
+        return args[0] if drawn else func(*args, **(kwargs or {}))
 
 
 def _name_and_version(name: str) -> tuple[str, int]:

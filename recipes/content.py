@@ -125,7 +125,7 @@ def show(model: torch.nn.Module, data: Path, split: str, *, views: int) -> Shown
         crops = crops_of(row, random, views=views)
         with torch.inference_mode():
             batch = to_batch(crops, preprocessing=CARD.preprocessing)
-            features.append(model.net.forward_head(model.net.forward_features(batch), pre_logits=True))
+            features.append(model.net.embed(batch))
         label += [kind] * len(crops)
         groups += [row.get("group", str(row["file"]))] * len(crops)
     return Shown(features=torch.cat(features), label=torch.tensor(label), groups=groups)

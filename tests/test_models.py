@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from deepfake_detect.errors import MissingExtra, UnknownModel, UnknownWeights
 from deepfake_detect.models import create_model, imagenet_home, list_models, native_mean_std, native_size_px
-from deepfake_detect.models.head import last_linear
+from deepfake_detect.models.head import head_of, last_linear
 
 SMALL = ("cnn-simple", "cnn4", "cnn6", "cnn6-dropout", "meso4", "mesoinception4")
 SIDES = {"xception": 75, "vgg16": 32, "efficientnet-b0": 64, "efficientnet-b4": 64}  # others run at their native side
+X, MOBILE = "timm:legacy_xception", "timm:mobilenetv2_100"
 NAMES = [*list_models(), "timm:test_efficientnet", "timm:test_vit"]
 
 
@@ -232,12 +233,61 @@ def test_unknown_names_get_the_nearest(ask: object, name: str, hint: str) -> Non
     assert len(str(caught.value)) < 300
 
 
-def test_backbone_is_timms_own_network_behind_net() -> None:
-    own = timm.create_model("legacy_xception", num_classes=1)
-    model = create_model("xception", seed=0)
+@pytest.mark.parametrize(("name", "of_timm"), [("xception", "legacy_xception"), (MOBILE, "mobilenetv2_100")])
+def test_networks_written_here_are_timms_name_for_name(name: str, of_timm: str) -> None:
+    own = timm.create_model(of_timm, num_classes=1)
+    model = create_model(name, seed=0)
+    assert {key: value.shape for key, value in model.state_dict().items()} == {
+        f"net.{key}": value.shape for key, value in own.state_dict().items()
+    }
+    own.load_state_dict(model.net.state_dict())
+    for training in (True, False):  # learning changes what the norms remember
+        for seed in (0, 1):
+            torch.manual_seed(seed)
+            batch = torch.randn(4, 3, 96, 96)
+            with torch.no_grad():
+                found, expected = model.train(training)(batch), own.train(training)(batch)[:, 0]
+            torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    state, expected_state = model.net.state_dict(), own.state_dict()
+    for key, value in expected_state.items():
+        torch.testing.assert_close(state[key], value, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "of_timm"), [("xception", "legacy_xception"), (MOBILE, "mobilenetv2_100")])
+def test_networks_written_here_begin_as_timms(name: str, of_timm: str) -> None:
+    own, model = timm.create_model(of_timm, num_classes=4), create_model(name.replace("xception", X), seed=0, outputs=4)
+    found = model.net.state_dict()
+    for key, value in own.state_dict().items():
+        if value.numel() < 800 or not value.std():
+            assert "weight" in key or "bias" in key or torch.equal(found[key], value)
+            continue
+        assert float(found[key].std()) == pytest.approx(float(value.std()), rel=0.1)
+        assert abs(float(found[key].mean())) < 5 * float(value.std()) / value.numel() ** 0.5
+        assert float(found[key].abs().max()) == pytest.approx(float(value.abs().max()), rel=0.4)
+    assert torch.equal(model.net.bn1.weight, own.bn1.weight) and torch.equal(model.net.bn1.bias, own.bn1.bias)
+    assert model(torch.zeros(2, 3, 64, 64)).shape == (2, 4)
+    assert head_of(model) == (f"net.{model.net.last}", own_last := model.net.get_submodule(model.net.last))
+    assert own_last.out_features == 4 and isinstance(own.get_classifier(), type(own_last))
+
+
+def test_networks_written_here_state_what_timm_states() -> None:
+    for name in ("legacy_xception", "mobilenetv2_100"):
+        stated = timm.get_pretrained_cfg(name)
+        assert native_size_px(f"timm:{name}") == stated.input_size[-1]
+        assert native_mean_std(f"timm:{name}") == (stated.mean, stated.std)
+        if stated.hf_hub_id:
+            assert imagenet_home(f"timm:{name}") == stated.hf_hub_id
+        else:
+            with pytest.raises(UnknownWeights, match="no ImageNet weights"):
+                imagenet_home(f"timm:{name}")
+
+
+def test_other_networks_of_timm_are_its_own() -> None:
+    own = timm.create_model("test_efficientnet", num_classes=1)
+    model = create_model("timm:test_efficientnet", seed=0)
     assert list(model.state_dict()) == [f"net.{key}" for key in own.state_dict()]
     own.load_state_dict(model.net.state_dict())
-    batch = pictures(2, "xception")
+    batch = pictures(2, "timm:test_efficientnet")
     with torch.no_grad():
         assert torch.equal(model.eval()(batch), own.eval()(batch)[:, 0])
 
@@ -245,7 +295,8 @@ def test_backbone_is_timms_own_network_behind_net() -> None:
 def test_timm_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(MissingExtra, match="pip install timm"):
-        create_model("xception")
+        create_model("efficientnet-b0")
+    create_model("xception")  # needs none
     with pytest.raises(MissingExtra, match="pip install timm"):
         native_size_px("timm:resnet50")
 
@@ -306,3 +357,19 @@ def test_a_width_of_nothing_is_no_width() -> None:
         create_model("meso4/0")
     with pytest.raises(UnknownModel, match="does not end in a dense layer"):
         last_linear(nn.Sequential(nn.Linear(4, 2)))
+
+
+def test_a_verdict_of_packaged_weights_loads_neither_timm_nor_torchvision() -> None:
+    """Each costs a second, and more, before the first verdict."""
+    program = """
+import sys
+from deepfake_detect import Detector, classify_content, list_pretrained
+detectors = [name for name in list_pretrained() if not name.startswith("content")]
+for name in detectors:
+    assert Detector.from_pretrained(name).predict("examples/portrait.jpg").score is not None
+assert classify_content("examples/portrait.jpg").label == "face"
+heavy = ("timm", "torchvision", "torch._dynamo", "torch._inductor", "sympy", "triton")
+print(len(detectors), [name for name in heavy if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split(maxsplit=1) == ["3", "[]\n"]

@@ -71,7 +71,7 @@ def loose(**parts: nn.Module) -> Callable[[Callable[[nn.ModuleDict, Tensor], Ten
 def test_the_twin_gives_the_logits_of_the_network(name: str) -> None:
     size_px = 224 if "vit" in name else min(160, native_size_px(name))
     model = settled(name, size_px=size_px)
-    twin = pack(model, pictures(1, size_px=size_px))
+    twin, _ = pack(model, pictures(1, size_px=size_px))
     assert (twin is None) == (name in UNTRACEABLE)
     if twin is not None:
         batch = pictures(3, size_px=size_px)
@@ -83,7 +83,7 @@ def test_the_twin_gives_the_logits_of_the_network(name: str) -> None:
 def test_a_twin_is_not_the_network_under_another_name(name: str) -> None:
     """Nothing but convolutions and what cannot be computed with them is left: no batch norm, and few activations."""
     model = create_model(name, seed=0).eval()
-    twin = pack(model, pictures(1, size_px=64))
+    twin, _ = pack(model, pictures(1, size_px=64))
     assert twin is not None
     calls = [step.call for step in twin._steps]
     assert sum(isinstance(call, packed._Convolution) for call in calls) == sum(
@@ -98,7 +98,7 @@ def test_bfloat16_is_near_and_is_bfloat16() -> None:
     if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         pytest.skip("this processor has no bfloat16")
     model = settled("xception", size_px=96)
-    twin = pack(model, pictures(1, size_px=96), dtype=torch.bfloat16)
+    twin, _ = pack(model, pictures(1, size_px=96), dtype=torch.bfloat16)
     assert twin is not None
     batch = pictures(4, size_px=96)
     with torch.inference_mode():
@@ -116,7 +116,7 @@ def test_activations_are_computed_with_the_convolution(kind: nn.Module) -> None:
         lambda parts, batch: parts["act"](parts["norm"](parts["conv"](batch)))
     )
     batch = pictures(2, size_px=16)
-    twin, plain = pack(fused, batch), pack(model, batch)
+    twin, plain = pack(fused, batch)[0], pack(model, batch)[0]
     assert twin is not None and plain is not None
     assert len(twin._steps) == 3 and len(plain._steps) == 6  # pictures, convolution, mean
     torch.testing.assert_close(twin(batch), fused(batch))
@@ -131,8 +131,8 @@ def test_a_result_that_is_used_twice_is_kept() -> None:
     )
     batch = pictures(2, size_px=8)
     for one in (model, shared):
-        twin = pack(one, batch)
-        assert twin is not None
+        twin, logits = pack(one, batch)
+        assert twin is not None and torch.equal(twin(batch), logits)
         torch.testing.assert_close(twin(batch), one(batch))
 
 
@@ -146,26 +146,23 @@ def test_a_sum_takes_what_comes_before_and_after_it() -> None:
     )
     batch = pictures(2, size_px=8)
     for one, steps in ((model, 5), (narrow, 5)):
-        twin = pack(one, batch)
+        twin, _ = pack(one, batch)
         assert twin is not None and len(twin._steps) == steps
         torch.testing.assert_close(twin(batch), one(batch))
 
 
 def test_what_cannot_be_packed_is_said() -> None:
     batch = pictures(1, size_px=64)
-    assert pack(nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 1)), batch) is None
-    assert pack(create_model("meso4", seed=0).eval(), batch, dtype=torch.float16) is None
+    assert pack(nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 1)), batch) == (None, None)
+    assert pack(create_model("meso4", seed=0).eval(), batch, dtype=torch.float16) == (None, None)
 
 
 def test_a_twin_that_does_not_agree_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, batch = settled("meso4", size_px=64), pictures(2, size_px=64)
-    right = packed.fuse_conv_bn_eval
-    assert pack(settled("cnn4", size_px=64), batch) is not None
-    monkeypatch.setattr(
-        packed, "fuse_conv_bn_eval", lambda conv, norm: right(conv, nn.BatchNorm2d(norm.num_features).eval())
-    )
-    assert pack(settled("cnn4", size_px=64), batch) is None
-    assert pack(model, batch) is not None  # its norms stand behind activations, and are not folded
+    model, batch = settled("cnn4", size_px=64), pictures(2, size_px=64)
+    assert pack(model, batch)[0] is not None
+    monkeypatch.setattr(packed, "fuse_conv_bn_weights", lambda weight, bias, *_: (weight, torch.zeros(len(weight))))
+    assert pack(model, batch) == (None, None)
+    assert pack(settled("meso4", size_px=64), batch)[0] is not None  # its norms stand behind activations
 
 
 def test_a_processor_without_the_operators_answers_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

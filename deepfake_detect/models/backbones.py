@@ -1,19 +1,44 @@
 """How does a network of timm become a detector?
 
-This is the only room that imports timm, and only when one of its networks is asked for: timm costs seconds to import,
-and fails to where torchvision does not match torch.
+This is the only room that imports timm, and only when one of its networks is asked for that is not written here: timm
+costs seconds to import, and fails to where torchvision does not match torch.
 """
 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
 from types import ModuleType
 
 from torch import Tensor, nn
 
 from deepfake_detect.errors import MissingExtra, UnknownModel, UnknownWeights
+from deepfake_detect.models.mobilenet import MobileNetV2
+from deepfake_detect.models.xception import Xception
 
 Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Own:
+    """A network of timm that is written here, and what timm states of it."""
+
+    build: Callable[..., nn.Module]  # takes outputs= and dropout=
+    size_px: int
+    mean_std: tuple[Triple, Triple]
+    repo: str = ""
+
+
+_OWN = {
+    "legacy_xception": _Own(build=Xception, size_px=299, mean_std=((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))),
+    "mobilenetv2_100": _Own(
+        build=MobileNetV2,
+        size_px=224,
+        mean_std=((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        repo="timm/mobilenetv2_100.ra_in1k",
+    ),
+}
 
 
 class Backbone(nn.Module):
@@ -48,6 +73,8 @@ def create_backbone(name: str, *, dropout: float | None = None, outputs: int = 1
         UnknownModel: timm has no such network.
         MissingExtra: timm is not installed or cannot be imported.
     """
+    if name in _OWN:
+        return Backbone(_OWN[name].build(outputs=outputs, dropout=dropout or 0.0))
     timm = _known_to_timm(name)
     choices = {} if dropout is None else {"drop_rate": dropout}
     return Backbone(timm.create_model(name, pretrained=False, num_classes=outputs, **choices))
@@ -63,8 +90,9 @@ def backbone_size_px(name: str) -> int:
         UnknownModel: timm has no such network, or states no size for it.
         MissingExtra: timm is not installed or cannot be imported.
     """
-    timm = _known_to_timm(name)
-    stated = timm.get_pretrained_cfg(name)
+    if name in _OWN:
+        return _OWN[name].size_px
+    stated = _known_to_timm(name).get_pretrained_cfg(name)
     if stated is None:
         raise UnknownModel(f"timm states no input size for {name!r}; choose a size and preprocess to it")
     return int(stated.input_size[-1])
@@ -80,6 +108,8 @@ def backbone_mean_std(name: str) -> tuple[Triple, Triple]:
         UnknownModel: timm has no such network, or states none for it.
         MissingExtra: timm is not installed or cannot be imported.
     """
+    if name in _OWN:
+        return _OWN[name].mean_std
     stated = _known_to_timm(name).get_pretrained_cfg(name)
     if stated is None:
         raise UnknownModel(f"timm states no mean and deviation for {name!r}; pass a preprocessing of your own")
@@ -98,12 +128,13 @@ def imagenet_repo(name: str) -> str:
         UnknownModel: timm has no such network.
         MissingExtra: timm is not installed or cannot be imported.
     """
-    stated = _known_to_timm(name).get_pretrained_cfg(name)
-    if stated is None or not stated.hf_hub_id:
+    stated = None if name in _OWN else _known_to_timm(name).get_pretrained_cfg(name)
+    repo = _OWN[name].repo if name in _OWN else getattr(stated, "hf_hub_id", None)
+    if not repo:
         raise UnknownWeights(
             f"timm keeps no ImageNet weights of {name!r} on the Hub; start from a .safetensors file of them instead"
         )
-    return str(stated.hf_hub_id)
+    return str(repo)
 
 
 def _known_to_timm(name: str) -> ModuleType:

@@ -56,6 +56,8 @@ def head_of(model: nn.Module) -> tuple[str, nn.Module]:
         'head'
     """
     net = getattr(model, "net", None)
+    if isinstance(last := getattr(net, "last", None), str):
+        return f"net.{last}", model.get_submodule(f"net.{last}")
     if net is not None and hasattr(net, "get_classifier"):
         wanted = net.get_classifier()
         return next((name, module) for name, module in model.named_modules() if module is wanted)

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 TOLERANCE: Final = {torch.float32: 1e-3, torch.bfloat16: 0.25}
 """How far a packed logit may lie from that of the network, by what the convolutions compute in."""
@@ -28,7 +28,9 @@ _ADDS = (operator.add, operator.iadd, torch.add)
 _RELUS = (torch.relu, nn.functional.relu)
 
 
-def pack(model: nn.Module, batch: Tensor, *, dtype: torch.dtype = torch.float32) -> Packed | None:
+def pack(
+    model: nn.Module, batch: Tensor, *, dtype: torch.dtype = torch.float32
+) -> tuple[Packed, Tensor] | tuple[None, None]:
     """Make the fast twin of a network, for a processor and the number of threads that torch has at the moment.
 
     Args:
@@ -37,20 +39,20 @@ def pack(model: nn.Module, batch: Tensor, *, dtype: torch.dtype = torch.float32)
         dtype: float32, or bfloat16 for the convolutions, their weights and maps; the rest stays float32.
 
     Returns:
-        The twin, which several threads may call at once. None where there is none: the network has no convolution or
-        cannot be traced, the processor or torch lacks what it takes, or the twin and the network do not agree on the
-        batch.
+        The twin, which several threads may call at once, and its logits for the batch. None and None where there is
+        none: the network has no convolution or cannot be traced, the processor or torch lacks what it takes, or the
+        twin and the network do not agree on the batch.
 
     Example:
         >>> from deepfake_detect import create_model
         >>> model, batch = create_model("meso4", seed=0).eval(), torch.rand(1, 3, 256, 256)
-        >>> packed = pack(model, batch)
-        >>> torch.allclose(packed(batch), model(batch), atol=1e-5)
+        >>> packed, logits = pack(model, batch)
+        >>> torch.allclose(logits, model(batch), atol=1e-5)
         True
     """
     has_any = any(isinstance(module, nn.Conv2d) for module in model.modules())
     if dtype not in TOLERANCE or not has_any or not _is_supported(dtype):
-        return None
+        return None, None
     with torch.inference_mode():
         try:
             graph = _traced(model)
@@ -59,9 +61,9 @@ def pack(model: nn.Module, batch: Tensor, *, dtype: torch.dtype = torch.float32)
             packed = Packed(_steps(graph, model, recorder.shapes, dtype))
             found = packed(batch)
         except Exception:  # of the tracer and of private operators, in as many ways as networks differ
-            return None
+            return None, None
     agree = found.shape == expected.shape and bool((found - expected).abs().max() <= TOLERANCE[dtype])
-    return packed if agree else None
+    return (packed, found) if agree else (None, None)
 
 
 class Packed:
@@ -123,6 +125,7 @@ class _Chain:
 
     conv: nn.Conv2d
     nodes: list[fx.Node]
+    norm: nn.BatchNorm2d | None = None
     added: fx.Node | None = None
     activation: _Activation = (None, ())
 
@@ -130,6 +133,16 @@ class _Chain:
     def inputs(self) -> tuple[Any, ...]:
         """Give the maps, and what is added to the result."""
         return (self.nodes[0].args[0], *([] if self.added is None else [self.added]))
+
+    def weights(self) -> tuple[Tensor, Tensor | None]:
+        """Give weight and bias of the convolution, the batch norm folded in."""
+        conv, norm = self.conv, self.norm
+        if norm is None:
+            return conv.weight.detach(), None if conv.bias is None else conv.bias.detach()
+        assert norm.running_mean is not None and norm.running_var is not None
+        statistics = (norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
+        weight, bias = fuse_conv_bn_weights(conv.weight, conv.bias, *statistics)
+        return weight.detach(), bias.detach()
 
 
 class _Convolution:
@@ -139,9 +152,9 @@ class _Convolution:
         conv = chain.conv
         self.dtype = dtype
         self.place = (list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups)
-        weight = conv.weight.detach().to(dtype)
-        self.weight = torch.ops.mkldnn._reorder_convolution_weight(weight, *self.place, list(shape))
-        self.bias = None if conv.bias is None else conv.bias.detach().to(dtype)
+        weight, bias = chain.weights()
+        self.weight = torch.ops.mkldnn._reorder_convolution_weight(weight.to(dtype), *self.place, list(shape))
+        self.bias = None if bias is None else bias.to(dtype)
         self.activation, scalars = chain.activation
         self.scalars = list(scalars)
 
@@ -241,12 +254,12 @@ def _chains(graph: fx.Graph, modules: dict[str, nn.Module], shapes: dict[fx.Node
 def _take_norm(chain: _Chain, modules: dict[str, nn.Module]) -> None:
     node = _only_user(chain.nodes[-1])
     norm = modules.get(str(node.target)) if node is not None and node.op == "call_module" else None
-    if node is None or not isinstance(norm, nn.BatchNorm2d):
+    if node is None or not isinstance(norm, nn.BatchNorm2d) or norm.running_mean is None:
         return
     inside = getattr(norm, "act", None)  # timm's
     activation = _named(inside)
     if inside is None or isinstance(inside, nn.Identity) or activation is not None:
-        chain.conv = fuse_conv_bn_eval(chain.conv, norm)
+        chain.norm = norm
         chain.nodes.append(node)
         chain.activation = activation or (None, ())
 

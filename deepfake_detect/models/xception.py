@@ -1,0 +1,103 @@
+"""What does Xception compute?
+
+François Chollet, *Xception: Deep Learning with Depthwise Separable Convolutions*, 2017
+(https://arxiv.org/abs/1610.02357). Layer for layer and name for name the ``legacy_xception`` of timm, so that weights
+go from one to the other; written here because timm costs seconds to import.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+from torch import Tensor, nn
+
+_CHANNELS = 728  # of the middle flow
+
+
+class Xception(nn.Module):
+    """Two convolutions, twelve blocks of separable ones, two more, and the mean of the last map.
+
+    Args:
+        outputs: Logits for each picture.
+        dropout: Share of the averaged features that training drops, 0 to 1.
+    """
+
+    last = "fc"
+    """Name of the layer that gives the logits."""
+
+    def __init__(self, *, outputs: int = 1, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 32, 3, stride=2, bias=False)
+        self.bn1 = nn.BatchNorm2d(32)
+        self.act1 = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(32, 64, 3, bias=False)
+        self.bn2 = nn.BatchNorm2d(64)
+        self.act2 = nn.ReLU(inplace=True)
+        self.block1 = _Block((64, 128, 128), shrinks=True, begins_with_act=False)
+        self.block2 = _Block((128, 256, 256), shrinks=True)
+        self.block3 = _Block((256, _CHANNELS, _CHANNELS), shrinks=True)
+        for number in range(4, 12):
+            self.add_module(f"block{number}", _Block((_CHANNELS,) * 4))
+        self.block12 = _Block((_CHANNELS, _CHANNELS, 1024), shrinks=True)
+        self.conv3 = _Separable(1024, 1536)
+        self.bn3 = nn.BatchNorm2d(1536)
+        self.act3 = nn.ReLU(inplace=True)
+        self.conv4 = _Separable(1536, 2048)
+        self.bn4 = nn.BatchNorm2d(2048)
+        self.act4 = nn.ReLU(inplace=True)
+        self.global_pool = nn.AdaptiveAvgPool2d(1)
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(2048, outputs)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, batch: Tensor) -> Tensor:
+        """Map a batch [N, 3, H, W] to logits [N, outputs]."""
+        logits: Tensor = self.fc(self.dropout(self.embed(batch)))
+        return logits
+
+    def embed(self, batch: Tensor) -> Tensor:
+        """Map a batch [N, 3, H, W] to what the logits are a weighted sum of [N, 2048]."""
+        maps = self.act2(self.bn2(self.conv2(self.act1(self.bn1(self.conv1(batch))))))  # [N, 64, H/2, W/2]
+        for number in range(1, 13):
+            maps = self.get_submodule(f"block{number}")(maps)
+        maps = self.act4(self.bn4(self.conv4(self.act3(self.bn3(self.conv3(maps))))))  # [N, 2048, H/32, W/32]
+        pooled: Tensor = self.global_pool(maps).flatten(1)
+        return pooled
+
+
+class _Separable(nn.Module):
+    """A convolution within each channel, then one across the channels."""
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(before, before, 3, padding=1, groups=before, bias=False)
+        self.pointwise = nn.Conv2d(before, after, 1, bias=False)
+
+    def forward(self, batch: Tensor) -> Tensor:
+        maps: Tensor = self.pointwise(self.conv1(batch))
+        return maps
+
+
+class _Block(nn.Module):
+    """Separable convolutions beside a short cut, which has a convolution of its own where the shape changes."""
+
+    def __init__(self, channels: tuple[int, ...], *, shrinks: bool = False, begins_with_act: bool = True) -> None:
+        super().__init__()
+        rep: list[nn.Module] = []
+        for place, (before, after) in enumerate(itertools.pairwise(channels)):
+            if place or begins_with_act:
+                rep.append(nn.ReLU(inplace=place > 0))  # the first one's input is needed beside it
+            rep += [_Separable(before, after), nn.BatchNorm2d(after)]
+        if shrinks:
+            self.skip = nn.Conv2d(channels[0], channels[-1], 1, stride=2, bias=False)
+            self.skipbn = nn.BatchNorm2d(channels[-1])
+            rep.append(nn.MaxPool2d(3, stride=2, padding=1))
+        self.shrinks = shrinks
+        self.rep = nn.Sequential(*rep)
+
+    def forward(self, batch: Tensor) -> Tensor:
+        beside = self.skipbn(self.skip(batch)) if self.shrinks else batch
+        maps: Tensor = self.rep(batch) + beside
+        return maps
