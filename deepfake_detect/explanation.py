@@ -116,8 +116,8 @@ class Explanation:
     def is_evidence(self) -> bool:
         """Say whether the heat of the decisive face may be shown to others as the reason of the verdict.
 
-        True if, and only if, the verdict is ``"fake"`` or ``"real"``, the heat is that of the verdict, and every check
-        holds; see `Faithfulness` for the rule.
+        True if, and only if, the verdict is ``"fake"`` or ``"real"``, there is heat, it is that of the verdict, and
+        every check holds; see `Faithfulness` for the rule.
         """
         return not self.reasons
 
@@ -131,6 +131,8 @@ class Explanation:
             found.append("the verdict is uncertain: there is nothing to give reasons for")
         elif self.label != self.target:
             found.append(f"the heat shows what speaks for {self.target}, against the verdict")
+        if not self.decisive.heat.any():
+            found.append(f"no place on the face speaks for {self.target}, as {self.method} sees it")
         if self.faithfulness is None:
             found.append("nobody checked the map")
         return (*found, *(self.faithfulness.reasons if self.faithfulness else ()))

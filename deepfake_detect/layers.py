@@ -6,19 +6,22 @@ import difflib
 import math
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
 from deepfake_detect.errors import LayerNotFound
 
+HOOKING: Final = threading.Lock()
+"""Held while a hook is set or taken off, and by who copies a model: other threads may be using it."""
+
 _MOST_EXTRA_TOKENS = 8  # class, distillation and register tokens, which stand before those of the patches
 _FOUND: weakref.WeakKeyDictionary[nn.Module, dict[tuple[str | None, int], str]] = weakref.WeakKeyDictionary()
-_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -57,7 +60,7 @@ def find_layer(model: nn.Module, name: str | None = None, *, size_px: int) -> tu
         >>> find_layer(create_model("cnn-simple", seed=0), size_px=64)[0]
         'features.2.2'
     """
-    with _LOCK:
+    with HOOKING:
         known = _FOUND.setdefault(model, {})
     if (name, size_px) not in known:
         known[name, size_px] = _last_map(model, size_px) if name is None else _named_map(model, name, size_px)
@@ -95,11 +98,8 @@ def tap(model: nn.Module, batch: Tensor, layer: nn.Module, *, gradient: bool = T
         return leaf.clone()  # what follows may change it in place
 
     with undisturbed(model, batch):
-        handle = layer.register_forward_hook(watch)
-        try:
+        with _hooked([(layer, watch)]):
             logit = model(batch)
-        finally:
-            handle.remove()
         if not leaves:
             raise LayerNotFound(f"the layer {type(layer).__name__} gave no map of the picture; see find_layer")
         slope = _slope(logit, leaves[-1]) if gradient else None
@@ -201,23 +201,27 @@ def _outputs(model: nn.Module, layers: Mapping[str, nn.Module], size_px: int) ->
     """Run the model once, and give what each of the layers gave last, in the order of running."""
     own, given = threading.get_ident(), dict[str, Any]()
 
-    def note(name: str, output: Any) -> None:
+    def note(name: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
         if threading.get_ident() == own:
             given.pop(name, None)
             given[name] = output
 
     probe = _probe(model, size_px)
-    with undisturbed(model, probe):
-        handles = [
-            layer.register_forward_hook(lambda _module, _inputs, output, name=name: note(name, output))
-            for name, layer in layers.items()
-        ]
-        try:
-            model(probe)
-        finally:
+    with undisturbed(model, probe), _hooked([(layer, partial(note, name)) for name, layer in layers.items()]):
+        model(probe)
+    return given
+
+
+@contextmanager
+def _hooked(hooks: Sequence[tuple[nn.Module, Callable[..., Any]]]) -> Iterator[None]:
+    with HOOKING:
+        handles = [layer.register_forward_hook(hook) for layer, hook in hooks]
+    try:
+        yield
+    finally:
+        with HOOKING:
             for handle in handles:
                 handle.remove()
-    return given
 
 
 def _is_reached(model: nn.Module, layer: nn.Module, size_px: int) -> bool:

@@ -1,6 +1,8 @@
 """Do the checks tell a map that shows the cause from one that does not?"""
 
+import re
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,30 @@ from tests.small_world import Texture
 HELD = Faithfulness(
     fall=0.6, deletion=0.3, insertion=0.8, random=(0.5, 0.6), random_weights=0.1, shift=0.9, level="quick"
 )
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({}, None),
+        ({"fall": 0.1, "random_weights": 0.5, "shift": 0.5}, None),
+        ({"fall": 0.099}, r"almost as sure \(-0.10\): no place on it decides"),
+        ({"fall": -0.2}, r"even surer \(\+0.20\)"),
+        ({"deletion": 0.5}, r"the hottest places takes no more .* \(0.50, random 0.50 to 0.60\)"),
+        ({"insertion": 0.6}, r"hottest places alone give no more .* \(0.60, random 0.50 to 0.60\)"),
+        ({"deletion": 0.505, "insertion": 0.6, "random": (0.5, *[0.55] * 18, 0.6)}, None),
+        ({"deletion": 0.505, "random": (0.5, 0.5, *[0.55] * 18)}, r"takes no more .* \(0.51, random 0.50 to 0.55\)"),
+        ({"insertion": 0.6, "random": (*[0.55] * 18, 0.6, 0.6)}, r"give no more .* \(0.60, random 0.55 to 0.60\)"),
+        ({"random_weights": 0.51}, r"random weights give much the same map \(rank correlation 0.51\)"),
+        ({"shift": 0.49}, r"moves by a few pixels \(rank correlation 0.49\)"),
+    ],
+)
+def test_the_rule(change: dict[str, Any], words: str | None) -> None:
+    found = replace(HELD, **change)
+    assert found.is_evidence == (words is None) == (not found.reasons)
+    if words is not None:
+        (reason,) = found.reasons
+        assert re.search(words, reason)
 
 
 def noise(seed: int = 0) -> np.ndarray:
