@@ -1,0 +1,75 @@
+"""How long does one picture take, once all is warm?
+
+In turns: the network as it is and its packed twin on one crop, `predict` of the whole picture and with faces to be
+found, a heat map without checks, and `stability` with all its deliveries.
+
+    python benchmarks/latency.py --model xception-fakefaces
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from deepfake_detect import Detector
+from deepfake_detect.delivery import STABILITY
+from deepfake_detect.forward import run
+from deepfake_detect.preprocess import to_batch
+
+PORTRAIT = Path(__file__).parents[1] / "examples" / "portrait.jpg"
+
+
+def ways_of(detector: Detector, picture: Path) -> dict[str, Callable[[], Any]]:
+    """Give what is timed, the bare twin first."""
+    wanted = detector.card.preprocessing
+    crop = np.asarray(Image.open(picture).resize((wanted.size_px, wanted.size_px)))
+    batch = to_batch([crop], preprocessing=wanted)
+    detector.logits([crop])
+    return {
+        "bare twin, one crop": lambda: detector.logits([crop]),
+        "bare network, one crop": lambda: run(detector.model, batch, device=detector.device, dtype=torch.float32),
+        "predict, faces='none'": lambda: detector.predict(picture, faces="none"),
+        "predict": lambda: detector.predict(picture),
+        "explain, unchecked": lambda: detector.explain(picture, faithfulness="off"),
+        f"stability, {len(STABILITY)} deliveries": lambda: detector.stability(picture),
+        f"{len(STABILITY)} times predict": lambda: [detector.predict(picture) for _ in STABILITY],
+    }
+
+
+def main() -> None:
+    """Measure in turns, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="xception-fakefaces")
+    parser.add_argument("--side-px", type=int, default=300)
+    parser.add_argument("--rounds", type=int, default=15)
+    options = parser.parse_args()
+    detector = Detector.from_pretrained(options.model, device="cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        picture = Path(folder) / "portrait.jpg"
+        Image.open(PORTRAIT).convert("RGB").resize((options.side_px, options.side_px)).save(picture, quality=92)
+        ways = ways_of(detector, picture)
+        times: dict[str, list[float]] = {name: [] for name in ways}
+        for turn in range(options.rounds + 1):
+            for name, way in ways.items():
+                start = time.perf_counter()
+                way()
+                if turn:  # the first warms up
+                    times[name].append((time.perf_counter() - start) * 1000)
+    print(f"{detector}, JPEG of {options.side_px} px, torch with {torch.get_num_threads()} threads\n")
+    bare = statistics.median(times["bare twin, one crop"])
+    print("| | median, ms | least, ms | of the bare twin |\n|---|---|---|---|")
+    for name, took in times.items():
+        print(f"| {name} | {statistics.median(took):.1f} | {min(took):.1f} | {statistics.median(took) / bare:.2f} |")
+
+
+if __name__ == "__main__":
+    main()
