@@ -41,6 +41,12 @@ class Forward:
         with torch.inference_mode():
             return twin(batch)
 
+    @property
+    def how(self) -> dict[str, str]:
+        """Say what runs the model, and what it computes in, as predictions tell it."""
+        packed = any(twin is not None for twin in self._twins.values())
+        return {"backend": "torch-packed" if packed else "torch", "dtype": str(self.dtype).removeprefix("torch.")}
+
     def _twin(self, batch: Tensor) -> tuple[Packed | None, Tensor | None]:
         """Give the twin for such a batch, and what it said of this one where it was just made with it."""
         kind = (*batch.shape[2:], torch.get_num_threads())

@@ -167,6 +167,7 @@ class Predictor:
             workers=workers,
             lanes=max(1, min(workers, torch.get_num_threads())) if self.device.type == "cpu" else 1,
             on_error=on_error,
+            how=lambda: self._forward.how,
         )
 
     def look(self, image: Any, *, faces: FaceChoice = "auto") -> Look:

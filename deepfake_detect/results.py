@@ -71,6 +71,8 @@ class Prediction:
         model: The weights that said it, such as ``"xception-fakefaces@1"``.
         revision: Their commit on the Hub; None for packaged or local weights.
         seconds: Time that the picture took.
+        backend: What ran the model: ``"torch"``, or ``"torch-packed"``, its faster twin on a processor.
+        dtype: What it computed in: ``"float32"``, ``"float16"`` or ``"bfloat16"``.
         error: Why it could not be scored, where errors were asked to be handed out.
         source: What the caller gave, so that `plot` can open it again; never part of `to_dict`.
 
@@ -90,6 +92,8 @@ class Prediction:
     model: str
     revision: str | None = None
     seconds: float
+    backend: str = "torch"
+    dtype: str = "float32"
     error: DeepfakeDetectError | None = None
     source: object = field(default=None, repr=False)
 
@@ -107,6 +111,8 @@ class Prediction:
             "model": self.model,
             "revision": self.revision,
             "seconds": float(self.seconds),
+            "backend": self.backend,
+            "dtype": self.dtype,
             "error": error,
         }
 

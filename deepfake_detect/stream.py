@@ -42,6 +42,7 @@ def stream_predictions(
     workers: int = 2,
     lanes: int = 1,
     on_error: OnError = "raise",
+    how: Callable[[], dict[str, str]] = dict,
 ) -> Generator[Prediction, None, None]:
     """Score pictures as they come, in order.
 
@@ -60,12 +61,13 @@ def stream_predictions(
         lanes: Batches that may be computed at the same time, each with its share of torch's threads.
         on_error: ``"raise"`` ends with the error at the place of the picture, after those before it;
             ``"yield"`` gives a prediction that carries the error.
+        how: Tells backend and dtype, once a picture is scored.
 
     Yields:
         One prediction a picture. Its ``seconds`` are the time in which the picture was opened and its
         faces cut out, and its crops' share of the time of their batches: not the time waited in between.
     """
-    finish = _Finish(card=card, revision=revision, threshold=threshold, on_error=on_error)
+    finish = _Finish(card=card, revision=revision, threshold=threshold, on_error=on_error, how=how)
     entries: deque[_Entry] = deque()  # pictures in order, the next to be handed out first
     coming, ended, ahead = iter(images), False, (lanes + 2) * batch_size + workers
     with _Crew(look, forward, size=batch_size, workers=workers, lanes=lanes) as crew:
@@ -245,6 +247,7 @@ class _Finish:
     revision: str | None
     threshold: float | None
     on_error: OnError
+    how: Callable[[], dict[str, str]]
 
     def raises(self, entry: _Entry) -> bool:
         own = isinstance(entry.error, DeepfakeDetectError) and not entry.broken_source
@@ -298,6 +301,7 @@ class _Finish:
             "model": self.card.id,
             "revision": self.revision,
             "seconds": entry.seconds,
+            **self.how(),
         }
 
 

@@ -70,6 +70,7 @@ def test_the_verdict_is_the_model_s_on_the_crop(detector: Detector) -> None:
     assert found.faces[0].box_xyxy == face.box_xyxy
     assert (found.name, found.model, found.revision, found.size_hw) == (str(PORTRAIT), "small@0", None, (512, 512))
     assert found.seconds > 0
+    assert (found.backend, found.dtype) == ("torch-packed", "float32")
 
 
 def test_every_form_of_a_picture_scores_the_same(detector: Detector) -> None:

@@ -189,6 +189,17 @@ def test_a_change_of_the_weights_is_noticed() -> None:
     torch.testing.assert_close(forward(batch), model(batch).detach())
 
 
+def test_it_is_told_what_ran() -> None:
+    batch = torch.rand(2, 3, 64, 64)
+    forward = Forward(create_model("cnn4", seed=0).eval(), device=CPU)
+    assert forward.how == {"backend": "torch", "dtype": "float32"}
+    forward(batch)
+    assert forward.how == {"backend": "torch-packed", "dtype": "float32"}
+    half = Forward(nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 1)), device=CPU, dtype=torch.bfloat16)
+    half(batch)
+    assert half.how == {"backend": "torch", "dtype": "bfloat16"}
+
+
 def test_threads_share_one_twin() -> None:
     model, batch = create_model("cnn4", seed=0).eval(), torch.rand(2, 3, 64, 64)
     forward = Forward(model, device=CPU)

@@ -36,6 +36,8 @@ def prediction(**changed: Any) -> Prediction:
         "size_hw": (600, 800),
         "model": "meso4-fakefaces@1",
         "seconds": 0.25,
+        "backend": "torch",
+        "dtype": "float32",
         "source": PIXELS,
     }
     return Prediction(**{**values, **changed})
@@ -82,6 +84,8 @@ def test_dict_holds_everything_but_the_picture() -> None:
         "model": "meso4-fakefaces@1",
         "revision": "abc",
         "seconds": 0.25,
+        "backend": "torch",
+        "dtype": "float32",
         "error": None,
     }
     missing = {item.name for item in dataclasses.fields(Prediction)} - set(prediction().to_dict())
