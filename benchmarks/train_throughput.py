@@ -46,6 +46,7 @@ from deepfake_detect.student import Student
 from deepfake_detect.teach import untrained
 from deepfake_detect.trial import choose_dtype
 
+NETWORKS = {"xception": "legacy_xception", "efficientnet-b0": "efficientnet_b0", "vgg16": "vgg16"}
 EXAMPLES = Path(__file__).parents[1] / "examples"
 AUGMENTATION = Augmentation(shrink=0.0, webp=0.0)
 """What torchvision has transforms for too."""
@@ -113,6 +114,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--plain", action="store_true", help="the hand-written loop in float32, channels first")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch")
     parser.add_argument("--workers", type=int, help="processes of fit that make crops; as it chooses where missing")
     parser.add_argument("--hand-workers", type=int, default=1, help="processes of the hand-written loop")
@@ -250,11 +252,12 @@ class HandWritten:
     def __init__(
         self, options: argparse.Namespace, files: list[Path], ours: nn.Module, schedule: Schedule, dtype: torch.dtype
     ) -> None:
-        self.dtype, self.schedule, self.clock = dtype, schedule, Clock()
-        net = ours.get_submodule("net")
-        self.model = timm.create_model(net.default_cfg["architecture"], num_classes=1)
-        self.model.load_state_dict(net.state_dict())
-        self.model.to(memory_format=torch.channels_last)
+        self.dtype, self.schedule, self.clock = torch.float32 if options.plain else dtype, schedule, Clock()
+        self.layout = torch.contiguous_format if options.plain else torch.channels_last
+        name = options.model.removeprefix("timm:")
+        self.model = timm.create_model(NETWORKS.get(name, name), num_classes=1)
+        self.model.load_state_dict(ours.get_submodule("net").state_dict())
+        self.model.to(memory_format=self.layout)
         self.average = ModelEmaV3(self.model, decay=schedule.ema)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=schedule.lr, weight_decay=schedule.weight_decay)
         self.files = Files(files, options.size_px)
@@ -284,7 +287,7 @@ class HandWritten:
 
     def _gradient(self, batch: torch.Tensor, label: torch.Tensor) -> None:
         self.optimizer.zero_grad()
-        batch = batch.contiguous(memory_format=torch.channels_last)
+        batch = batch.contiguous(memory_format=self.layout)
         with torch.autocast("cpu", self.dtype, enabled=self.dtype != torch.float32):
             logit = self.model(batch)
         target = label.float() * (1 - self.schedule.smoothing) + self.schedule.smoothing / 2
