@@ -5,7 +5,7 @@ Which bit is which part is found in the data: 16 fakes have the very photograph 
 and the parts in which the two differ are compared with the bits, for each of the 24 orders.
 
     python benchmarks/ciplab_parts.py --data DATA --order            # which bit is which part
-    python benchmarks/ciplab_parts.py --data DATA [--bundle NAME ...] [--method NAME ...] [--limit N]
+    python benchmarks/ciplab_parts.py --data DATA [--bundle NAME] ... [--method NAME] ... [--limit N]
 
 The pointing game (Zhang and others 2018) asks whether the hottest place lies in a forged part; the part AUC, over the
 places of the face, whether forged places are hotter than others. Beside each method stand a centre prior (a bell at the

@@ -85,7 +85,7 @@ PLANS = {
         architecture="timm:mobilenetv2_100",
         start="mobile-second",
         teacher="xception-fakefaces",
-        schedule=Schedule(epochs=1, epoch_samples=4000, lr=2e-4, smoothing=0.0, balance=0.6, favour=FAVOUR_FINE),
+        schedule=Schedule(epochs=18, epoch_samples=8000, lr=4e-4, smoothing=0.0, balance=0.6, favour=FAVOUR_FINE),
         valid=500,
     ),
     "meso4-first": Plan(
@@ -138,7 +138,7 @@ PLANS = {
             start="without-still-swap",
             size_px=192,
             diet=Diet(without="still-swap", fold=number),
-            schedule=Schedule(epochs=1, epoch_samples=960, lr=3e-4, favour={"inswapper": 15.0}),
+            schedule=Schedule(epochs=4, epoch_samples=960, lr=3e-4, favour={"inswapper": 15.0}),
         )
         for number in range(FOLDS)
     },
