@@ -1,7 +1,8 @@
 """How long does one picture take, once all is warm?
 
-In turns: the network as it is and its packed twin on one crop, `predict` of the whole picture and with faces to be
-found, a heat map without checks, and `stability` with all its deliveries.
+In turns: the network as it is and its packed twin on one crop; `look`, which opens a picture, finds its faces and cuts
+them out; `predict`, which is both, of the whole picture and with faces to be found; a heat map without checks; and
+`stability` with all its deliveries.
 
     python benchmarks/latency.py --model xception-fakefaces
 """
@@ -37,6 +38,8 @@ def ways_of(detector: Detector, picture: Path) -> dict[str, Callable[[], Any]]:
     return {
         "bare twin, one crop": lambda: detector.logits([crop]),
         "bare network, one crop": lambda: run(detector.model, batch, device=detector.device, dtype=torch.float32),
+        "look, faces='none'": lambda: detector.look(picture, faces="none"),
+        "look": lambda: detector.look(picture),
         "predict, faces='none'": lambda: detector.predict(picture, faces="none"),
         "predict": lambda: detector.predict(picture),
         "explain, unchecked": lambda: detector.explain(picture, faithfulness="off"),

@@ -27,6 +27,7 @@ import numpy as np
 import timm
 import torch
 from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
 
 from deepfake_detect import Detector
 from deepfake_detect.device import count_processors, share_threads
@@ -56,6 +57,28 @@ def main() -> None:
     print(f"{detector}, {len(pictures)} JPEGs, {options.rounds} rounds; torch {torch.__version__},")
     print(f"{torch.get_num_threads()} threads on {platform.processor() or platform.machine()}\n")
     report(seconds, logits, count=len(pictures))
+    print(f"\n{limit(detector)}")
+
+
+def limit(detector: Detector) -> str:
+    """Say how many pictures a second there could be, were the network nothing but large matrix products."""
+    side = detector.card.preprocessing.size_px
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        detector.model(torch.zeros(1, 3, side, side))
+    needed = counter.get_total_flops()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    one, best = torch.rand(1024, 1024).to(detector.dtype), float("inf")
+    for _ in range(30):
+        start = time.perf_counter()
+        one @ one
+        best = min(best, time.perf_counter() - start)
+    torch.set_num_threads(threads)
+    rate = 2 * 1024**3 / best
+    return (
+        f"one thread multiplies matrices at {rate / 1e9:.0f} GFLOP/s in {str(detector.dtype).removeprefix('torch.')}, "
+        f"a picture needs {needed / 1e9:.2f} GFLOP: {threads * rate / needed:.1f} pictures/s at the most"
+    )
 
 
 def read_options() -> argparse.Namespace:
