@@ -148,6 +148,7 @@ def test_a_sum_takes_what_comes_before_and_after_it() -> None:
     for one, steps in ((model, 5), (narrow, 5)):
         twin, _ = pack(one, batch)
         assert twin is not None and len(twin._steps) == steps
+        assert sum(isinstance(step.call, packed._Convolution) for step in twin._steps) == 2
         torch.testing.assert_close(twin(batch), one(batch))
 
 

@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -423,3 +424,19 @@ def test_a_revision_is_given_once_and_of_a_repository(packaged: Path, folder: Pa
     with pytest.raises(UnknownWeights, match="give one of the two"):
         find_bundle("owner/name@v1", revision="v2")
     assert not hub.requests
+
+
+def test_loading_draws_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    build = weights.create_model
+
+    def watched(*given: Any, **more: Any) -> torch.nn.Module:
+        zeros = torch.zeros(3)
+        drawn.append(bool(zeros.normal_().any() or zeros.uniform_().any()))
+        return build(*given, **more)
+
+    monkeypatch.setattr(weights, "create_model", watched)
+    model = load_model(find_bundle("meso4-fakefaces"))
+    assert drawn == [False]
+    assert all(value.isfinite().all() for value in model.state_dict().values())
+    assert torch.zeros(3).normal_().any()
