@@ -2,9 +2,11 @@
 
 All score the same JPEGs with the same weights, in turns, so that whatever else the machine does falls on all alike: the
 image-classification pipeline of Hugging Face (where transformers is installed), a plain loop around timm's network, the
-bare model of `predict_many` on crops that lie ready in memory, and `predict_many` without and with faces to be found.
+bare model of `predict_many` on crops that lie ready in memory, and `predict_many` without and with faces to be found;
+the last three with torch, and with OpenVINO where it is installed.
 
     python benchmarks/predict_many.py --model xception-fakefaces --count 500
+    python benchmarks/predict_many.py --model efficientnet-b0    # an architecture: with random weights
     python benchmarks/predict_many.py --data FOLDER      # with a manifest.csv that has a column "file"
 """
 
@@ -29,9 +31,11 @@ import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from deepfake_detect import Detector
-from deepfake_detect.device import count_processors, share_threads
+from deepfake_detect import Card, Detector, Preprocessing, create_model, list_models
+from deepfake_detect.compiled import is_installed
+from deepfake_detect.device import count_processors
 from deepfake_detect.faces import whole_picture
+from deepfake_detect.models import native_mean_std, native_size_px
 from deepfake_detect.preprocess import to_batch
 
 PORTRAIT = Path(__file__).parents[1] / "examples" / "portrait.jpg"
@@ -42,11 +46,13 @@ Run = Callable[[], list[float]]
 def main() -> None:
     """Measure, and print a table."""
     options = read_options()
-    detector = Detector.from_pretrained(options.model, device="cpu", dtype=options.dtype)
+    backends = ["torch", *(["openvino"] if is_installed() else [])]
+    detectors = {backend: load(options.model, options.dtype, backend) for backend in backends}
+    detector = detectors["torch"]
     with tempfile.TemporaryDirectory() as folder:
         made = partial(portraits, Path(folder), side_px=options.side_px)
         pictures = listed(options.data, options.count) if options.data else made(options.count)
-        runs = all_runs(detector, pictures)
+        runs = all_runs(detectors, pictures)
         logits = {name: run() for name, run in runs.items()}  # warm
         seconds: dict[str, list[float]] = {name: [] for name in runs}
         for turn in range(options.rounds):
@@ -58,6 +64,17 @@ def main() -> None:
     print(f"{torch.get_num_threads()} threads on {platform.processor() or platform.machine()}\n")
     report(seconds, logits, count=len(pictures))
     print(f"\n{limit(detector)}")
+
+
+def load(model: str, dtype: str, backend: Any) -> Detector:
+    """Load weights, or make random ones of an architecture."""
+    if model not in list_models():
+        return Detector.from_pretrained(model, device="cpu", dtype=dtype, backend=backend)
+    (mean, std), size_px = native_mean_std(model), native_size_px(model)
+    wanted = Preprocessing(size_px=size_px, mean=mean, std=std)
+    card = Card(name=model, version=0, architecture=model, preprocessing=wanted)
+    network = create_model(model, seed=0)
+    return Detector(model=network, card=card, device="cpu", dtype=dtype, backend=backend)
 
 
 def limit(detector: Detector) -> str:
@@ -109,7 +126,8 @@ def portraits(folder: Path, count: int, *, side_px: int) -> list[Path]:
     return pictures
 
 
-def all_runs(detector: Detector, pictures: list[Path]) -> dict[str, Run]:
+def all_runs(detectors: dict[str, Detector], pictures: list[Path]) -> dict[str, Run]:
+    detector = detectors["torch"]
     network = timm_network(detector)
     runs: dict[str, Run] = {}
     if importlib.util.find_spec("transformers"):
@@ -118,9 +136,10 @@ def all_runs(detector: Detector, pictures: list[Path]) -> dict[str, Run]:
     runs |= {f"timm loop, batch {size}": partial(timm_loop, network, detector, pictures, size) for size in (1, 16)}
     size_px = detector.card.preprocessing.size_px
     crops = [whole_picture(np.asarray(Image.open(path).convert("RGB")), size_px=size_px) for path in pictures]
-    runs["bare model"] = partial(bare_model, detector, crops)
-    for faces in ("none", "auto"):
-        runs[f"predict_many, faces={faces}"] = partial(with_predict_many, detector, pictures, faces)
+    for backend, own in detectors.items():
+        runs[f"{backend}: bare model"] = partial(bare_model, own, crops)
+        for faces in ("none", "auto"):
+            runs[f"{backend}: predict_many, faces={faces}"] = partial(with_predict_many, own, pictures, faces)
     return runs
 
 
@@ -166,12 +185,12 @@ def timm_loop(network: torch.nn.Module, detector: Detector, pictures: list[Path]
 
 def bare_model(detector: Detector, crops: list[np.ndarray]) -> list[float]:
     """Run what `predict_many` runs, in as many threads, on crops that are there."""
-    lanes, size = min(count_processors(), torch.get_num_threads()), 4
+    engine, size = detector._engine, 4
+    lanes = engine.lanes(count_processors())
     batches = [crops[start : start + size] for start in range(0, len(crops), size)]
     with ThreadPoolExecutor(lanes) as pool:
-        if lanes > 1:
-            share_threads(pool, workers=lanes, lanes=lanes)
-        return [logit for logits in pool.map(detector.logits, batches) for logit in logits]
+        engine.join(pool, workers=lanes, lanes=lanes)
+        return [logit for logits in pool.map(partial(detector.logits, lanes=lanes), batches) for logit in logits]
 
 
 def with_predict_many(detector: Detector, pictures: list[Path], faces: Any) -> list[float]:
@@ -186,7 +205,8 @@ def report(seconds: dict[str, list[float]], logits: dict[str, list[float]], *, c
     print("|---|---|---|---|---|---|---|")
     for name, times in seconds.items():
         ratios = [f"{rate[name] / one:.2f}" if one else "-" for one in (best["pipe"], best["timm"])]
-        share = f"{rate[name] / rate['bare model']:.0%}"
+        bare = rate.get(f"{name.partition(':')[0]}: bare model")
+        share = f"{rate[name] / bare:.0%}" if bare else "-"
         moved = np.abs(np.subtract(logits[name], logits["timm loop, batch 1"])).max()
         told = "-" if name.endswith("auto") else f"{moved:.1g}"  # another crop
         spread = f"{count / max(times):.1f} to {count / min(times):.1f}"

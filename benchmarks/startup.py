@@ -24,7 +24,7 @@ VERDICT = "from deepfake_detect import Detector; Detector.from_pretrained({!r}).
 TIMM = """
 import numpy, safetensors.torch, timm, torch
 from PIL import Image
-from deepfake_detect.weights import PRETRAINED
+from deepfake_detect.bundle import PRETRAINED
 network = timm.create_model("legacy_xception", num_classes=1).eval()
 weights = safetensors.torch.load_file(PRETRAINED / "xception-fakefaces@1" / "model.safetensors")
 network.load_state_dict({key.removeprefix("net."): value for key, value in weights.items()})
@@ -35,7 +35,7 @@ with torch.inference_mode():
 PIPELINE = """
 import safetensors.torch
 from transformers import TimmWrapperConfig, TimmWrapperForImageClassification, TimmWrapperImageProcessor, pipeline
-from deepfake_detect.weights import PRETRAINED
+from deepfake_detect.bundle import PRETRAINED
 settings = {"input_size": [3, 192, 192], "mean": [0.5] * 3, "std": [0.5] * 3, "crop_pct": 1.0, "num_classes": 1}
 config = TimmWrapperConfig(architecture="legacy_xception", num_labels=1, pretrained_cfg=settings)
 model = TimmWrapperForImageClassification(config).eval()

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from deepfake_detect.audit import audit
     from deepfake_detect.augment import Augmentation
+    from deepfake_detect.bundle import list_pretrained
     from deepfake_detect.card import Card, Preprocessing
     from deepfake_detect.content import Content, classify_content
     from deepfake_detect.detector import Detector
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from deepfake_detect.schedule import Epoch, Schedule
     from deepfake_detect.stability import Stability
     from deepfake_detect.tune import Trial, tune
-    from deepfake_detect.weights import list_pretrained
 
 __version__ = "0.2.0"
 
@@ -91,6 +91,7 @@ __all__ = [
 _ROOMS = {
     "audit": ("audit",),
     "augment": ("Augmentation",),
+    "bundle": ("list_pretrained",),
     "card": ("Card", "Preprocessing"),
     "content": ("Content", "classify_content"),
     "detector": ("Detector",),
@@ -104,7 +105,6 @@ _ROOMS = {
     "schedule": ("Epoch", "Schedule"),
     "stability": ("Stability",),
     "tune": ("Trial", "tune"),
-    "weights": ("list_pretrained",),
 }
 _HOMES = {name: room for room, names in _ROOMS.items() for name in names}
 

@@ -10,6 +10,10 @@ from typing import Any
 
 from deepfake_detect.errors import WeightsMismatch
 
+LIBRARY = "deepfake-detect"
+CARD_FILE = "card.json"
+WEIGHTS_FILE = "model.safetensors"
+
 SCHEMA = 2
 """Newest layout of ``card.json`` that this library reads."""
 

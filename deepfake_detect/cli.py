@@ -228,8 +228,8 @@ def models(as_json: bool) -> None:
     """List the weights in the package, and the architectures."""
     import json
 
+    from deepfake_detect.bundle import find_bundle, list_pretrained
     from deepfake_detect.models import list_models
-    from deepfake_detect.weights import find_bundle, list_pretrained
 
     cards = [find_bundle(name).card for name in list_pretrained()]
     if as_json:

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from deepfake_detect.bundle import CONTENT, find_bundle
 from deepfake_detect.card import Card
 from deepfake_detect.errors import WeightsMismatch
 from deepfake_detect.faces import FaceFinder, crop_square, whole_picture
 from deepfake_detect.image import name_image, open_image
 from deepfake_detect.preprocess import to_batch
-from deepfake_detect.weights import CONTENT, find_bundle, load_model
+from deepfake_detect.weights import load_model
 
 LEAST_FACE = 0.15
 """A face of this share of the picture's shorter side, or larger, may make it a picture of a face."""

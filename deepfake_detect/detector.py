@@ -8,43 +8,28 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-import torch
-
-from deepfake_detect.augment import Augmentation
-from deepfake_detect.calibrate import calibrate
+from deepfake_detect.bundle import find_bundle
 from deepfake_detect.card import Card
-from deepfake_detect.evaluate import evaluate
-from deepfake_detect.explain import explain
-from deepfake_detect.explanation import Explanation
-from deepfake_detect.predictor import Predictor
-from deepfake_detect.readme import model_card
-from deepfake_detect.report import Report
-from deepfake_detect.schedule import Epoch
+from deepfake_detect.predictor import Backend, Predictor
 from deepfake_detect.scoring import FaceChoice
-from deepfake_detect.stability import Stability, stability
-from deepfake_detect.teach import Lesson, bundle_name, teach, untrained
-from deepfake_detect.weights import find_bundle, load_model, save_bundle
+
+if TYPE_CHECKING:  # what only some callers ask for is imported when they do
+    import torch
+
+    from deepfake_detect.augment import Augmentation
+    from deepfake_detect.explanation import Explanation
+    from deepfake_detect.report import Report
+    from deepfake_detect.schedule import Epoch
+    from deepfake_detect.stability import Stability
+    from deepfake_detect.teach import Lesson
 
 
 class Detector(Predictor):
-    """A model with the card that says how to use it.
+    """A model with the card that says how to use it; made of the same arguments as a `Predictor`.
 
-    Most callers want `Detector.from_pretrained`. May be used from several threads at once; `to` is
-    the exception.
-
-    Args:
-        model: From `create_model` or one's own: [N, 3, size_px, size_px] to N logits.
-        card: Everything else.
-        revision: Commit on the Hub that the weights came from.
-        device: ``"auto"`` is cuda, then mps, then cpu; or any name that torch knows.
-        dtype: ``"float32"``, ``"float16"`` or ``"bfloat16"`` (the last two as automatic mixed
-            precision: the weights stay float32). ``"auto"`` is float16 on cuda, else float32.
-        finder: The face finder; the one that the card names where None.
-
-    Raises:
-        ValueError: An unknown device or dtype.
+    Most callers want `Detector.from_pretrained`. May be used from several threads at once; `to` is the exception.
 
     Example:
         >>> from deepfake_detect import Card, Preprocessing, create_model
@@ -64,6 +49,7 @@ class Detector(Predictor):
         revision: str | None = None,
         device: str | torch.device = "auto",
         dtype: str | torch.dtype = "auto",
+        backend: Backend = "auto",
         cache_dir: str | os.PathLike[str] | None = None,
         force_download: bool = False,
         token: str | bool | None = None,
@@ -77,8 +63,9 @@ class Detector(Predictor):
             name_or_path: ``"xception-fakefaces"`` (the newest packaged version), ``"xception-fakefaces@1"``,
                 a folder, or ``"owner/name"``, also with ``@revision``, on the Hub.
             revision: Branch, tag or commit on the Hub.
-            device: See `Detector`.
-            dtype: See `Detector`.
+            device: As for `Predictor`.
+            dtype: As for `Predictor`.
+            backend: As for `Predictor`.
             cache_dir: Of the Hub; the usual one where None.
             force_download: Download again what is in the cache.
             token: For private repositories; the one that is logged in where None.
@@ -106,7 +93,9 @@ class Detector(Predictor):
             token=token,
             local_files_only=local_files_only,
         )
-        return cls(model=load_model(bundle), card=bundle.card, revision=bundle.revision, device=device, dtype=dtype)
+        return cls(
+            model=bundle, card=bundle.card, revision=bundle.revision, device=device, dtype=dtype, backend=backend
+        )
 
     @classmethod
     def train(
@@ -151,6 +140,8 @@ class Detector(Predictor):
             UnknownWeights: No such weights to start from.
             WeightsMismatch: Those weights are of another architecture.
         """
+        from deepfake_detect.teach import bundle_name, untrained
+
         made, card = untrained(
             model,
             name=name or bundle_name(options.get("out"), otherwise=model),
@@ -210,8 +201,10 @@ class Detector(Predictor):
             DatasetError: Labels cannot be told, one class is missing, or a strict audit refuses.
             TrainingDiverged: The loss became no number, again and again.
         """
+        from deepfake_detect.teach import bundle_name
+
         card = replace(self.card, name=bundle_name(out, otherwise=f"{self.card.name}-tuned"), version=0)
-        pupil = type(self)(model=copy.deepcopy(self.model), card=card, device=self.device, dtype=self.dtype)
+        pupil = self._with(copy.deepcopy(self.model), card)
         return pupil._taught(
             dataset,
             fresh=False,
@@ -239,6 +232,8 @@ class Detector(Predictor):
         Returns:
             Figures with their intervals, by source and generator, with curves and galleries.
         """
+        from deepfake_detect.evaluate import evaluate
+
         return evaluate(self, dataset, **options)
 
     def calibrate(self, real_images: Any, *, max_false_alarm: float = 0.01, **options: Any) -> Self:
@@ -255,8 +250,11 @@ class Detector(Predictor):
         Raises:
             DatasetError: Too few photographs for that rate.
         """
-        card = calibrate(self, real_images, max_false_alarm=max_false_alarm, **options)
-        return type(self)(model=self.model, card=card, device=self.device, dtype=self.dtype, finder=self._finder)
+        from deepfake_detect.calibrate import calibrate
+
+        calibrated = copy.copy(self)  # the network is the same
+        calibrated.card = calibrate(self, real_images, max_false_alarm=max_false_alarm, **options)
+        return calibrated
 
     @property
     def history(self) -> tuple[Epoch, ...]:
@@ -278,6 +276,8 @@ class Detector(Predictor):
         Returns:
             The interval of the scores, and ``"uncertain"`` where the verdict flips.
         """
+        from deepfake_detect.stability import stability
+
         return stability(self, image, faces=faces)
 
     def explain(self, image: Any, *, method: str = "grad-cam", layer: str | None = None, **options: Any) -> Explanation:
@@ -293,6 +293,8 @@ class Detector(Predictor):
         Returns:
             The heat in pixels of the original, the parts of the face it lies on, and what the checks found.
         """
+        from deepfake_detect.explain import explain
+
         return explain(self, image, method=method, layer=layer, **options)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> Card:
@@ -306,7 +308,9 @@ class Detector(Predictor):
         Returns:
             The card as written.
         """
-        return save_bundle(self.model, self.card, folder, half=_fits_half(self.model))
+        from deepfake_detect.weights import save_bundle
+
+        return save_bundle(self.model, self.card, folder, half=None)
 
     def push_to_hub(self, repo_id: str, *, private: bool | None = None, **options: Any) -> str:
         """Upload the weights, the card and a model card in Markdown to the Hugging Face Hub.
@@ -323,22 +327,23 @@ class Detector(Predictor):
             HubUnavailable: The Hub cannot be reached, or refuses.
         """
         from deepfake_detect.hub import upload_bundle  # loads the Hub's client
+        from deepfake_detect.readme import model_card
+        from deepfake_detect.weights import save_bundle
 
         with tempfile.TemporaryDirectory() as folder:
             card = replace(self.card, hub_repo=repo_id)
-            card = save_bundle(self.model, card, folder, half=_fits_half(self.model))
+            card = save_bundle(self.model, card, folder, half=None)
             Path(folder, "README.md").write_text(model_card(card), encoding="utf-8")
             return upload_bundle(folder, repo_id, private=private, **options)
 
     def _taught(self, dataset: Any, *, fresh: bool, **options: Any) -> Self:
         """Teach this very model, and put it on its new card."""
+        from deepfake_detect.teach import teach
+
         lesson = teach(self.model, dataset, card=self.card, fresh=fresh, device=self.device, **options)
-        taught = type(self)(model=self.model, card=lesson.card, device=self.device, dtype=self.dtype)
+        taught = self._with(self.model, lesson.card)
         taught.lesson = lesson
         return taught
 
-
-def _fits_half(model: torch.nn.Module) -> bool:
-    """Say whether float16 holds every weight without loss."""
-    values = (value for value in model.state_dict().values() if value.is_floating_point())
-    return all(torch.equal(value, value.half().to(value.dtype)) for value in values)
+    def _with(self, model: torch.nn.Module, card: Card) -> Self:
+        return type(self)(model=model, card=card, device=self._device, dtype=self._dtype, backend=self._backend)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import platform
+import sys
 import threading
 from concurrent.futures import Executor
 from textwrap import shorten
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:  # torch is imported where it is needed: to choose OpenVINO needs none
+    import torch
 
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+DTYPES = ("float32", "float16", "bfloat16")
 """What a model may compute in; the last two as automatic mixed precision."""
 
 _SHARING = threading.Lock()
@@ -28,6 +32,8 @@ def find_device(device: str | torch.device = "auto") -> torch.device:
         >>> find_device("cpu")
         device(type='cpu')
     """
+    import torch
+
     if device != "auto":
         return _checked_device(device)
     if torch.cuda.is_available():
@@ -45,12 +51,33 @@ def find_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
     Raises:
         ValueError: Any other dtype.
     """
+    import torch
+
     if dtype == "auto":
         return torch.float16 if device.type == "cuda" else torch.float32
-    found = DTYPES.get(str(dtype).removeprefix("torch."))
-    if found is None:
-        raise ValueError(f"dtype is {dtype!r}, expected 'auto', {', '.join(map(repr, DTYPES))}")
+    found: torch.dtype = getattr(torch, name_dtype(dtype))
     return found
+
+
+def name_dtype(dtype: str | torch.dtype) -> str:
+    """Give the plain name of a dtype, such as ``"float32"``, or ``"auto"``.
+
+    Raises:
+        ValueError: It is none of `DTYPES`.
+    """
+    name = str(dtype).removeprefix("torch.")
+    if name not in ("auto", *DTYPES):
+        raise ValueError(f"dtype is {dtype!r}, expected 'auto', {', '.join(map(repr, DTYPES))}")
+    return name
+
+
+def may_have_accelerator() -> bool:
+    """Say whether there may be a graphics processor for torch, without asking torch, which takes long to import."""
+    if sys.platform == "darwin":
+        return platform.machine() == "arm64"
+    if sys.platform == "win32":
+        return os.path.exists(os.path.join(os.environ.get("SYSTEMROOT", ""), "System32", "nvcuda.dll"))
+    return any(os.path.exists(file) for file in ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg"))
 
 
 def count_processors() -> int:
@@ -71,6 +98,8 @@ def share_threads(pool: Executor, *, workers: int, lanes: int) -> None:
         workers: How many it has.
         lanes: How many of them compute at the same time.
     """
+    import torch
+
     with _SHARING:
         before = torch.get_num_threads()
         started = threading.Barrier(workers)
@@ -88,10 +117,20 @@ def share_threads(pool: Executor, *, workers: int, lanes: int) -> None:
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Say whether an error of torch's means that the device has too little memory."""
     words = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in words or "can't allocate memory" in words
+    named = type(error).__name__ == "OutOfMemoryError"
+    return named or "out of memory" in words or "can't allocate memory" in words
+
+
+def free_memory() -> None:
+    """Give back what torch keeps of a graphics processor's memory, where it is used."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _checked_device(device: str | torch.device) -> torch.device:
+    import torch
+
     try:
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError, NotImplementedError) as error:

@@ -130,11 +130,14 @@ def _packages() -> Iterator[Check]:
 def _device() -> Check:
     import torch
 
+    from deepfake_detect.compiled import is_installed
+
     if torch.cuda.is_available():
         return Check(name="device", ok=True, found=f"cuda: {torch.cuda.get_device_name()}")
     if torch.backends.mps.is_available():
         return Check(name="device", ok=True, found="mps: Apple GPU")
-    return Check(name="device", ok=True, found=f"cpu, {torch.get_num_threads()} threads")
+    told = ", networks run by OpenVINO" if is_installed() else ""
+    return Check(name="device", ok=True, found=f"cpu, {torch.get_num_threads()} threads{told}")
 
 
 def _finder() -> Check:
@@ -152,7 +155,7 @@ def _finder() -> Check:
 
 
 def _bundles() -> Iterator[Check]:
-    from deepfake_detect.weights import list_packaged
+    from deepfake_detect.bundle import list_packaged
 
     names = list_packaged()
     if not names:
@@ -166,8 +169,8 @@ def _bundles() -> Iterator[Check]:
 
 def _golden(name: str) -> Check:
     """Score the golden pictures again; loading holds the bytes against the sha256."""
+    from deepfake_detect.bundle import find_bundle
     from deepfake_detect.golden import golden_pictures
-    from deepfake_detect.weights import find_bundle
 
     wanted, pictures = find_bundle(name).card.golden, golden_pictures()
     if not wanted or {key.partition("/")[0] for key in wanted} - set(pictures):
@@ -190,9 +193,9 @@ def _golden(name: str) -> Check:
 
 def _logits(name: str, pictures: Mapping[str, Any]) -> dict[str, float | None]:
     """Score pictures whole; those called ``picture/class`` by the content classes."""
+    from deepfake_detect.bundle import CONTENT
     from deepfake_detect.content import content_logits
     from deepfake_detect.detector import Detector
-    from deepfake_detect.weights import CONTENT
 
     if name.startswith(f"{CONTENT}@"):
         return {key: content_logits(pixels).get(key.rpartition("/")[2]) for key, pixels in pictures.items()}

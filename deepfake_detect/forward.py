@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import itertools
 import threading
+from concurrent.futures import Executor
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from deepfake_detect.models.packed import Packed, pack
+from deepfake_detect.compiled import Compiled
+from deepfake_detect.device import share_threads
+from deepfake_detect.models.packed import TOLERANCE, Packed, pack
+from deepfake_detect.models.recorded import record
+
+_Twin = Packed | Compiled
 
 
 class Forward:
-    """Runs a model on batches: on a processor by its `pack`ed twin, where it has one.
+    """Runs a model on batches: on a processor by a twin, where it has one, `pack`ed or compiled by OpenVINO.
 
     The twin is made with the first batch, which costs some batches more, and made anew where the model's weights or
     modules have changed. May be used from several threads at once.
@@ -22,34 +29,70 @@ class Forward:
         device: Where the model is.
         dtype: float32, or what is computed in: on a processor by the convolutions of the twin, else by automatic
             mixed precision.
+        backend: ``"openvino"`` compiles a twin where the model can be told by an `outline`; ``"torch"`` packs one.
     """
 
-    def __init__(self, model: torch.nn.Module, *, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
-        self.model, self.device, self.dtype = model, device, dtype
-        self._twins: dict[tuple[int, ...], Packed | None] = {}  # by height, width and threads
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        *,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+        backend: str = "torch",
+    ) -> None:
+        self.model, self.device, self.dtype, self.backend = model, device, dtype, backend
+        self._twins: dict[tuple[int, ...], _Twin | None] = {}  # by height, width and threads
         self._modules: list[torch.nn.Module] = []
         self._state: list[int] = []
         self._lock = threading.Lock()
 
-    def __call__(self, batch: Tensor) -> Tensor:
-        """Map a batch [N, 3, H, W] float32, on the CPU, to logits [N] float32, on the CPU."""
-        twin, logits = self._twin(batch) if self.device.type == "cpu" else (None, None)
-        if logits is not None:
-            return logits
-        if twin is None:
-            return run(self.model, batch, device=self.device, dtype=self.dtype)
-        with torch.inference_mode():
-            return twin(batch)
+    def __call__(self, pixels: np.ndarray, *, lanes: int = 1) -> np.ndarray:
+        """Map pictures to logits.
+
+        Args:
+            pixels: [N, H, W, 3] float32, normalised.
+            lanes: So many threads call at the same time; those of `join` have their share of torch's threads.
+
+        Returns:
+            [N] float32.
+        """
+        batch = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+        twin, logits = self._twin(batch, lanes) if self.device.type == "cpu" else (None, None)
+        if logits is None:
+            if twin is None:
+                logits = run(self.model, batch, device=self.device, dtype=self.dtype)
+            elif isinstance(twin, Compiled):
+                return twin(pixels, lanes=lanes)
+            else:
+                with torch.inference_mode():
+                    logits = twin(batch)
+        return logits.numpy()
 
     @property
     def how(self) -> dict[str, str]:
         """Say what runs the model, and what it computes in, as predictions tell it."""
-        packed = any(twin is not None for twin in self._twins.values())
-        return {"backend": "torch-packed" if packed else "torch", "dtype": str(self.dtype).removeprefix("torch.")}
+        twin = next((twin for twin in self._twins.values() if twin is not None), None)
+        if isinstance(twin, Compiled):
+            return twin.how
+        backend = "torch" if twin is None else "torch-packed"
+        return {"backend": backend, "dtype": str(self.dtype).removeprefix("torch.")}
 
-    def _twin(self, batch: Tensor) -> tuple[Packed | None, Tensor | None]:
+    def lanes(self, workers: int) -> int:
+        """Tell how many of so many threads may compute at the same time."""
+        return max(1, min(workers, torch.get_num_threads())) if self.device.type == "cpu" else 1
+
+    def prepare(self, lanes: int) -> None:
+        """Nothing is to be done beforehand: a twin is made with the first batch."""
+
+    def join(self, pool: Executor, *, workers: int, lanes: int) -> None:
+        """Give the threads of a new pool their share of torch's threads."""
+        if lanes > 1:
+            share_threads(pool, workers=workers, lanes=lanes)
+
+    def _twin(self, batch: Tensor, lanes: int) -> tuple[_Twin | None, Tensor | None]:
         """Give the twin for such a batch, and what it said of this one where it was just made with it."""
-        kind = (*batch.shape[2:], torch.get_num_threads())
+        threads = 0 if self.backend == "openvino" else torch.get_num_threads()
+        kind = (*batch.shape[2:], threads)
         with self._lock:
             state = _state(self._modules)
             if not state or state != self._state:
@@ -58,8 +101,25 @@ class Forward:
                 self._twins = {}
             logits = None
             if kind not in self._twins:
-                self._twins[kind], logits = pack(self.model, batch, dtype=self.dtype)
+                made = self._compile(batch, lanes) if self.backend == "openvino" else None
+                self._twins[kind], logits = made or pack(self.model, batch, dtype=self.dtype)
             return self._twins[kind], logits
+
+    def _compile(self, batch: Tensor, lanes: int) -> tuple[Compiled, Tensor] | None:
+        """Make the twin of OpenVINO, and compare it with the model; None where that cannot be, or they differ."""
+        outline = record(self.model)
+        if outline is None:
+            return None
+        tensors = {name: value.detach().cpu().numpy() for name, value in self.model.state_dict().items()}
+        size_hw, dtype = (batch.shape[2], batch.shape[3]), str(self.dtype).removeprefix("torch.")
+        try:
+            twin = Compiled(outline, tensors, size_hw=size_hw, dtype=dtype)
+            found = torch.from_numpy(twin(batch.permute(0, 2, 3, 1).numpy(), lanes=lanes))
+        except (KeyError, RuntimeError):  # weights that no key of the state dict names
+            return None
+        expected = run(self.model, batch, device=self.device, dtype=torch.float32)
+        agree = found.shape == expected.shape and bool((found - expected).abs().max() <= TOLERANCE[self.dtype])
+        return (twin, found) if agree else None
 
 
 def run(model: torch.nn.Module, batch: Tensor, *, device: torch.device, dtype: torch.dtype) -> Tensor:

@@ -18,11 +18,9 @@ import huggingface_hub
 from huggingface_hub import constants, errors
 
 from deepfake_detect import __version__
+from deepfake_detect.card import CARD_FILE, LIBRARY, WEIGHTS_FILE
 from deepfake_detect.errors import DeepfakeDetectError, HubUnavailable, UnknownWeights, WeightsMismatch
 
-LIBRARY = "deepfake-detect"
-CARD_FILE = "card.json"
-WEIGHTS_FILE = "model.safetensors"
 README_FILE = "README.md"
 
 _log = logging.getLogger("deepfake_detect")

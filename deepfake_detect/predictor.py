@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Generator, Iterable, Sequence
 from functools import partial
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import numpy as np
-import torch
 
+from deepfake_detect.bundle import Bundle
 from deepfake_detect.card import DETECTS, Card
-from deepfake_detect.device import count_processors, find_device, find_dtype
-from deepfake_detect.errors import WeightsMismatch
+from deepfake_detect.compiled import PRECISIONS, Compiled, compile_bundle, is_installed, require_openvino
+from deepfake_detect.device import count_processors, find_device, find_dtype, may_have_accelerator, name_dtype
+from deepfake_detect.errors import WeightsMismatch, nearest
 from deepfake_detect.faces import PACKAGED, FaceFinder
-from deepfake_detect.forward import Forward
-from deepfake_detect.preprocess import to_batch
+from deepfake_detect.preprocess import normalise
 from deepfake_detect.results import Prediction
 from deepfake_detect.scoring import FaceChoice, Look, check_choice, look
 from deepfake_detect.stream import OnError, stream_predictions
+
+if TYPE_CHECKING:  # torch is imported where it is needed: with OpenVINO a verdict needs none
+    import torch
+
+    from deepfake_detect.forward import Forward
+
+Backend = Literal["auto", "torch", "openvino"]
+"""What runs the network on a processor: torch, or OpenVINO, which starts and runs faster. ``"auto"`` is OpenVINO
+where it is installed, no graphics processor is in sight, and it can compute the network; else torch."""
 
 BATCH_SIZES = {"cuda": 128, "mps": 32, "cpu": 4}
 """Faces a model gets at once where nobody says; on a processor, more than these do not fit into its caches."""
@@ -34,30 +44,31 @@ class Predictor:
     threads at once; `to` is the exception.
 
     Args:
-        model: From `create_model` or one's own: [N, 3, size_px, size_px] to N logits.
+        model: From `create_model` or one's own: [N, 3, size_px, size_px] to N logits. Or a `Bundle`, whose weights
+            are loaded as they are needed.
         card: Everything else.
         revision: Commit on the Hub that the weights came from.
         device: ``"auto"`` is cuda, then mps, then cpu; or any name that torch knows.
         dtype: ``"float32"``, ``"float16"`` or ``"bfloat16"`` (the last two as automatic mixed
             precision: the weights stay float32). ``"auto"`` is float16 on cuda, else float32.
+        backend: See `Backend`.
         finder: The face finder; the one that the card names where None.
 
     Raises:
-        ValueError: An unknown device or dtype.
+        ValueError: An unknown device, dtype or backend, or three that do not go together.
+        MissingExtra: OpenVINO was asked for and is not installed.
         WeightsMismatch: The card is not that of a detector.
     """
-
-    device: torch.device
-    dtype: torch.dtype
 
     def __init__(
         self,
         *,
-        model: torch.nn.Module,
+        model: torch.nn.Module | Bundle,
         card: Card,
         revision: str | None = None,
         device: str | torch.device = "auto",
         dtype: str | torch.dtype = "auto",
+        backend: Backend = "auto",
         finder: FaceFinder | None = None,
     ) -> None:
         if card.classes != DETECTS:
@@ -65,28 +76,66 @@ class Predictor:
                 f"{card.id} tells {', '.join(card.classes)} apart, expected a detector of {' and '.join(DETECTS)}; "
                 "ask classify_content what is on a picture"
             )
-        self.model = model.eval()
         self.card = card
         self.revision = revision
         self._finder = finder
-        self.to(device, dtype=dtype)
+        self._bundle = model if isinstance(model, Bundle) else None
+        self._model = None if isinstance(model, Bundle) else model.eval()
+        self._loading = threading.RLock()
+        self.to(device, dtype=dtype, backend=backend)
 
-    def to(self, device: str | torch.device = "auto", *, dtype: str | torch.dtype | None = None) -> Self:
-        """Move the model, and choose what it computes in.
+    def to(
+        self,
+        device: str | torch.device = "auto",
+        *,
+        dtype: str | torch.dtype | None = None,
+        backend: Backend | None = None,
+    ) -> Self:
+        """Move the model, and choose what it computes in and what runs it.
 
         Args:
             device: As for `Predictor`.
             dtype: As for `Predictor`; None keeps the present one.
+            backend: As for `Predictor`; None keeps the present one.
 
         Returns:
             The same object.
         """
-        self.device = find_device(device)
-        if dtype is not None:
-            self.dtype = find_dtype(dtype, self.device)
-        self.model.to(self.device).to(memory_format=torch.channels_last)
-        self._forward = Forward(self.model, device=self.device, dtype=self.dtype)
+        wanted = name_dtype(dtype) if dtype is not None else self._dtype
+        self._backend = _checked_backend(backend) if backend is not None else self._backend
+        compiles = _compiles(self._backend, str(device), wanted)
+        if compiles and self._bundle is not None and self._model is None:
+            dtype = "float32" if wanted == "auto" else wanted
+            found = compile_bundle(self._bundle, dtype=dtype)
+            if found is not None:
+                self._device, self._dtype, self._engine = "cpu", dtype, found
+                return self
+        self._place(device, wanted)
         return self
+
+    @property
+    def model(self) -> torch.nn.Module:
+        """The network itself; where OpenVINO has run it so far, torch is loaded when it is asked for."""
+        with self._loading:
+            if self._model is None:
+                self._place(self._device, self._dtype)
+            assert self._model is not None
+            return self._model
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        import torch
+
+        return torch.device(self._device)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the model computes in."""
+        import torch
+
+        found: torch.dtype = getattr(torch, self._dtype)
+        return found
 
     def predict(self, image: Any, *, faces: FaceChoice = "auto", threshold: float | None = None) -> Prediction:
         """Score one picture.
@@ -156,18 +205,23 @@ class Predictor:
         workers = _at_least("workers", workers, 0, default=min(MOST_WORKERS, count_processors()))
         if on_error not in ("raise", "yield"):
             raise ValueError(f"on_error is {on_error!r}, expected 'raise' or 'yield'")
+        lanes = self._engine.lanes(workers)
+        self._engine.prepare(lanes)
         return stream_predictions(
             images,
             look=partial(look, preprocessing=self.card.preprocessing, finder=self._face_finder(faces), faces=faces),
-            forward=self.logits,
+            forward=partial(self.logits, lanes=lanes),
             card=self.card,
             revision=self.revision,
             threshold=threshold,
-            batch_size=_at_least("batch_size", batch_size, 1, default=BATCH_SIZES.get(self.device.type, 16)),
+            batch_size=_at_least(
+                "batch_size", batch_size, 1, default=BATCH_SIZES.get(self._device.partition(":")[0], 16)
+            ),
             workers=workers,
-            lanes=max(1, min(workers, torch.get_num_threads())) if self.device.type == "cpu" else 1,
+            lanes=lanes,
             on_error=on_error,
-            how=lambda: self._forward.how,
+            how=lambda: self._engine.how,
+            join=self._engine.join,
         )
 
     def look(self, image: Any, *, faces: FaceChoice = "auto") -> Look:
@@ -182,27 +236,77 @@ class Predictor:
         """
         return look(image, preprocessing=self.card.preprocessing, finder=self._face_finder(faces), faces=faces)
 
-    def logits(self, crops: Sequence[np.ndarray]) -> list[float]:
+    def logits(self, crops: Sequence[np.ndarray], *, lanes: int = 1) -> list[float]:
         """Run the model on face crops that are there, such as those of `look`.
 
         Args:
             crops: N of [size_px, size_px, 3] uint8 RGB.
+            lanes: So many threads do this at the same time.
 
         Returns:
             N logits; positive means fake.
         """
-        logits: list[float] = self._forward(to_batch(crops, preprocessing=self.card.preprocessing)).tolist()
+        pixels = normalise(crops, preprocessing=self.card.preprocessing)
+        logits: list[float] = self._engine(pixels, lanes=lanes).tolist()
         return logits
 
     def __repr__(self) -> str:
-        dtype = str(self.dtype).removeprefix("torch.")
-        return f"{type(self).__name__}({self.card.id!r}, device={str(self.device)!r}, dtype={dtype!r})"
+        return f"{type(self).__name__}({self.card.id!r}, device={self._device!r}, dtype={self._dtype!r})"
+
+    def _place(self, device: str | torch.device, dtype: str) -> None:
+        """Have torch run the model from here on, which then may be changed; on a processor by a twin of OpenVINO."""
+        import torch
+
+        from deepfake_detect.forward import Forward
+        from deepfake_detect.weights import load_model
+
+        where = find_device(device)
+        numbers = find_dtype(dtype, where)
+        if self._model is None:
+            assert self._bundle is not None
+            self._model = load_model(self._bundle)
+        self._model.to(where).to(memory_format=torch.channels_last)
+        self._device, self._dtype = str(where), str(numbers).removeprefix("torch.")
+        backend = "openvino" if _compiles(self._backend, where.type, self._dtype) else "torch"
+        self._engine = Forward(self._model, device=where, dtype=numbers, backend=backend)
+
+    _engine: Compiled | Forward
+    _device: str
+    _dtype: str
+    _backend: Backend
 
     def _face_finder(self, faces: FaceChoice) -> FaceFinder | None:
         if faces != "none" and self._finder is None:
             wanted = self.card.preprocessing.finder
             self._finder = FaceFinder(None if wanted == PACKAGED else wanted)
         return self._finder if faces != "none" else None
+
+
+def _checked_backend(backend: Backend) -> Backend:
+    choices = get_args(Backend)
+    if backend not in choices:
+        raise ValueError(f"backend is {backend!r}, expected one of {', '.join(choices)}{nearest(backend, choices)}")
+    return backend
+
+
+def _compiles(backend: Backend, device: str, dtype: str) -> bool:
+    """Say whether OpenVINO shall run the model.
+
+    Raises:
+        MissingExtra: It shall, but is not installed.
+        ValueError: It shall, but not on that device or in those numbers.
+    """
+    possible = device in ("auto", "cpu") and dtype in ("auto", *PRECISIONS)
+    if backend == "openvino" and not possible:
+        raise ValueError(
+            f"backend='openvino' computes on the processor, in {' or '.join(PRECISIONS)}; "
+            f"found device={device!r} and dtype={dtype!r}: use backend='torch'"
+        )
+    if backend == "openvino":
+        require_openvino()
+    if backend != "auto":
+        return backend == "openvino"
+    return possible and is_installed() and not (device == "auto" and may_have_accelerator())
 
 
 def _refuse_one_picture(images: Any) -> None:

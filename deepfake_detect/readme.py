@@ -8,9 +8,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from deepfake_detect.card import Card
+from deepfake_detect.card import LIBRARY, Card
 
-_LIBRARY = "deepfake-detect"
 _DATASET = re.compile(r"(?:hf://|huggingface\.co/)datasets/(\w[\w.-]*/\w[\w-]*(?:\.[\w-]+)*)", re.ASCII)
 # Licences that the Hub knows; of any other it shows the name.
 _LICENCE = re.compile(
@@ -37,7 +36,7 @@ def model_card(card: Card) -> str:
 # {card.name}, version {card.version}
 
 Scores how likely it is that a face was forged. Architecture `{card.architecture}`, for the Python package
-[{_LIBRARY}](https://pypi.org/project/{_LIBRARY}/).
+[{LIBRARY}](https://pypi.org/project/{LIBRARY}/).
 
 ## Use
 
@@ -113,7 +112,7 @@ def _front_matter(card: Card) -> str:
     results = [_result(name, figures) for name, figures in _rows(card.metrics) if _numbers(figures)]
     facts: dict[str, Any] = {
         **known,
-        "library_name": _LIBRARY,
+        "library_name": LIBRARY,
         "pipeline_tag": "image-classification",
         "tags": ["deepfake-detection", "safetensors", card.architecture],
         **({"datasets": datasets} if datasets else {}),

@@ -17,10 +17,9 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 import numpy as np
-import torch
 
 from deepfake_detect.card import Card
-from deepfake_detect.device import is_out_of_memory, share_threads
+from deepfake_detect.device import free_memory, is_out_of_memory
 from deepfake_detect.errors import DeepfakeDetectError
 from deepfake_detect.image import name_image
 from deepfake_detect.results import Prediction
@@ -43,6 +42,7 @@ def stream_predictions(
     lanes: int = 1,
     on_error: OnError = "raise",
     how: Callable[[], dict[str, str]] = dict,
+    join: Callable[..., None] | None = None,
 ) -> Generator[Prediction, None, None]:
     """Score pictures as they come, in order.
 
@@ -58,10 +58,11 @@ def stream_predictions(
         threshold: In place of the card's.
         batch_size: Crops the model gets at once; halved once, with a warning, where memory runs out.
         workers: Threads; 0 does everything in the caller's thread, one picture at a time.
-        lanes: Batches that may be computed at the same time, each with its share of torch's threads.
+        lanes: Batches that may be computed at the same time.
         on_error: ``"raise"`` ends with the error at the place of the picture, after those before it;
             ``"yield"`` gives a prediction that carries the error.
         how: Tells backend and dtype, once a picture is scored.
+        join: Called with the new pool, ``workers`` and ``lanes``, to give every thread its share of the processor.
 
     Yields:
         One prediction a picture. Its ``seconds`` are the time in which the picture was opened and its
@@ -70,7 +71,7 @@ def stream_predictions(
     finish = _Finish(card=card, revision=revision, threshold=threshold, on_error=on_error, how=how)
     entries: deque[_Entry] = deque()  # pictures in order, the next to be handed out first
     coming, ended, ahead = iter(images), False, (lanes + 2) * batch_size + workers
-    with _Crew(look, forward, size=batch_size, workers=workers, lanes=lanes) as crew:
+    with _Crew(look, forward, size=batch_size, workers=workers, lanes=lanes, join=join) as crew:
         while True:
             while not ended and len(entries) < ahead and not (entries and entries[0].is_scored):
                 entry = _pull(coming)
@@ -110,6 +111,7 @@ class _Crew:
         size: Crops in a batch.
         workers: Threads; 0 works in the thread of the caller.
         lanes: Batches at the same time.
+        join: See there.
     """
 
     def __init__(
@@ -120,6 +122,7 @@ class _Crew:
         size: int,
         workers: int,
         lanes: int,
+        join: Callable[..., None] | None = None,
     ) -> None:
         self.look, self.forward, self.size, self.free_lanes = look, forward, size, lanes
         self.todo: deque[tuple[_Entry, int, np.ndarray]] = deque()  # crops that wait: whose, its which, pixels
@@ -129,8 +132,8 @@ class _Crew:
         self.fault: BaseException | None = None
         self.changed = threading.Condition()
         self.pool = ThreadPoolExecutor(workers, thread_name_prefix="deepfake-detect") if workers else None
-        if self.pool and lanes > 1:
-            share_threads(self.pool, workers=workers, lanes=lanes)
+        if self.pool and join:
+            join(self.pool, workers=workers, lanes=lanes)
 
     def __enter__(self) -> Self:
         return self
@@ -234,8 +237,7 @@ class _Crew:
                 f"the device has no memory for {len(crops)} faces at once; going on with {half}: "
                 f"pass batch_size={half} to avoid this"
             )
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        free_memory()
         return [*self.forward(crops[:half]), *self.forward(crops[half:])]
 
 

@@ -17,21 +17,22 @@ import torch
 
 from deepfake_detect.audit import audit
 from deepfake_detect.augment import Augmentation
+from deepfake_detect.bundle import find_bundle
 from deepfake_detect.calibrate import calibrate
-from deepfake_detect.card import Card, Preprocessing
+from deepfake_detect.card import WEIGHTS_FILE, Card, Preprocessing
 from deepfake_detect.crops import Census, CropDataset, FacePolicy, find_crops, self_blended
 from deepfake_detect.data import Sample, read_dataset
 from deepfake_detect.errors import DatasetError, nearest
 from deepfake_detect.facestore import FaceStore
 from deepfake_detect.findings import AuditReport
-from deepfake_detect.hub import WEIGHTS_FILE, download_file
+from deepfake_detect.hub import download_file
 from deepfake_detect.models import create_model, imagenet_home, native_mean_std, native_size_px
 from deepfake_detect.models.transfer import take_over
 from deepfake_detect.predictor import Predictor
 from deepfake_detect.schedule import Epoch, Schedule
 from deepfake_detect.split import split_samples
 from deepfake_detect.train import fit
-from deepfake_detect.weights import find_bundle, load_model, save_bundle
+from deepfake_detect.weights import load_model, save_bundle
 
 logger = logging.getLogger("deepfake_detect")
 

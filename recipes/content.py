@@ -26,6 +26,7 @@ from torch.nn import functional
 
 from deepfake_detect import classify_content
 from deepfake_detect.augment import Augmentation
+from deepfake_detect.bundle import CONTENT
 from deepfake_detect.card import Card, Preprocessing
 from deepfake_detect.faces import whole_picture
 from deepfake_detect.golden import golden_pictures
@@ -34,7 +35,7 @@ from deepfake_detect.models import create_model
 from deepfake_detect.models.transfer import take_over
 from deepfake_detect.preprocess import to_batch
 from deepfake_detect.tables import read_table
-from deepfake_detect.weights import CONTENT, load_model, save_bundle
+from deepfake_detect.weights import load_model, save_bundle
 from recipes.measure import wilson
 
 CLASSES = ("animal", "face", "vehicle", "other")

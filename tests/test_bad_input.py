@@ -33,6 +33,7 @@ from deepfake_detect import (
     find_faces,
     weights,
 )
+from deepfake_detect import bundle as bundle_room
 from deepfake_detect.cli import main
 
 
@@ -155,7 +156,7 @@ def test_odd_shapes_are_no_reason_to_fail(shape: tuple[int, ...], detector: Dete
 
 def test_an_unknown_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(weights, "PRETRAINED", tmp_path / "pretrained")
+    monkeypatch.setattr(bundle_room, "PRETRAINED", tmp_path / "pretrained")
     small_bundle(tmp_path / "pretrained" / "xception-fakefaces@0", name="xception-fakefaces")
     with pytest.raises(UnknownWeights, match="'xception-fakeface'; did you mean 'xception-fakefaces'") as raised:
         Detector.from_pretrained("xception-fakeface")

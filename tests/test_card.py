@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from deepfake_detect.bundle import find_bundle, list_pretrained
 from deepfake_detect.card import SCHEMA, Card, Preprocessing
 from deepfake_detect.errors import WeightsMismatch
-from deepfake_detect.weights import find_bundle, list_pretrained
 
 CARD = Card(
     name="mine",

@@ -20,8 +20,9 @@ from PIL import Image
 from small_world import PORTRAIT, empty_scene, group, small_bundle, small_detector
 
 import deepfake_detect
+from deepfake_detect import bundle as bundle_room
 from deepfake_detect import faces as faces_room
-from deepfake_detect import list_models, weights
+from deepfake_detect import list_models
 from deepfake_detect.cli import main
 from deepfake_detect.cli_input import expand_paths
 
@@ -198,7 +199,7 @@ def test_wrong_usage_is_status_2(arguments: list[str]) -> None:
 def test_wrong_names_are_status_2_with_what_is_right(
     bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(weights, "PRETRAINED", tmp_path)
+    monkeypatch.setattr(bundle_room, "PRETRAINED", tmp_path)
     small_bundle(tmp_path / "meso4-fakefaces@0", name="meso4-fakefaces")
     result = run("predict", PORTRAIT, "--model", "mezo4-fakefaces")
     assert (result.exit_code, result.stdout) == (2, "")
@@ -303,7 +304,7 @@ def test_faces(pictures: Path) -> None:
 
 
 def test_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "PRETRAINED", tmp_path)
+    monkeypatch.setattr(bundle_room, "PRETRAINED", tmp_path)
     small_bundle(tmp_path / "small@3", version=3, licence="of the test")
     text = run("models").stdout
     assert "small@3" in text

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from deepfake_detect import Content, Detector, classify_content, list_pretrained
+from deepfake_detect.bundle import CONTENT, PRETRAINED, find_bundle
 from deepfake_detect.content import content_logits
 from deepfake_detect.errors import ImageUnreadable, WeightsMismatch
 from deepfake_detect.golden import golden_pictures
 from deepfake_detect.image import open_image
-from deepfake_detect.weights import CONTENT, PRETRAINED, find_bundle
 
 ROOT = Path(__file__).resolve().parent.parent
 PORTRAIT = ROOT / "examples" / "portrait.jpg"

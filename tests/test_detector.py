@@ -31,9 +31,10 @@ from deepfake_detect import (
 )
 from deepfake_detect import detector as detector_room
 from deepfake_detect import predictor as predictor_room
+from deepfake_detect.bundle import find_bundle
 from deepfake_detect.faces import FaceFinder, crop_face
 from deepfake_detect.preprocess import to_batch
-from deepfake_detect.weights import find_bundle, load_model
+from deepfake_detect.weights import load_model
 
 
 @pytest.fixture(scope="module", autouse=True)

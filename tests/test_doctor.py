@@ -15,7 +15,7 @@ import pytest
 from small_world import small_bundle, small_detector
 
 import deepfake_detect as dd
-from deepfake_detect import weights
+from deepfake_detect import bundle as bundle_room
 from deepfake_detect.faces import FaceFinder
 from deepfake_detect.golden import golden_pictures
 
@@ -28,7 +28,7 @@ GOLDEN = {
 @pytest.fixture(autouse=True)
 def packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Put one small bundle into the place of the packaged ones; give its folder."""
-    monkeypatch.setattr(weights, "PRETRAINED", tmp_path / "pretrained")
+    monkeypatch.setattr(bundle_room, "PRETRAINED", tmp_path / "pretrained")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("HF_HUB_CACHE", raising=False)
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)

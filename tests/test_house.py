@@ -28,14 +28,13 @@ FLOORS = {  # room to number, and a room imports from lower numbers only; drawn 
     room: floor
     for floor, rooms in enumerate(
         [
-            "errors",
-            "canvas card device distributed draw fetch golden hub labels layers metrics models overlay page parts rows "
-            "tables twins",
-            "bootstrap charts conformal findings forward heat image poster preprocess readme schedule separability "
-            "trial",
-            "ablation augment blend boards checkpoint delivery figures gallery items optimise results video weights",
-            "faces faithful report_page",
-            "content data explanation report scoring",
+            "errors outline",
+            "canvas card device distributed draw fetch golden graph labels layers metrics models overlay page parts "
+            "rows tables twins",
+            "bootstrap charts conformal findings heat hub image poster preprocess readme schedule separability trial",
+            "ablation augment blend boards bundle checkpoint delivery figures gallery items optimise results video",
+            "compiled faces faithful report_page weights",
+            "content data explanation forward report scoring",
             "audit_cues facestore split stream",
             "crops leaks predictor",
             "audit calibrate embedding evaluate explain loader seen stability",
@@ -59,10 +58,21 @@ HOMES = {
     "optuna": {"tune"},
     "torchvision": {"augment"},
     "huggingface_hub": {"hub"},
+    "openvino": {"compiled", "graph"},
     "timm": {"models/backbones"},
 }
 LIGHT = {
+    "bundle",
+    "compiled",
+    "detector",
+    "device",
     "errors",
+    "graph",
+    "outline",
+    "predictor",
+    "preprocess",
+    "scoring",
+    "stream",
     "card",
     "cli_input",
     "cli_output",

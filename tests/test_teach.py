@@ -15,12 +15,13 @@ from small_world import PORTRAIT, empty_scene, small_detector
 from deepfake_detect import Detector
 from deepfake_detect.audit import audit
 from deepfake_detect.augment import Augmentation
+from deepfake_detect.bundle import find_bundle
 from deepfake_detect.data import Sample, read_dataset
 from deepfake_detect.errors import DatasetError, UnknownWeights, WeightsMismatch
 from deepfake_detect.facestore import FaceStore
 from deepfake_detect.models import create_model
 from deepfake_detect.teach import bundle_name, sides, untrained
-from deepfake_detect.weights import find_bundle, load_model, save_bundle
+from deepfake_detect.weights import load_model, save_bundle
 
 SMALL: dict[str, Any] = {"size_px": 48, "epochs": 2, "batch_size": 8, "device": "cpu", "check": "off"}
 

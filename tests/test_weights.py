@@ -13,11 +13,13 @@ import torch
 from hub_server import HubServer, serving
 
 import deepfake_detect
+from deepfake_detect import bundle as bundle_room
 from deepfake_detect import weights
+from deepfake_detect.bundle import find_bundle, list_pretrained
 from deepfake_detect.card import Card, Preprocessing
 from deepfake_detect.errors import HubUnavailable, UnknownWeights, WeightsCorrupted, WeightsMismatch
 from deepfake_detect.models import create_model
-from deepfake_detect.weights import find_bundle, list_pretrained, load_model, save_bundle
+from deepfake_detect.weights import load_model, save_bundle
 
 CARD = Card(name="mine", version=1, architecture="meso4", preprocessing=Preprocessing(size_px=64))
 PICTURES = torch.linspace(-1, 1, 2 * 3 * 64 * 64).reshape(2, 3, 64, 64)
@@ -50,7 +52,7 @@ def packaged(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     for name in ("dd-yunet@1", "alpha@draft"):  # a face finder; not a version
         (pretrained / name).mkdir()
     shutil.copy(folder / "card.json", pretrained / "alpha@draft")
-    monkeypatch.setattr(weights, "PRETRAINED", pretrained)
+    monkeypatch.setattr(bundle_room, "PRETRAINED", pretrained)
     return pretrained
 
 
@@ -317,7 +319,7 @@ def test_packaged_weights_by_name_and_version(packaged: Path, tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     (tmp_path / "alpha").mkdir()  # the package comes first
     assert find_bundle("alpha").folder == packaged / "alpha@10"
-    assert find_bundle("alpha@9") == weights.Bundle(card=find_bundle("alpha").card, folder=packaged / "alpha@9")
+    assert find_bundle("alpha@9") == bundle_room.Bundle(card=find_bundle("alpha").card, folder=packaged / "alpha@9")
     with pytest.raises(WeightsMismatch, match=r"alpha is a folder without card\.json"):
         find_bundle(Path("alpha"))
 

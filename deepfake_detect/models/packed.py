@@ -55,7 +55,7 @@ def pack(
         return None, None
     with torch.inference_mode():
         try:
-            graph = _traced(model)
+            graph = traced(model)
             recorder = _Shapes(fx.GraphModule(model, graph))
             expected = recorder.run(batch)
             packed = Packed(_steps(graph, model, recorder.shapes, dtype))
@@ -175,7 +175,8 @@ def _is_supported(dtype: torch.dtype) -> bool:
     return known and (dtype == torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()))
 
 
-def _traced(model: nn.Module) -> fx.Graph:
+def traced(model: nn.Module) -> fx.Graph:
+    """Find what a network in evaluation mode computes; batch norms are taken whole."""
     graph = _Tracer().trace(model)
     modules = dict(model.named_modules())
     for node in graph.nodes:
@@ -257,7 +258,7 @@ def _take_norm(chain: _Chain, modules: dict[str, nn.Module]) -> None:
     if node is None or not isinstance(norm, nn.BatchNorm2d) or norm.running_mean is None:
         return
     inside = getattr(norm, "act", None)  # timm's
-    activation = _named(inside)
+    activation = named_activation(inside)
     if inside is None or isinstance(inside, nn.Identity) or activation is not None:
         chain.norm = norm
         chain.nodes.append(node)
@@ -280,7 +281,7 @@ def _take_activation(chain: _Chain, modules: dict[str, nn.Module]) -> None:
     if node is None or chain.activation[0]:
         return
     if node.op == "call_module":
-        activation = _named(modules[str(node.target)])
+        activation = named_activation(modules[str(node.target)])
     else:
         activation = ("relu", ()) if node.target in _RELUS else None
     if activation is not None:
@@ -292,7 +293,7 @@ def _only_user(node: fx.Node) -> fx.Node | None:
     return next(iter(node.users)) if len(node.users) == 1 else None
 
 
-def _named(module: Any) -> _Activation | None:
+def named_activation(module: Any) -> _Activation | None:
     """Give oneDNN's word for an activation."""
     if isinstance(module, nn.Hardtanh):  # ReLU6 too
         return "hardtanh", (module.min_val, module.max_val)
