@@ -1,7 +1,7 @@
 """Does a faster way to compute say the same of every picture?
 
 The faces of the test split are scored by the network as it is, in float32, and by what `Predictor` runs on this machine
-in each dtype. A label that changes, or a score that moves by more than 0.01, speaks against a way.
+with each backend in each dtype. A label that changes, or a score that moves by more than 0.01, speaks against a way.
 
     python benchmarks/fidelity.py --data DATA --model xception-fakefaces mobile-fakefaces meso4-fakefaces
 """
@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from deepfake_detect import Detector
+from deepfake_detect.compiled import is_installed
 from deepfake_detect.crops import CropDataset, find_crops
 from deepfake_detect.data import Sample, read_dataset
 from deepfake_detect.facestore import FaceStore
@@ -32,38 +34,43 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with manifest.csv")
     parser.add_argument("--model", nargs="+", default=["xception-fakefaces"])
     parser.add_argument("--dtype", nargs="+", default=["float32", "bfloat16"])
+    parser.add_argument("--backend", nargs="+", default=["torch", *(["openvino"] if is_installed() else [])])
     parser.add_argument("--limit", type=int, help="pictures, spread over the split")
     options = parser.parse_args()
     samples = read_dataset(options.data / "manifest.csv", splits=["test"])
     if options.limit:
         samples = samples[:: max(1, len(samples) // options.limit)]
-    print("| weights | computed in | faces | labels changed | score moved, most | 99 % by less | logit moved, mean |")
-    print("|---|---|---|---|---|---|---|")
+    ways = [(backend, dtype) for backend in options.backend for dtype in options.dtype]
+    print(
+        "| weights | computed by | in | faces | labels changed | score moved, most | 99 % by less | logit moved, mean |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
     for name in options.model:
-        compare(name, options.dtype, samples)
+        compare(name, ways, samples)
 
 
-def compare(name: str, dtypes: list[str], samples: list[Sample]) -> None:
-    """Print a line for each dtype of one detector."""
-    ways = {dtype: Detector.from_pretrained(name, device="cpu", dtype=dtype) for dtype in dtypes}
-    plain = Detector.from_pretrained(name, device="cpu")
+def compare(name: str, asked: list[tuple[Any, str]], samples: list[Sample]) -> None:
+    """Print a line for each way of one detector."""
+    ways = {way: Detector.from_pretrained(name, device="cpu", backend=way[0], dtype=way[1]) for way in asked}
+    plain = Detector.from_pretrained(name, device="cpu", backend="torch")
     store = FaceStore()
     crops = CropDataset(find_crops(samples, store).samples, store, preprocessing=plain.card.preprocessing)
-    logits: dict[str, list[float]] = {way: [] for way in ("plain", *ways)}
+    exact: list[float] = []
+    logits: dict[tuple[str, str], list[float]] = {way: [] for way in ways}
     for start in tqdm(range(0, len(crops), BATCH_SIZE), desc=name, leave=False):
         some = [crops[index][0].numpy() for index in range(start, min(start + BATCH_SIZE, len(crops)))]
         batch = to_batch(some, preprocessing=plain.card.preprocessing)
-        logits["plain"] += run(plain.model, batch, device=plain.device, dtype=torch.float32).tolist()
-        for dtype, detector in ways.items():
-            logits[dtype] += detector.logits(some)
-    judged = {way: [judge(logit, card=plain.card) for logit in values] for way, values in logits.items()}
-    for dtype in ways:
-        pairs = list(zip(judged[dtype], judged["plain"], strict=True))
+        exact += run(plain.model, batch, device=plain.device, dtype=torch.float32).tolist()
+        for way, detector in ways.items():
+            logits[way] += detector.logits(some)
+    wanted = [judge(logit, card=plain.card) for logit in exact]
+    for (backend, dtype), found in logits.items():
+        pairs = list(zip([judge(logit, card=plain.card) for logit in found], wanted, strict=True))
         changed = sum(one[1] != other[1] for one, other in pairs)
         moved = np.abs([one[0] - other[0] for one, other in pairs])
-        far = np.abs(np.subtract(logits[dtype], logits["plain"])).mean()
+        far = np.abs(np.subtract(found, exact)).mean()
         told = f"{changed} | {moved.max():.2g} | {np.quantile(moved, 0.99):.2g} | {far:.2g}"
-        print(f"| `{plain.card.id}` | {dtype} | {len(pairs)} | {told} |", flush=True)
+        print(f"| `{plain.card.id}` | {backend} | {dtype} | {len(pairs)} | {told} |", flush=True)
 
 
 if __name__ == "__main__":
