@@ -2,8 +2,8 @@
 
     python benchmarks/memory.py --count 100000 --model meso4-fakefaces
 
-The pictures are those that a few JPEGs of many sizes give over and over, one in twenty of twelve megapixels; the resident
-set is noted ten times on the way.
+The pictures are a few JPEGs of many sizes over and over, one in twenty of twelve megapixels; the resident set is noted
+ten times on the way.
 """
 
 from __future__ import annotations

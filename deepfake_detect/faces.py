@@ -201,8 +201,14 @@ def whole_picture(pixels: np.ndarray, *, size_px: int, interpolation: str = "bic
     Returns:
         [size_px, size_px, 3] uint8 RGB.
     """
-    height, width = pixels.shape[:2]
-    return _resample(pixels, (0.0, 0.0, float(width), float(height)), size_px, interpolation)
+    if min(pixels.shape[:2]) < 1:
+        raise ImageUnreadable(f"the picture has shape {pixels.shape}, expected at least one pixel")
+    return np.asarray(scale_whole(Image.fromarray(pixels), size_px=size_px, interpolation=interpolation))
+
+
+def scale_whole(picture: Image.Image, *, size_px: int, interpolation: str = "bicubic") -> Image.Image:
+    """Do the same to an RGB picture of Pillow's."""
+    return picture.resize((size_px, size_px), _FILTERS[interpolation])
 
 
 def _read_model(model: str | os.PathLike[str] | bytes | None) -> tuple[str, bytes]:

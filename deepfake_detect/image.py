@@ -11,7 +11,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, Final, Protocol, runtime_checkable
 
 import numpy as np
@@ -78,7 +78,13 @@ class Lazy(Protocol):
         """Decode it."""
 
 
-def open_image(image: object, *, min_side_px: int | None = None, max_pixels: int = MAX_PIXELS) -> Picture:
+def open_image(
+    image: object,
+    *,
+    min_side_px: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    then: Callable[[Image.Image], Image.Image] | None = None,
+) -> Picture:
     """Read one picture, whatever it is given as.
 
     ======================  ==========================================================================
@@ -104,6 +110,8 @@ def open_image(image: object, *, min_side_px: int | None = None, max_pixels: int
         min_side_px: A JPEG may be decoded at 1/2, 1/4 or 1/8, as long as its shorter side keeps this many
             pixels; None decodes in full. Nothing is ever enlarged.
         max_pixels: Most pixels of the original; checked from the header, before any are decoded.
+        then: Changes the upright picture before its pixels are taken out, as by scaling: to copy many pixels takes as
+            long as to decode them. ``size_hw`` stays that of the original.
 
     Returns:
         The picture, upright.
@@ -118,19 +126,19 @@ def open_image(image: object, *, min_side_px: int | None = None, max_pixels: int
         (48, 64)
     """
     if isinstance(image, Picture):
-        return image
+        return _changed(image, then)
     if isinstance(image, Lazy):
-        return image.open_picture()
+        return _changed(image.open_picture(), then)
     name = name_image(image)
     if isinstance(image, Image.Image):
         with _told_as_ours(name, f"PIL image of mode {image.mode}"):
-            return _picture(image, name, None, max_pixels)
+            return _picture(image, name, None, max_pixels, then)
     if isinstance(image, np.ndarray):
-        return _from_array(image, name, max_pixels)
+        return _changed(_from_array(image, name, max_pixels), then)
     if _is_tensor(image):
-        return _from_array(_channels_last(image, name), name, max_pixels)
+        return _changed(_from_array(_channels_last(image, name), name, max_pixels), then)
     with open_bytes(image, name=name) as file:
-        return _decode(file, name, min_side_px, max_pixels)
+        return _decode(file, name, min_side_px, max_pixels, then)
 
 
 def name_image(image: object) -> str:
@@ -156,6 +164,12 @@ def name_image(image: object) -> str:
     return own if isinstance(own, str) else f"<{kind}>"
 
 
+def _changed(picture: Picture, then: Callable[[Image.Image], Image.Image] | None) -> Picture:
+    if then is None:
+        return picture
+    return replace(picture, pixels=np.array(then(Image.fromarray(picture.pixels))))
+
+
 def _is_tensor(image: object) -> bool:
     torch = sys.modules.get("torch")  # while it is not imported, nobody can hold a tensor
     return torch is not None and isinstance(image, torch.Tensor)
@@ -174,7 +188,13 @@ def _told_as_ours(name: str, what: str) -> Iterator[None]:
         raise ImageUnreadable(f"{name}: damaged or truncated {what} ({reason}); get a whole copy of it") from error
 
 
-def _picture(image: Image.Image, name: str, min_side_px: int | None, max_pixels: int) -> Picture:
+def _picture(
+    image: Image.Image,
+    name: str,
+    min_side_px: int | None,
+    max_pixels: int,
+    then: Callable[[Image.Image], Image.Image] | None = None,
+) -> Picture:
     _check_size(image.width, image.height, name, max_pixels)
     header_hw = image.height, image.width
     if min_side_px is not None and image.format in ("JPEG", "MPO"):
@@ -189,7 +209,7 @@ def _picture(image: Image.Image, name: str, min_side_px: int | None, max_pixels:
         header_hw = upright.height, upright.width
     elif orientation >= 5:
         header_hw = header_hw[::-1]
-    return Picture(pixels=np.array(upright), size_hw=header_hw, name=name)
+    return Picture(pixels=np.array(then(upright) if then else upright), size_hw=header_hw, name=name)
 
 
 def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
@@ -213,7 +233,7 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     if image.mode.startswith("I"):
         image = Image.fromarray(_from_16_bits(np.asarray(image), name))
     if not image.has_transparency_data:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     white = Image.new("RGBA", image.size, "white")
     return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
 
@@ -277,14 +297,20 @@ def _channels_last(tensor: Any, name: str) -> npt.NDArray[Any]:
     return np.moveaxis(array, 0, 2) if array.ndim == 3 else array
 
 
-def _decode(file: BinaryIO, name: str, min_side_px: int | None, max_pixels: int) -> Picture:
+def _decode(
+    file: BinaryIO,
+    name: str,
+    min_side_px: int | None,
+    max_pixels: int,
+    then: Callable[[Image.Image], Image.Image] | None,
+) -> Picture:
     head = file.read(64)
     if not head:
         raise ImageUnreadable(f"{name}: empty, 0 bytes; {_EXPECTED}")
     with _told_as_ours(name, "header"):
         image = _recognise(file, head, name)
     with _told_as_ours(name, f"{image.format} of {image.width} x {image.height} pixels"):
-        return _picture(image, name, min_side_px, max_pixels)
+        return _picture(image, name, min_side_px, max_pixels, then)
 
 
 def _recognise(file: BinaryIO, head: bytes, name: str) -> ImageFile.ImageFile:

@@ -7,13 +7,14 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal, get_args
 
 import numpy as np
 
 from deepfake_detect.card import Card, Preprocessing
 from deepfake_detect.errors import WeightsMismatch, nearest
-from deepfake_detect.faces import SIDES_PX, FaceFinder, crop_face, crop_square, whole_picture
+from deepfake_detect.faces import SIDES_PX, FaceFinder, crop_face, crop_square, scale_whole
 from deepfake_detect.fetch import open_bytes
 from deepfake_detect.image import Picture, name_image, open_image
 from deepfake_detect.results import Face
@@ -84,10 +85,10 @@ def look(image: Any, *, preprocessing: Preprocessing, finder: FaceFinder | None,
     name = name_image(image)
     image, source = _twice_readable(image, name)
     if faces == "none" or finder is None:
-        picture = open_image(image, min_side_px=OVERSAMPLING * preprocessing.size_px)
-        size_px, interpolation = preprocessing.size_px, preprocessing.interpolation
-        crop = whole_picture(picture.pixels, size_px=size_px, interpolation=interpolation)
-        return Look(name=name, source=source, size_hw=picture.size_hw, faces=(_whole(picture),), crops=(crop,))
+        scale = partial(scale_whole, size_px=preprocessing.size_px, interpolation=preprocessing.interpolation)
+        picture = open_image(image, min_side_px=OVERSAMPLING * preprocessing.size_px, then=scale)
+        faces_found = (_whole(picture.size_hw),)
+        return Look(name=name, source=source, size_hw=picture.size_hw, faces=faces_found, crops=(picture.pixels,))
     picture = open_image(image, min_side_px=SIDES_PX[-1])
     found = finder.find(picture.pixels, border=faces != "all")[: 1 if faces == "largest" else None]
     found = [_in_original(face, picture) for face in found]
@@ -141,8 +142,8 @@ def _twice_readable(image: Any, name: str) -> tuple[Any, Any]:
     return held, content if is_file else image
 
 
-def _whole(picture: Picture) -> Face:
-    height, width = picture.size_hw
+def _whole(size_hw: tuple[int, int]) -> Face:
+    height, width = size_hw
     box = (0.0, 0.0, float(width), float(height))
     return Face(box_xyxy=box, landmarks_xy=np.zeros((0, 2), np.float32), confidence=1.0)
 

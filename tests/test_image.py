@@ -14,6 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageCms
 
 from deepfake_detect.errors import ImageTooLarge, ImageUnreadable
@@ -334,3 +335,18 @@ def test_pillow_neither_warns_nor_refuses_below_our_limit(monkeypatch: pytest.Mo
         with warnings.catch_warnings(record=True) as caught:
             assert open_image(encoded(RGB, "PNG")).size_hw == (30, 40)
         assert not caught
+
+
+def test_then_changes_the_upright_picture_whatever_it_came_as(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    turned = Image.fromarray(pixels)
+    exif = turned.getexif()
+    exif[274] = 6  # shown turned to the right
+    turned.save(tmp_path / "turned.png", exif=exif)
+    upright = open_image(tmp_path / "turned.png")
+    assert upright.size_hw == (60, 40)
+    held = torch.from_numpy(upright.pixels.copy()).permute(2, 0, 1)
+    for image in (tmp_path / "turned.png", upright, upright.pixels, held, Image.fromarray(upright.pixels)):
+        cut = open_image(image, then=lambda picture: picture.crop((0, 0, 10, 20)))
+        assert cut.size_hw == (60, 40)
+        assert np.array_equal(cut.pixels, upright.pixels[:20, :10])

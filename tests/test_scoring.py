@@ -47,9 +47,8 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     scales = []
 
     def watched(image: Any, **options: Any) -> Any:
-        picture = open_image(image, **options)
-        scales.append(picture.scale)
-        return picture
+        scales.append(open_image(image, min_side_px=options["min_side_px"]).scale)
+        return open_image(image, **options)
 
     monkeypatch.setattr(scoring, "open_image", watched)
     return scales
