@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -11,7 +11,7 @@ import pytest
 
 from deepfake_detect.errors import ImageUnreadable
 from deepfake_detect.image import open_image
-from deepfake_detect.video import VideoFrame, read_frames, sample_frames
+from deepfake_detect.video import FramePass, VideoFrame, choose_frames, read_frames, read_header, sample_frames
 
 
 def write_video(path: Path, *, count: int = 40, fps: float = 10.0) -> Path:
@@ -73,3 +73,95 @@ def test_bad_videos_are_named(tmp_path: Path, video: Path) -> None:
         VideoFrame(path=video, index=50, time_s=5.0).open_picture()
     with pytest.raises(ValueError, match="expected at least 1"):
         sample_frames(video, count=0)
+
+
+class Reel:
+    """A video of which every frame has a stamp of its own, as OpenCV would give it."""
+
+    def __init__(self, stamps_s: list[float], *, fps: float, stated: float) -> None:
+        self.stamps_s, self.at, self.retrieved = stamps_s, -1, []
+        self.told = {cv2.CAP_PROP_FPS: fps, cv2.CAP_PROP_FRAME_COUNT: stated}
+
+    def isOpened(self) -> bool:  # noqa: N802 - OpenCV's
+        return True
+
+    def grab(self) -> bool:
+        self.at += 1
+        return self.at < len(self.stamps_s)
+
+    def get(self, what: int) -> float:
+        return 1000 * self.stamps_s[self.at] if what == cv2.CAP_PROP_POS_MSEC else self.told[what]
+
+    def retrieve(self) -> tuple[bool, np.ndarray]:
+        self.retrieved.append(self.at)
+        return True, np.full((4, 4, 3), self.at, np.uint8)
+
+    def release(self) -> None:
+        self.at = -1
+
+
+@pytest.fixture
+def reel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Path, Reel]]:
+    def make(stamps_s: list[float], *, fps: float, stated: float) -> tuple[Path, Reel]:
+        (tmp_path / "clip.mkv").touch()
+        made = Reel(stamps_s, fps=fps, stated=stated)
+        monkeypatch.setattr(cv2, "VideoCapture", lambda *_: made)
+        return tmp_path / "clip.mkv", made
+
+    return make
+
+
+def passed(frames: Sequence[VideoFrame]) -> tuple[list[tuple[int, float]], FramePass]:
+    way = FramePass(frames)
+    return [(frame.index, frame.time_s) for frame, _ in way], way
+
+
+def test_a_pass_gives_the_frames_asked_for(video: Path) -> None:
+    frames = sample_frames(video, count=4)
+    way = FramePass(frames)
+    pairs = list(way)
+    assert [(frame.index, frame.time_s) for frame, _ in pairs] == [(5, 0.5), (15, 1.5), (25, 2.5), (35, 3.5)]
+    for (_, picture), alone in zip(pairs, read_frames(frames), strict=True):
+        np.testing.assert_array_equal(picture.pixels, alone.pixels)
+    assert (len(way.waiting), way.reached_s) == (0, 3.5)
+
+
+def test_a_pass_goes_by_the_clock_of_the_file(reel: Callable[..., tuple[Path, Reel]]) -> None:
+    stamps = [7.0, 7.1, 7.2, 9.0, 9.1, 10.9]  # of 4 s at 10 frames a second, most of which were never recorded
+    path, made = reel(stamps, fps=10.0, stated=40)
+    found, way = passed(choose_frames(read_header(path), count=4))  # at 0.5, 1.5, 2.5 and 3.5 s
+    assert [index for index, _ in found] == [3, 5]
+    assert [time_s for _, time_s in found] == pytest.approx([2.0, 3.9])
+    assert made.retrieved == [3, 5]
+    assert len(way.waiting) == 0
+
+
+def test_stamps_may_be_rounded(reel: Callable[..., tuple[Path, Reel]]) -> None:
+    path, made = reel([round(index / 30 - 0.004, 3) for index in range(90)], fps=30.0, stated=90)
+    frames = choose_frames(read_header(path), count=9)
+    assert [index for index, _ in passed(frames)[0]] == [frame.index for frame in frames] == made.retrieved
+
+
+def test_where_the_file_leaves_a_stamp_out_the_clock_goes_on(reel: Callable[..., tuple[Path, Reel]]) -> None:
+    path, _ = reel([0.0, 0.5, 0.0, 0.0, 2.0, float("nan")], fps=2.0, stated=6)
+    found, _ = passed(choose_frames(read_header(path), count=6))
+    assert [time_s for _, time_s in found] == pytest.approx([0.0, 0.5, 1.0, 1.5, 2.0, 2.5])
+    path, _ = reel([0.0] * 4, fps=0.0, stated=4)
+    found, _ = passed(sample_frames(path, count=4))
+    assert [time_s for _, time_s in found] == pytest.approx([0.0, 0.04, 0.08, 0.12])
+
+
+def test_a_video_that_does_not_say_its_length_is_measured(reel: Callable[..., tuple[Path, Reel]]) -> None:
+    path, _ = reel([0.0, 0.2, 0.4, 0.6, 0.8], fps=1000.0, stated=-9e15)
+    header = read_header(path)
+    assert (header.count, header.fps, header.duration_s) == (5, pytest.approx(5.0), pytest.approx(1.0))
+    path, _ = reel([], fps=0.0, stated=0)
+    with pytest.raises(ImageUnreadable, match="without frames"):
+        read_header(path)
+
+
+def test_a_pass_ends_where_the_video_ends(reel: Callable[..., tuple[Path, Reel]]) -> None:
+    path, _ = reel([0.0, 0.1, 0.2, 0.3, 0.4], fps=10.0, stated=40)
+    found, way = passed(choose_frames(read_header(path), every_s=0.2))
+    assert [index for index, _ in found] == [0, 2, 4]
+    assert (len(way.waiting), way.reached_s) == (17, 0.4)
