@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from deepfake_detect.explanation import Explanation
     from deepfake_detect.faces import find_faces
     from deepfake_detect.findings import AuditReport, Finding
+    from deepfake_detect.footage import VideoPrediction
     from deepfake_detect.models import create_model, list_models
     from deepfake_detect.report import Report
     from deepfake_detect.results import Face, Prediction
@@ -75,6 +76,7 @@ __all__ = [
     "Trial",
     "UnknownModel",
     "UnknownWeights",
+    "VideoPrediction",
     "WeightsCorrupted",
     "WeightsMismatch",
     "__version__",
@@ -99,6 +101,7 @@ _ROOMS = {
     "explanation": ("Explanation",),
     "faces": ("find_faces",),
     "findings": ("AuditReport", "Finding"),
+    "footage": ("VideoPrediction",),
     "models": ("create_model", "list_models"),
     "report": ("Report",),
     "results": ("Face", "Prediction"),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # what only some callers ask for is imported when they do
 
     from deepfake_detect.augment import Augmentation
     from deepfake_detect.explanation import Explanation
+    from deepfake_detect.footage import VideoPrediction
     from deepfake_detect.report import Report
     from deepfake_detect.schedule import Epoch
     from deepfake_detect.stability import Stability
@@ -205,22 +206,9 @@ class Detector(Predictor):
 
         card = replace(self.card, name=bundle_name(out, otherwise=f"{self.card.name}-tuned"), version=0)
         pupil = self._with(copy.deepcopy(self.model), card)
-        return pupil._taught(
-            dataset,
-            fresh=False,
-            valid=valid,
-            epochs=epochs,
-            lr=lr,
-            batch_size=batch_size,
-            freeze=freeze,
-            augment=augment,
-            balance=balance,
-            seed=seed,
-            out=out,
-            resume=resume,
-            callbacks=callbacks,
-            **options,
-        )
+        how = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "freeze": freeze, "balance": balance, "seed": seed}
+        where = {"valid": valid, "augment": augment, "out": out, "resume": resume, "callbacks": callbacks}
+        return pupil._taught(dataset, fresh=False, **how, **where, **options)
 
     def evaluate(self, dataset: Any, **options: Any) -> Report:
         """Measure this detector on labelled pictures that it has never seen.
@@ -265,6 +253,14 @@ class Detector(Predictor):
     def calibration(self) -> dict[str, Any]:
         """How the score and the threshold were found, and what that guarantees; empty where nobody said."""
         return self.card.calibration
+
+    def predict_video(
+        self, path: str | os.PathLike[str], *, max_frames: int = 32, every_s: float | None = None, **options: Any
+    ) -> VideoPrediction:
+        """Score a video by evenly spaced frames; ``faces`` and ``threshold`` too are as for `footage.predict_video`."""
+        from deepfake_detect.footage import predict_video
+
+        return predict_video(self, path, max_frames=max_frames, every_s=every_s, **options)
 
     def stability(self, image: Any, *, faces: FaceChoice = "auto") -> Stability:
         """Score a picture as it is and after JPEG, WebP, a smaller size, a crop and a screenshot.

@@ -31,13 +31,14 @@ FLOORS = {  # room to number, and a room imports from lower numbers only; drawn 
             "errors outline",
             "canvas card device distributed draw fetch golden graph labels layers metrics models overlay page parts "
             "rows tables twins",
-            "bootstrap charts conformal findings heat hub image poster preprocess readme schedule separability trial",
+            "bootstrap charts conformal findings heat hub image poster preprocess readme schedule separability "
+            "timeline trial",
             "ablation augment blend boards bundle checkpoint delivery figures gallery items optimise results video",
             "compiled faces faithful report_page weights",
             "content data explanation forward report scoring",
-            "audit_cues facestore split stream",
+            "audit_cues facestore split stream tracks",
             "crops leaks predictor",
-            "audit calibrate embedding evaluate explain loader seen stability",
+            "audit calibrate embedding evaluate explain footage loader seen stability",
             "features sheet",
             "student",
             "train",
@@ -89,7 +90,7 @@ LIGHT = {
 }
 DOOR = {
     "AuditReport", "Augmentation", "Card", "Content", "Detector", "DoctorReport", "Epoch", "Explanation", "Face",
-    "Finding", "Prediction", "Preprocessing", "Report", "Schedule", "Stability", "Trial", "audit", "tune",
+    "Finding", "Prediction", "Preprocessing", "Report", "Schedule", "Stability", "Trial", "VideoPrediction", "audit", "tune",
     "DatasetError", "DeepfakeDetectError", "HubUnavailable", "ImageTooLarge", "ImageUnreadable", "LayerNotFound",
     "MissingExtra", "TrainingDiverged", "UnknownModel", "UnknownWeights", "WeightsCorrupted", "WeightsMismatch",
     "classify_content", "create_model", "doctor", "find_faces", "list_models", "list_pretrained",
