@@ -171,6 +171,45 @@ def stability(paths: tuple[str, ...], model: str, device: str, save: Path | None
 @main.command(epilog=_EXIT_STATUS)
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
 @click.option("--model", metavar="M", default=DEFAULT_MODEL, show_default=True, help="Name, folder or owner/name.")
+@click.option("--max-frames", metavar="N", type=click.IntRange(min=1), default=32, show_default=True, help="Scored.")
+@click.option("--every-s", metavar="S", type=click.FloatRange(0, min_open=True), help="One each so many seconds.")
+@click.option("--threshold", metavar="T", type=click.FloatRange(0, 1), help="Score from which the label is fake.")
+@_output_options
+@click.option("--device", metavar="D", default="auto", show_default=True, help="cuda, mps or cpu.")
+@click.option("--save", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Keep drawings and JSON.")
+def video(paths: tuple[str, ...], model: str, device: str, save: Path | None, **options: Any) -> None:
+    """Score videos by some of their frames.
+
+    PATH is a file, a folder (with all below it), or a pattern in quotes. Exit status 1, too, where frames are lost.
+    """
+    from deepfake_detect.cli_input import expand_paths
+    from deepfake_detect.cli_output import VIDEO, save_result
+    from deepfake_detect.video import VIDEO_SUFFIXES
+
+    style, videos = _style(options), expand_paths(paths, suffixes=VIDEO_SUFFIXES)
+    detector, failed = _detector(model, device=device), []
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for name in _bar(videos, len(videos)):
+            try:
+                found = detector.predict_video(name, **options)
+            except DeepfakeDetectError as error:
+                failed.append(_complain(name, error))
+                yield {"name": name, "label": "error", "error": {"type": type(error).__name__, "message": str(error)}}
+            else:
+                if found.error:
+                    failed.append(_complain(name, found.error))
+                if save:
+                    save_result(found, save)
+                yield found.to_dict()
+
+    _print(rows(), style, VIDEO)
+    sys.exit(1 if failed else 0)
+
+
+@main.command(epilog=_EXIT_STATUS)
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@click.option("--model", metavar="M", default=DEFAULT_MODEL, show_default=True, help="Name, folder or owner/name.")
 @click.option(
     "--method",
     metavar="M",

@@ -34,11 +34,11 @@ class Form:
 
 
 class Result(Protocol):
-    """What can be kept: a `Prediction`, a `Stability`, an `Explanation`."""
+    """What can be kept: a `Prediction`, a `Stability`, an `Explanation`, a `VideoPrediction`."""
 
     @property
     def name(self) -> str:
-        """Of the picture."""
+        """Of the picture or video."""
 
     def to_dict(self) -> dict[str, Any]:
         """Give it as plain JSON values."""
@@ -156,6 +156,25 @@ def _stability_cells(row: Row) -> Iterator[Row]:
     yield {**row, "low": low, "high": high, "flips": " ".join(row.get("flips", ())), "error": error}
 
 
+def _video_text(row: Row) -> Iterator[str]:
+    if row["label"] == "error":
+        yield _line({**row, "score": None}, row["name"])
+        return
+    yield _line(row, row["name"])
+    lost = f", {row['lost_frames']} lost" if row["lost_frames"] else ""
+    share = "" if row["share_fake"] is None else f", {row['share_fake']:.0%} of them fake"
+    yield f"{'':19}{len(row['frames'])} frames, {row['frames_with_face']} with a face{share}{lost}"
+    if row["worst_s"]:
+        yield f"{'':19}highest at {', '.join(f'{time_s:.2f} s' for time_s in row['worst_s'])}"
+
+
+def _video_cells(row: Row) -> Iterator[Row]:
+    height, width = row.get("size_hw") or (None, None)
+    frames = len(row["frames"]) if "frames" in row else None
+    error = row["error"] and row["error"]["message"]
+    yield {**row, "frames": frames, "width": width, "height": height, "error": error}
+
+
 def _explanation_text(row: Row) -> Iterator[str]:
     if row["error"]:
         yield _line({**row, "score": None}, row["name"])
@@ -193,6 +212,16 @@ STABILITY = Form(
     columns=("name", "label", "score", "low", "high", "flips", "threshold", "model", "revision", "error"),
 )
 """A verdict with its interval: a line; in a table, a row."""
+
+VIDEO = Form(
+    text=_video_text,
+    cells=_video_cells,
+    columns=(
+        *("name", "label", "score", "logit", "threshold", "frames", "frames_with_face", "share_fake", "lost_frames"),
+        *("duration_s", "width", "height", "model", "revision", "seconds", "error"),
+    ),
+)
+"""A verdict on a video: three lines, the times to look at among them; in a table, a row."""
 
 EXPLANATION = Form(
     text=_explanation_text,

@@ -320,3 +320,57 @@ def test_a_timeline_puts_scores_where_they_belong() -> None:
 @pytest.mark.parametrize(("time_s", "words"), [(0.0, "0 s"), (59.9, "59.9 s"), (60.0, "1:00"), (7322.0, "2:02:02")])
 def test_clock(time_s: float, words: str) -> None:
     assert clock(time_s) == words
+
+
+@pytest.fixture
+def ask(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Result]:
+    bundle = small_bundle(tmp_path_factory.mktemp("bundle"))
+
+    def ask(*arguments: object) -> Result:
+        words = ["video", "--model", str(bundle), "--device", "cpu", "--max-frames", "2", *map(str, arguments)]
+        result = CliRunner().invoke(main, words)
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+        return result
+
+    return ask
+
+
+def test_the_command_scores_a_folder(ask: Callable[..., Result], clips: Path, tmp_path: Path) -> None:
+    shutil.copy(clips / "turn.avi", tmp_path / "one.avi")
+    shutil.copy(clips / "empty.avi", tmp_path / "two.avi")
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "still.jpg").write_bytes(PORTRAIT.read_bytes())
+    done = ask(tmp_path, "--json", "--save", tmp_path / "kept")
+    one, two = json.loads(done.stdout)
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert [Path(row["name"]).name for row in (one, two)] == ["one.avi", "two.avi"]
+    assert (len(one["frames"]), one["model"], one["error"], two["label"]) == (2, "small@0", None, "no-face")
+    kept = sorted(path.name for path in (tmp_path / "kept").iterdir())
+    assert kept == ["one.json", "one.png", "two.json", "two.png"]
+    assert json.loads((tmp_path / "kept" / "one.json").read_text())["path"] == str(tmp_path / "one.avi")
+
+
+def test_the_command_names_what_it_cannot_score(ask: Callable[..., Result], clips: Path) -> None:
+    done = ask(clips / "text.mp4", clips / "empty.avi", "--jsonl")
+    bad, good = map(json.loads, done.stdout.splitlines())
+    assert (done.exit_code, bad["label"], good["label"]) == (1, "error", "no-face")
+    assert "not a video" in bad["error"]["message"] and str(clips / "text.mp4") in done.stderr
+    lost = ask(clips / "cut.avi", "--jsonl")
+    assert (lost.exit_code, json.loads(lost.stdout)["lost_frames"]) == (1, 1)
+    assert "the video ends or is damaged" in lost.stderr
+    assert ask(clips / "red.avi", "--every-s", "0").exit_code == 2
+    assert ask(clips / "red.avi", "--json", "--jsonl").exit_code == 2
+
+
+def test_the_command_in_words_and_as_a_table(ask: Callable[..., Result], clips: Path) -> None:
+    words = ask(clips / "turn.avi", clips / "text.mp4", clips / "empty.avi").stdout.splitlines()
+    assert words[0].endswith(str(clips / "turn.avi"))
+    assert words[1].startswith(" " * 19 + "2 frames, 2 with a face, ")
+    assert words[2].startswith(" " * 19 + "highest at ")
+    assert words[3].startswith("error")
+    assert words[5] == " " * 19 + "2 frames, 0 with a face"
+    head, row, error = ask(clips / "turn.avi", clips / "text.mp4", "--csv").stdout.splitlines()
+    assert head.startswith("name,label,score,logit,threshold,frames,frames_with_face,share_fake,lost_frames,duration_s")
+    assert row.split(",")[5:7] == ["2", "2"]
+    assert row.split(",")[9:12] == ["4.0", "512", "512"]
+    assert error.split(",")[1] == "error"
