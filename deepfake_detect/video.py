@@ -154,11 +154,6 @@ class FramePass:
 
     Args:
         frames: Of one video, in the order of time, as chosen by `choose_frames`.
-
-    Example:
-        >>> reel = FramePass(sample_frames("clip.avi", count=2))  # doctest: +SKIP
-        >>> [(frame.index, picture.size_hw) for frame, picture in reel]  # doctest: +SKIP
-        [(10, (512, 512)), (30, (512, 512))]
     """
 
     waiting: deque[VideoFrame]
