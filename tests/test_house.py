@@ -90,10 +90,10 @@ LIGHT = {
 }
 DOOR = {
     "AuditReport", "Augmentation", "Card", "Content", "Detector", "DoctorReport", "Epoch", "Explanation", "Face",
-    "Finding", "Prediction", "Preprocessing", "Report", "Schedule", "Stability", "Trial", "VideoPrediction", "audit", "tune",
+    "Finding", "Prediction", "Preprocessing", "Report", "Schedule", "Stability", "Trial", "audit", "tune",
     "DatasetError", "DeepfakeDetectError", "HubUnavailable", "ImageTooLarge", "ImageUnreadable", "LayerNotFound",
     "MissingExtra", "TrainingDiverged", "UnknownModel", "UnknownWeights", "WeightsCorrupted", "WeightsMismatch",
-    "classify_content", "create_model", "doctor", "find_faces", "list_models", "list_pretrained",
+    "VideoPrediction", "classify_content", "create_model", "doctor", "find_faces", "list_models", "list_pretrained",
 }  # fmt: skip
 FORBIDDEN_MODULES = {"utils", "util", "core", "base", "common", "helpers", "misc"}
 
