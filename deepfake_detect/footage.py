@@ -117,7 +117,7 @@ class VideoPrediction:
         logit: Mean of its logits; positive means fake.
         threshold: Score at and above which the label is ``"fake"``.
         uncertain: Scores between which the label is ``"uncertain"``; None where there is no such interval.
-        frames: What was said of each, in the order of time.
+        frames: What was said of each, in the order of time; fewer than asked for where one is shown at several times.
         tracks: The faces that were followed, the worst first.
         size_hw: Height and width of the upright frames in pixels.
         duration_s: As the file says.
