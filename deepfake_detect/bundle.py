@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import mmap
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from deepfake_detect.card import CARD_FILE, LIBRARY, WEIGHTS_FILE, Card
 from deepfake_detect.errors import HubUnavailable, UnknownWeights, WeightsCorrupted, WeightsMismatch, nearest
@@ -17,6 +21,7 @@ PRETRAINED = Path(__file__).with_name("pretrained")
 CONTENT = "content-classes"
 """The packaged network that tells what is on a picture."""
 
+_TYPES = {"F16": np.float16, "F32": np.float32, "I64": np.int64}
 _ON_HUB = re.compile(r"(?P<repo_id>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>.+))?", re.ASCII)
 
 
@@ -138,15 +143,17 @@ def read_bundle(folder: Path, *, revision: str | None = None) -> Bundle:
     return Bundle(card=Card.from_json(content, where=str(path)), folder=folder, revision=revision)
 
 
-def read_weights(bundle: Bundle) -> bytes:
-    """Read the file of the weights.
+def read_weights(bundle: Bundle) -> memoryview:
+    """Map the file of the weights into memory; it is read once, to be held against its sha256.
 
     Raises:
         WeightsCorrupted: It is missing or damaged: its sha256, which is taken at every load, is not the card's.
     """
     path, expected = bundle.folder / WEIGHTS_FILE, bundle.card.sha256
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            empty = os.fstat(file.fileno()).st_size == 0
+            content = memoryview(b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
     except OSError as error:
         raise WeightsCorrupted(f"{path} cannot be read ({error.strerror}); {replacement(bundle)}") from error
     found = hashlib.sha256(content).hexdigest()
@@ -156,6 +163,28 @@ def read_weights(bundle: Bundle) -> bytes:
             f"{replacement(bundle)}"
         )
     return content
+
+
+def tensors_in(content: memoryview) -> dict[str, np.ndarray]:
+    """Give the tensors of a safetensors file where they lie, since a copy takes as long as to read it.
+
+    The layout is that of https://huggingface.co/docs/safetensors: eight bytes for the length of a JSON header, the
+    header, and the numbers.
+
+    Args:
+        content: Of the file.
+
+    Raises:
+        ValueError, KeyError: The layout is another, or there are numbers of a kind that `save_bundle` does not write.
+    """
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(bytes(content[8 : 8 + length]))
+    header.pop("__metadata__", None)
+    numbers = content[8 + length :]
+    return {
+        name: np.frombuffer(numbers[slice(*entry["data_offsets"])], _TYPES[entry["dtype"]]).reshape(entry["shape"])
+        for name, entry in header.items()
+    }
 
 
 def replacement(bundle: Bundle) -> str:

@@ -7,7 +7,6 @@ takes a fifth of the time that torch takes to import. The graph is built here fr
 from __future__ import annotations
 
 import importlib.util
-import json
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from deepfake_detect.bundle import Bundle, read_weights
+from deepfake_detect.bundle import Bundle, read_weights, tensors_in
 from deepfake_detect.device import count_processors
 from deepfake_detect.errors import MissingExtra
 from deepfake_detect.graph import build_graph
@@ -23,8 +22,6 @@ from deepfake_detect.outline import Operation, known_outline
 
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 """What a compiled network can compute in, and what OpenVINO calls it."""
-
-_TYPES = {"F16": np.float16, "F32": np.float32, "I64": np.int64}  # of a safetensors file, as `save_bundle` writes it
 
 
 class Compiled:
@@ -138,7 +135,7 @@ def compile_bundle(bundle: Bundle, *, dtype: str = "float32") -> Compiled | None
         require_openvino()  # takes about as long to import
         content = reading.result()
     try:
-        return Compiled(outline, _tensors_in(content), size_hw=(side, side), dtype=dtype)
+        return Compiled(outline, tensors_in(content), size_hw=(side, side), dtype=dtype)
     except (KeyError, RuntimeError, ValueError):
         return None
 
@@ -161,18 +158,3 @@ def require_openvino() -> Any:
 def is_installed() -> bool:
     """Say whether OpenVINO is installed, without importing it."""
     return importlib.util.find_spec("openvino") is not None
-
-
-def _tensors_in(content: bytes) -> dict[str, np.ndarray]:
-    """Give the tensors of a safetensors file where they lie: a copy would take as long as to read it.
-
-    The layout: https://huggingface.co/docs/safetensors, eight bytes for the length of a JSON header, and the numbers.
-    """
-    length = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + length])
-    header.pop("__metadata__", None)
-    numbers = memoryview(content)[8 + length :]
-    return {
-        name: np.frombuffer(numbers[slice(*entry["data_offsets"])], _TYPES[entry["dtype"]]).reshape(entry["shape"])
-        for name, entry in header.items()
-    }

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from torch.overrides import TorchFunctionMode
 
 from deepfake_detect import __version__
-from deepfake_detect.bundle import Bundle, read_bundle, read_weights, replacement
+from deepfake_detect.bundle import Bundle, read_bundle, read_weights, replacement, tensors_in
 from deepfake_detect.card import CARD_FILE, LIBRARY, WEIGHTS_FILE, Card
 from deepfake_detect.errors import UnknownModel, WeightsCorrupted, WeightsMismatch
 from deepfake_detect.models import create_model
@@ -51,8 +51,7 @@ def load_model(bundle_or_folder: Bundle | str | os.PathLike[str]) -> torch.nn.Mo
     with _Undrawn():  # to draw weights takes longer than to read them
         model = _untrained(bundle.card).float()
     _check_fit(tensors, model.state_dict(), what=str(bundle.folder / WEIGHTS_FILE), card=bundle.card)
-    full = {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in tensors.items()}
-    model.load_state_dict(full, assign=True)
+    model.load_state_dict({key: _owned(tensor) for key, tensor in tensors.items()}, assign=True)
     return model.eval()
 
 
@@ -87,24 +86,41 @@ def save_bundle(
     return card
 
 
+_DRAW = {torch.Tensor.normal_, torch.Tensor.uniform_} | {
+    draw for name, draw in vars(torch.nn.init).items() if name.endswith(("normal_", "uniform_"))
+}
+
+
 class _Undrawn(TorchFunctionMode):
     """Leave new weights as the memory is, for something else to fill in."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        drawn = func in (torch.Tensor.normal_, torch.Tensor.uniform_)
-        return args[0] if drawn else func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if func in _DRAW:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 def _read_tensors(bundle: Bundle) -> dict[str, torch.Tensor]:
+    """Give the tensors of a bundle, most of them where they lie in the file."""
     content = read_weights(bundle)
     try:
-        tensors: dict[str, torch.Tensor] = safetensors.torch.load(content)
+        return {name: torch.from_numpy(numbers) for name, numbers in tensors_in(content).items()}
+    except (ValueError, KeyError, AttributeError, TypeError):
+        pass  # safetensors reads more kinds of numbers, and tells what is wrong
+    try:
+        tensors: dict[str, torch.Tensor] = safetensors.torch.load(bytes(content))
+        return tensors
     except SafetensorError as error:
         path = bundle.folder / WEIGHTS_FILE
         raise WeightsCorrupted(f"{path} is no safetensors file ({error}); {replacement(bundle)}") from error
-    return tensors
+
+
+def _owned(tensor: torch.Tensor) -> torch.Tensor:
+    """Copy a tensor out of the file, floats to float32."""
+    return tensor.to(torch.float32 if tensor.is_floating_point() else tensor.dtype, copy=True)
 
 
 def _untrained(card: Card) -> torch.nn.Module:

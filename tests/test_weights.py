@@ -5,7 +5,6 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import safetensors.torch
@@ -428,17 +427,19 @@ def test_a_revision_is_given_once_and_of_a_repository(packaged: Path, folder: Pa
     assert not hub.requests
 
 
-def test_loading_draws_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn = []
+@pytest.mark.parametrize("name", list_pretrained())
+def test_loading_draws_no_weights(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    states = []
     build = weights.create_model
 
-    def watched(*given: Any, **more: Any) -> torch.nn.Module:
-        zeros = torch.zeros(3)
-        drawn.append(bool(zeros.normal_().any() or zeros.uniform_().any()))
-        return build(*given, **more)
+    def watched(architecture: str, *, seed: int, outputs: int) -> torch.nn.Module:
+        states.append(torch.get_rng_state())
+        model = build(architecture, outputs=outputs)  # without a seed, it draws from torch's own state
+        states.append(torch.get_rng_state())
+        return model
 
     monkeypatch.setattr(weights, "create_model", watched)
-    model = load_model(find_bundle("meso4-fakefaces"))
-    assert drawn == [False]
+    model = load_model(find_bundle(name))
+    assert len(states) == 2 and torch.equal(*states)
     assert all(value.isfinite().all() for value in model.state_dict().values())
     assert torch.zeros(3).normal_().any()
