@@ -45,12 +45,14 @@ class Subject:
         sharp: [1, 3, S, S], as the model sees the face.
         blurred: The same, blurred until no feature is left.
         belief: Logits [N] to the probability of the class shown, [N].
+        forward: Gives the model's logits faster than the model does; None asks the model.
     """
 
     model: nn.Module
     sharp: Tensor
     blurred: Tensor
     belief: Callable[[Tensor], Tensor]
+    forward: Callable[[Tensor], Tensor] | None = None
 
     @classmethod
     def of(
@@ -61,6 +63,7 @@ class Subject:
         preprocessing: Preprocessing,
         device: torch.device,
         belief: Callable[[Tensor], Tensor],
+        forward: Callable[[Tensor], Tensor] | None = None,
     ) -> Subject:
         """Make one of a crop.
 
@@ -70,10 +73,11 @@ class Subject:
             preprocessing: From the card.
             device: Where the model is.
             belief: See `Subject`.
+            forward: See `Subject`.
         """
         soft = np.asarray(Image.fromarray(crop).filter(ImageFilter.GaussianBlur(_BLUR * len(crop))))
         batch = to_batch([crop, soft], preprocessing=preprocessing).to(device)
-        return cls(model=model, sharp=batch[:1], blurred=batch[1:], belief=belief)
+        return cls(model=model, sharp=batch[:1], blurred=batch[1:], belief=belief, forward=forward)
 
     def believe(self, masks: Sequence[np.ndarray]) -> np.ndarray:
         """Give the probability with some places blurred.
@@ -88,7 +92,7 @@ class Subject:
         for first in range(0, len(masks), _AT_ONCE):
             some = torch.from_numpy(np.stack(masks[first : first + _AT_ONCE]).astype(np.float32)).to(self.sharp.device)
             with undisturbed(self.model, self.sharp):
-                logit = self.model(torch.lerp(self.sharp, self.blurred, some[:, None]))
+                logit = (self.forward or self.model)(torch.lerp(self.sharp, self.blurred, some[:, None]))
                 found.append(self.belief(logit.double().cpu()))
         return np.asarray(torch.cat(found)) if found else np.zeros(0)
 

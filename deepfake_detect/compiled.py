@@ -136,7 +136,7 @@ def compile_bundle(bundle: Bundle, *, dtype: str = "float32") -> Compiled | None
         content = reading.result()
     try:
         return Compiled(outline, tensors_in(content), size_hw=(side, side), dtype=dtype)
-    except (KeyError, RuntimeError, ValueError):
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError):
         return None
 
 

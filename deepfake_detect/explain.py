@@ -190,6 +190,7 @@ def _face_heat(
         preprocessing=ask.predictor.card.preprocessing,
         device=ask.predictor.device,
         belief=_belief(ask.predictor, sign),
+        forward=partial(_forward, ask.predictor),
     )
     return FaceHeat(
         face=face,
@@ -205,6 +206,10 @@ def _face_heat(
 def _belief(predictor: Predictor, sign: float) -> Callable[[Tensor], Tensor]:
     card = predictor.card
     return lambda logit: torch.sigmoid(sign * (logit / card.temperature + card.bias))
+
+
+def _forward(predictor: Predictor, batch: Tensor) -> Tensor:
+    return torch.from_numpy(predictor.answer(batch.cpu().permute(0, 2, 3, 1).contiguous().numpy()))
 
 
 def _draw(ask: _Ask, sign: float, model: nn.Module, batch: Tensor) -> Tensor:

@@ -246,9 +246,20 @@ class Predictor:
         Returns:
             N logits; positive means fake.
         """
-        pixels = normalise(crops, preprocessing=self.card.preprocessing)
-        logits: list[float] = self._engine(pixels, lanes=lanes).tolist()
+        logits: list[float] = self.answer(normalise(crops, preprocessing=self.card.preprocessing), lanes=lanes).tolist()
         return logits
+
+    def answer(self, pixels: np.ndarray, *, lanes: int = 1) -> np.ndarray:
+        """Run the model on numbers.
+
+        Args:
+            pixels: [N, size_px, size_px, 3] float32, as `normalise` gives them.
+            lanes: As for `logits`.
+
+        Returns:
+            [N] float32.
+        """
+        return self._engine(pixels, lanes=lanes)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.card.id!r}, device={self._device!r}, dtype={self._dtype!r})"

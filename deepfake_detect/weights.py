@@ -106,11 +106,9 @@ class _Undrawn(TorchFunctionMode):
 def _read_tensors(bundle: Bundle) -> dict[str, torch.Tensor]:
     """Give the tensors of a bundle, most of them where they lie in the file."""
     content = read_weights(bundle)
-    try:
+    with contextlib.suppress(ValueError, KeyError, AttributeError, TypeError):
         return {name: torch.from_numpy(numbers) for name, numbers in tensors_in(content).items()}
-    except (ValueError, KeyError, AttributeError, TypeError):
-        pass  # safetensors reads more kinds of numbers, and tells what is wrong
-    try:
+    try:  # safetensors reads more kinds of numbers, and tells what is wrong
         tensors: dict[str, torch.Tensor] = safetensors.torch.load(bytes(content))
         return tensors
     except SafetensorError as error:

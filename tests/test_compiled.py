@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -273,6 +274,18 @@ def test_damaged_weights_are_refused_at_once(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:-1] + b"x")
     with pytest.raises(WeightsCorrupted, match="sha256"):
         Detector.from_pretrained(tmp_path, backend="openvino")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"x" * 7, b"\x02" + bytes(7) + b"[]", b"\x02" + bytes(7) + b"{}", b"\xff" * 99]
+)
+def test_what_is_no_safetensors_file_is_refused_by_name(content: bytes, tmp_path: Path) -> None:
+    folder = small_bundle(tmp_path)
+    (folder / "model.safetensors").write_bytes(content)
+    card = json.loads((folder / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps({**card, "sha256": hashlib.sha256(content).hexdigest()}))
+    with pytest.raises((WeightsCorrupted, WeightsMismatch), match=r"no safetensors file|missing"):
+        Detector.from_pretrained(folder, backend="openvino")
 
 
 def test_weights_of_another_network_are_told_by_torch(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -223,3 +224,21 @@ def test_wrong_words_are_refused() -> None:
 def test_the_types_are_those_of_the_door() -> None:
     found = small_detector().explain(PORTRAIT, faithfulness="off")
     assert isinstance(found, Explanation) and isinstance(found.faces[0], FaceHeat)
+
+
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
+def test_the_checks_ask_what_predict_runs(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    detector = small_detector().to("cpu", backend=backend)
+    asked, answer = [], Detector.answer
+
+    def watched(self: Detector, pixels: np.ndarray, **more: Any) -> np.ndarray:
+        asked.append(len(pixels))
+        return answer(self, pixels, **more)
+
+    monkeypatch.setattr(Detector, "answer", watched)
+    found = detector.explain(PORTRAIT).faces[0].faithfulness
+    assert found is not None and sum(asked) > 30
+    monkeypatch.setattr("deepfake_detect.explain._forward", lambda predictor, batch: predictor.model(batch))
+    plain = detector.explain(PORTRAIT).faces[0].faithfulness
+    assert plain is not None
+    assert [found.fall, found.deletion, found.insertion] == pytest.approx([plain.fall, plain.deletion, plain.insertion])
