@@ -107,11 +107,11 @@ class Student:
 
     def told(self, losses: Sequence[float]) -> str:
         """Say for the bar how it goes: loss and AUC of the last pictures, and the rate."""
-        seen = np.array(self._seen) if self._seen else np.zeros((0, 2))
-        auc = roc_auc(seen[:, 0], seen[:, 1]) if len(losses) % 10 == 0 else self._told_auc
-        self._told_auc = auc
+        if len(losses) % 10 == 0:
+            seen = np.array(self._seen) if self._seen else np.zeros((0, 2))
+            self._told_auc = roc_auc(seen[:, 0], seen[:, 1])
         recent = losses[-_SHOWN:]
-        return f"loss {math.fsum(recent) / len(recent):.3f}, AUC {auc:.3f}, rate {self.rate:.1e}"
+        return f"loss {math.fsum(recent) / len(recent):.3f}, AUC {self._told_auc:.3f}, rate {self.rate:.1e}"
 
     _told_auc = math.nan
 

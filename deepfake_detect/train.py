@@ -23,6 +23,7 @@ from deepfake_detect.device import find_device
 from deepfake_detect.distributed import World, join, own_device
 from deepfake_detect.errors import TrainingDiverged, WeightsMismatch
 from deepfake_detect.features import FeatureFeed, cache_features
+from deepfake_detect.headbundle import HeadBundle
 from deepfake_detect.loader import CropFeed, draw, steps_in
 from deepfake_detect.models.head import head_of
 from deepfake_detect.optimise import set_frozen
@@ -113,6 +114,7 @@ class _Run:
         self.world: World = join(device)
         self.progress = Progress()
         self.best: dict[str, torch.Tensor] = {}  # weights of the best epoch
+        self.bundle = HeadBundle(model, card, out)  # where the head alone learns
         self.training = describe_training(
             schedule,
             {"pictures": train.samples, "validation": valid.samples if valid else []},
@@ -247,7 +249,8 @@ class _Run:
             share = self.schedule.rate_at(self.progress.step, steps) / 2**self.progress.slowed
             losses.append(self.student.learn(batch, label, rate=self.schedule.lr * share, progress=self.progress))
             self.progress.step += 1
-            bar.set_postfix_str(self.student.told(losses), refresh=False)
+            if not bar.disable:
+                bar.set_postfix_str(self.student.told(losses), refresh=False)
         return math.fsum(losses) / len(losses)
 
     def _watch(self, loss: float, valid: dict[str, Any], number: int) -> None:
@@ -286,9 +289,11 @@ class _Run:
         """Write the log and the bundle, which follow from the state: a kill before they are there loses nothing."""
         if not self.world.leads:
             return
-        if anew:
+        if anew and self._head_only:
+            self.bundle.write(self.best)
+        elif anew:
             whole = copy.deepcopy(self.model)
-            self._learner(whole).load_state_dict(self.best)
+            whole.load_state_dict(self.best)
             save_bundle(whole, self.card, self.out, half=False)
         write_history(self.out, self.progress.history)
 

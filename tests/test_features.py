@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from toy import learn, same, toy_crops
 
-from deepfake_detect import features
+from deepfake_detect import features, headbundle
 from deepfake_detect.augment import Augmentation
 from deepfake_detect.crops import CropDataset
 from deepfake_detect.features import cache_features
 from deepfake_detect.loader import CropFeed
 from deepfake_detect.models import create_model
 from deepfake_detect.models.head import head_of
-from deepfake_detect.weights import load_model
+from deepfake_detect.weights import load_model, save_bundle
 
 CPU = torch.device("cpu")
 
@@ -44,6 +46,55 @@ def test_head_of_the_features_is_the_whole_network(toy: CropDataset, tmp_path: P
         whole, from_features = model.eval()(batch), head_of(model)[1](some).reshape(-1)
     assert torch.allclose(whole, from_features, atol=1e-5)
     assert torch.equal(label, own)
+
+
+def features_of(toy: CropDataset, folder: Path, model: torch.nn.Module) -> np.ndarray:
+    folder.mkdir()
+    feed = CropFeed(toy, preprocessing=toy.preprocessing)
+    return np.array(cache_features(model, feed, device=CPU, folder=folder, size=5).features)
+
+
+@pytest.mark.parametrize("wrong", ["values", "shape", "none"])
+def test_a_twin_that_says_something_else_is_not_used(
+    toy: CropDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    model, used = create_model("cnn-simple", seed=0), list[int]()
+    twin = features_of(toy, tmp_path / "twin", model)
+
+    class Other:
+        """Counts what it is asked."""
+
+        def __call__(self, batch: torch.Tensor) -> torch.Tensor:
+            used.append(len(batch))
+            return torch.zeros(len(batch), twin.shape[2])
+
+    def pack(backbone: torch.nn.Module, batch: torch.Tensor, **more: object) -> tuple[object, object]:
+        with torch.no_grad():
+            right = backbone(batch)
+        said = {"values": right * 1.001, "shape": right[:, :-1], "none": None}[wrong]
+        return (None, None) if said is None else (Other(), said)
+
+    monkeypatch.setattr(features, "pack", pack)
+    plain = features_of(toy, tmp_path / "plain", model)
+    assert not used
+    assert np.allclose(twin, plain, atol=1e-5) and np.abs(plain).max() > 0.01
+
+
+def test_the_twin_is_used_where_it_says_the_same(
+    toy: CropDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[int] = []
+    run = features.pack
+
+    def pack(backbone: torch.nn.Module, batch: torch.Tensor, **more: Any) -> tuple[Any, Any]:
+        twin, said = run(backbone, batch, **more)
+        if twin is None:
+            pytest.skip("this processor or this torch has no twin")
+        return lambda some: used.append(len(some)) or twin(some), said
+
+    monkeypatch.setattr(features, "pack", pack)
+    features_of(toy, tmp_path / "twin", create_model("cnn-simple", seed=0))
+    assert used == [5, 5, 2]
 
 
 def test_views_are_the_plain_crop_and_fixed_augmented_ones(toy: CropDataset, tmp_path: Path) -> None:
@@ -83,12 +134,19 @@ def test_features_are_kept_and_told_apart(toy: CropDataset, tmp_path: Path, monk
 
 
 @pytest.mark.parametrize("architecture", ["cnn4", "meso4"])
-def test_only_the_head_changes(toy: CropDataset, tmp_path: Path, architecture: str) -> None:
+def test_only_the_head_changes(
+    toy: CropDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architecture: str
+) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr(
+        headbundle, "save_bundle", lambda *given, **more: calls.append(1) or save_bundle(*given, **more)
+    )
     before = create_model(architecture, seed=0, dropout=0.2).state_dict()
-    model = learn(toy, tmp_path, architecture=architecture, freeze="backbone", epochs=2, batch_size=4)
+    model = learn(toy, tmp_path, architecture=architecture, freeze="backbone", epochs=3, batch_size=4, valid=None)
     head = head_of(model)[0] + "."
     changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     assert changed and all(name.startswith(head) for name in changed)
+    assert len(calls) == 1  # the next ones put in the head alone
     assert same(model, load_model(tmp_path))
     assert all(parameter.requires_grad for parameter in model.parameters())
 
