@@ -3,8 +3,9 @@
 Both teach the same architecture on the same faces with the same batch, numbers, threads, optimiser, clipping and
 averaged weights; an epoch of one follows an epoch of the other, so that whatever else the machine does falls on both
 alike. The hand-written loop is timm's model, a `DataLoader` over crops that were cut into files beforehand, and
-torchvision's transforms in the shares of `Augmentation`; what torchvision has no transform for, neither does. Both are
-told where their time goes: what waits longest is the bottleneck.
+torchvision's transforms in the shares of `Augmentation`; what torchvision has no transform for, neither does. It runs
+in a process of its own, as it would alone: what `fit` asks of its process is not for it. Both are told where their
+time goes: what waits longest is the bottleneck.
 
 Where other programs run at the same time, believe the processor seconds more than the clock: with ``--threads 1`` and
 ``--hand-workers 0`` they hold all that either loop does, and nothing that others do.
@@ -16,7 +17,7 @@ Where other programs run at the same time, believe the processor seconds more th
 from __future__ import annotations
 
 import argparse
-import itertools
+import multiprocessing
 import os
 import statistics
 import tempfile
@@ -150,7 +151,8 @@ def compare(options: argparse.Namespace, folder: Path) -> None:
         batch_size=options.batch_size,
         balance=False,
     )
-    hand = HandWritten(options, as_files(write_crops(census, store, folder / "crops").parent), model, schedule, dtype)
+    files = as_files(write_crops(census, store, folder / "crops").parent)
+    hand = Apart(options, files, model, schedule, dtype)
     crops = CropDataset(census.samples, store, preprocessing=card.preprocessing, augmentation=AUGMENTATION)
     print(
         f"{options.model} {options.size_px} px, {str(dtype)[6:]}, batch {options.batch_size}, {len(crops)} pictures of "
@@ -160,27 +162,29 @@ def compare(options: argparse.Namespace, folder: Path) -> None:
 
     def after(epoch: Epoch) -> None:
         hand.epoch()
-        (ours, theirs), (us, them) = zip(own.spent, hand.clock.spent, strict=True)
+        (ours, theirs), (us, them) = zip(own.spent, hand.spent, strict=True)
         name = f"round {epoch.epoch - 1}" if rounds else "warming"
         print(f"{name}: fit {hand.count / ours:.1f}, hand-written {hand.count / theirs:.1f} pictures/s, ratio "
               f"{theirs / ours:.3f}; processor {us:.1f} and {them:.1f} s, ratio {them / us:.3f}; "
-              f"load {os.getloadavg()[0]:.1f}\n  fit: {own}\n  hand-written: {hand.clock}", flush=True)  # fmt: skip
+              f"load {os.getloadavg()[0]:.1f}\n  fit: {own}\n  hand-written: {hand.told}", flush=True)  # fmt: skip
         rounds.append((theirs / ours, them / us))
 
     train.fit(model, crops, card=card, schedule=schedule, out=folder / "out", device=device, dtype=dtype,
               workers=options.workers, callbacks=[after])  # fmt: skip
+    hand.end()
     for what, values in zip(("clock", "processor"), zip(*rounds[1:], strict=True), strict=True):
         print(f"{what}: median ratio {statistics.median(values):.3f}, {min(values):.3f} to {max(values):.3f}")
-    print(f"a crop takes {1000 * each(crops, hand):.2f} ms of the processor, the hand-written "
-          f"{1000 * each(hand.files, hand):.2f} ms")  # fmt: skip
+    print(f"a crop takes {1000 * each(crops):.2f} ms of the processor, the hand-written "
+          f"{1000 * each(Files(files, options.size_px)):.2f} ms")  # fmt: skip
 
 
-def each(crops: Any, hand: HandWritten) -> float:
+def each(crops: Any) -> float:
     """Give the seconds of the processor that it takes to make one crop."""
     began = time.thread_time()
-    for index in itertools.islice(range(hand.count), 100):
+    count = min(100, len(crops))
+    for index in range(count):
         crops[index]
-    return (time.thread_time() - began) / min(100, hand.count)
+    return (time.thread_time() - began) / count
 
 
 def watched() -> Clock:
@@ -296,6 +300,37 @@ class HandWritten:
     def _step(self) -> None:
         nn.utils.clip_grad_norm_(self.model.parameters(), self.schedule.clip)
         self.optimizer.step()
+
+
+class Apart:
+    """The hand-written loop in a process of its own."""
+
+    def __init__(self, *given: Any) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, other = context.Pipe()
+        self.process = context.Process(target=serve, args=(other, *given))
+        self.process.start()
+        self.side, self.count = self.pipe.recv()
+        self.spent, self.told = (0.0, 0.0), ""
+
+    def epoch(self) -> None:
+        """Let it teach for an epoch, and hear where its time went."""
+        self.pipe.send(True)
+        self.spent, self.told = self.pipe.recv()
+
+    def end(self) -> None:
+        self.pipe.send(False)
+        self.process.join()
+
+
+def serve(pipe: Any, options: argparse.Namespace, *given: Any) -> None:
+    """Teach by hand as often as is asked for."""
+    torch.set_num_threads(options.threads)
+    hand = HandWritten(options, *given)
+    pipe.send((hand.side, hand.count))
+    while pipe.recv():
+        hand.epoch()
+        pipe.send((hand.clock.spent, str(hand.clock)))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import logging
@@ -25,6 +26,7 @@ from deepfake_detect.errors import TrainingDiverged, WeightsMismatch
 from deepfake_detect.features import FeatureFeed, cache_features
 from deepfake_detect.headbundle import HeadBundle
 from deepfake_detect.loader import CropFeed, draw, steps_in
+from deepfake_detect.memory import kept_memory
 from deepfake_detect.models.head import head_of
 from deepfake_detect.optimise import set_frozen
 from deepfake_detect.schedule import Epoch, Schedule
@@ -88,7 +90,8 @@ def fit(
     """
     where = own_device(find_device(device))
     run = _Run(model.to(where), train, valid, card=card, schedule=schedule, out=Path(out), device=where)
-    with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
+    memory = kept_memory() if where.type == "cpu" else contextlib.nullcontext()
+    with memory, torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
         run.begin(resume=resume, dtype=dtype, workers=workers)
         run.go_on(callbacks)
     run.finish()

@@ -29,8 +29,8 @@ FLOORS = {  # room to number, and a room imports from lower numbers only; drawn 
     for floor, rooms in enumerate(
         [
             "errors outline",
-            "canvas card device distributed draw fetch golden graph labels layers metrics models overlay page parts "
-            "rows tables twins",
+            "canvas card device distributed draw fetch golden graph labels layers memory metrics models overlay page "
+            "parts rows tables twins",
             "bootstrap charts conformal findings heat hub image poster preprocess readme schedule separability "
             "timeline trial",
             "ablation augment blend boards bundle checkpoint delivery figures gallery items optimise results video",
