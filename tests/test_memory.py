@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from toy import learn, toy_crops
+from toy import learn, same, toy_crops
 
 from deepfake_detect import memory
 from deepfake_detect.memory import kept_memory
@@ -76,6 +76,14 @@ def test_without_glibc_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory.sys, "platform", "darwin")
     with kept_memory():
         assert float(torch.ones(3).sum()) == 3
+
+
+def test_a_training_comes_to_the_same_to_the_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy = toy_crops(tmp_path / "toy")
+    torch.set_num_threads(1)
+    kept = learn(toy, tmp_path / "kept", epochs=2)
+    monkeypatch.setattr(memory, "_glibc", lambda: None)
+    assert same(kept, learn(toy, tmp_path / "plain", epochs=2))
 
 
 def test_a_training_keeps_its_memory_and_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
