@@ -21,6 +21,7 @@ PRETRAINED = Path(__file__).with_name("pretrained")
 CONTENT = "content-classes"
 """The packaged network that tells what is on a picture."""
 
+_LENGTH = 8  # bytes before the table of a safetensors file, which say how long it is
 _TYPES = {"F16": np.float16, "F32": np.float32, "I64": np.int64}
 _ON_HUB = re.compile(r"(?P<repo_id>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>.+))?", re.ASCII)
 
@@ -177,13 +178,27 @@ def tensors_in(content: memoryview) -> dict[str, np.ndarray]:
     Raises:
         ValueError, KeyError: The layout is another, or there are numbers of a kind that `save_bundle` does not write.
     """
-    length = int.from_bytes(content[:8], "little")
-    header = json.loads(bytes(content[8 : 8 + length]))
-    header.pop("__metadata__", None)
-    numbers = content[8 + length :]
     return {
-        name: np.frombuffer(numbers[slice(*entry["data_offsets"])], _TYPES[entry["dtype"]]).reshape(entry["shape"])
-        for name, entry in header.items()
+        name: np.frombuffer(content[begin:end], _TYPES[kind]).reshape(shape)
+        for name, (kind, shape, begin, end) in places_in(content).items()
+    }
+
+
+def places_in(content: bytes | memoryview) -> dict[str, tuple[str, list[int], int, int]]:
+    """Tell where in a safetensors file each tensor lies.
+
+    Returns:
+        Of each, the kind of its numbers, its shape, and its first byte and the one behind its last.
+
+    Raises:
+        ValueError, KeyError: The layout is another.
+    """
+    start = _LENGTH + int.from_bytes(content[:_LENGTH], "little")
+    table = json.loads(bytes(content[_LENGTH:start]))
+    table.pop("__metadata__", None)
+    return {
+        name: (told["dtype"], told["shape"], start + told["data_offsets"][0], start + told["data_offsets"][1])
+        for name, told in table.items()
     }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
-import json
 import os
 import shutil
 import tempfile
@@ -15,11 +14,10 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
+from deepfake_detect.bundle import places_in
 from deepfake_detect.card import CARD_FILE, WEIGHTS_FILE, Card
 from deepfake_detect.models.head import head_of
 from deepfake_detect.weights import save_bundle
-
-_LENGTH = 8  # bytes before the table of a safetensors file, which say how long it is
 
 
 class HeadBundle:
@@ -81,8 +79,8 @@ class HeadBundle:
     def _find(self, new: Mapping[str, bytes]) -> None:
         """Look where the head lies in the file, and take the sha256 of what lies before it."""
         content = memoryview((self.folder / WEIGHTS_FILE).read_bytes())
-        places = _places(content)
-        self._places = {name: places[name] for name in new}
+        places = places_in(content)
+        self._places = {name: places[name][2:] for name in new}
         self._begin = min(begin for begin, _ in self._places.values())
         self._backbone = hashlib.sha256(content[: self._begin])
 
@@ -115,15 +113,7 @@ def _bytes_of(head: Mapping[str, torch.Tensor]) -> dict[str, bytes]:
     """Give what `save_bundle` would store of each tensor."""
     plain = {name: value.float() if value.is_floating_point() else value for name, value in head.items()}
     stored = safetensors.torch.save({name: value.cpu().contiguous() for name, value in plain.items()})
-    return {name: stored[begin:end] for name, (begin, end) in _places(stored).items()}
-
-
-def _places(content: bytes | memoryview) -> dict[str, tuple[int, int]]:
-    """Read from a safetensors file where in it each tensor lies."""
-    start = _LENGTH + int.from_bytes(content[:_LENGTH], "little")
-    table = json.loads(bytes(content[_LENGTH:start]))
-    offsets = {name: told["data_offsets"] for name, told in table.items() if name != "__metadata__"}
-    return {name: (start + begin, start + end) for name, (begin, end) in offsets.items()}
+    return {name: stored[begin:end] for name, (_, _, begin, end) in places_in(stored).items()}
 
 
 def _flush(path: Path) -> None:

@@ -14,11 +14,12 @@ import torch
 from toy import CARD
 
 from deepfake_detect import headbundle
+from deepfake_detect.bundle import find_bundle
 from deepfake_detect.errors import WeightsMismatch
 from deepfake_detect.headbundle import HeadBundle
 from deepfake_detect.models import create_model
 from deepfake_detect.models.head import head_of
-from deepfake_detect.weights import find_bundle, load_model, save_bundle
+from deepfake_detect.weights import load_model, save_bundle
 
 Head = dict[str, torch.Tensor]
 
