@@ -43,6 +43,7 @@ def ways_of(detector: Detector, picture: Path) -> dict[str, Callable[[], Any]]:
         "predict, faces='none'": lambda: detector.predict(picture, faces="none"),
         "predict": lambda: detector.predict(picture),
         "explain, unchecked": lambda: detector.explain(picture, faithfulness="off"),
+        "explain": lambda: detector.explain(picture),
         f"stability, {len(STABILITY)} deliveries": lambda: detector.stability(picture),
         f"{len(STABILITY)} times predict": lambda: [detector.predict(picture) for _ in STABILITY],
     }
@@ -52,10 +53,11 @@ def main() -> None:
     """Measure in turns, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="xception-fakefaces")
+    parser.add_argument("--backend", default="torch", choices=["torch", "openvino"])
     parser.add_argument("--side-px", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
-    detector = Detector.from_pretrained(options.model, device="cpu")
+    detector = Detector.from_pretrained(options.model, device="cpu", backend=options.backend)
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder) / "portrait.jpg"
         Image.open(PORTRAIT).convert("RGB").resize((options.side_px, options.side_px)).save(picture, quality=92)
@@ -67,7 +69,9 @@ def main() -> None:
                 way()
                 if turn:  # the first warms up
                     times[name].append((time.perf_counter() - start) * 1000)
-    print(f"{detector}, JPEG of {options.side_px} px, torch with {torch.get_num_threads()} threads\n")
+    print(
+        f"{detector}, {options.backend}, JPEG of {options.side_px} px, torch with {torch.get_num_threads()} threads\n"
+    )
     bare = statistics.median(times["bare twin, one crop"])
     print("| | median, ms | least, ms | of the bare twin |\n|---|---|---|---|")
     for name, took in times.items():

@@ -17,10 +17,11 @@ import time
 from pathlib import Path
 
 from deepfake_detect import list_pretrained
+from deepfake_detect.compiled import is_installed
 
 ROOT = Path(__file__).parents[1]
 PORTRAIT = ROOT / "examples" / "portrait.jpg"
-VERDICT = "from deepfake_detect import Detector; Detector.from_pretrained({!r}).predict({!r})"
+VERDICT = "from deepfake_detect import Detector; Detector.from_pretrained({!r}, backend={!r}).predict({!r})"
 TIMM = """
 import numpy, safetensors.torch, timm, torch
 from PIL import Image
@@ -49,14 +50,19 @@ pipeline("image-classification", model=model, image_processor=processor, device=
 def programs() -> dict[str, list[str]]:
     """Give the programs, each as what stands behind ``python``."""
     here = str(PORTRAIT)
-    detectors = [name for name in list_pretrained() if not name.startswith("content")]
+    backends = ["torch", *(["openvino"] if is_installed() else [])]
+    verdicts = [(name, backend) for backend in backends for name in list_pretrained()]
     found = {
         "import deepfake_detect": ["-c", "import deepfake_detect"],
         "deepfake-detect --help": ["-m", "deepfake_detect", "--help"],
         "from deepfake_detect import find_faces": ["-c", "from deepfake_detect import find_faces"],
         "import torch": ["-c", "import torch"],
+        **({"import openvino": ["-c", "import openvino"]} if is_installed() else {}),
         "from deepfake_detect import Detector": ["-c", "from deepfake_detect import Detector"],
-        **{f"first verdict, {name}": ["-c", VERDICT.format(name, here)] for name in detectors},
+        **{
+            f"first verdict, {name}, {backend}": ["-c", VERDICT.format(name, backend, here)]
+            for name, backend in verdicts
+        },
         "first verdict, timm by hand": ["-c", TIMM.replace("{!r}", repr(here))],
     }
     if importlib.util.find_spec("transformers"):
