@@ -6,6 +6,7 @@ takes a fifth of the time that torch takes to import. The graph is built here fr
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import threading
 from collections.abc import Mapping, Sequence
@@ -118,12 +119,11 @@ def compile_bundle(bundle: Bundle, *, dtype: str = "float32") -> Compiled | None
         dtype: One of `PRECISIONS`.
 
     Returns:
-        The network; None where no outline of its architecture is known, or the weights are not those of the
-        outline: torch will tell what is wrong with them.
+        The network; None where OpenVINO cannot be imported, where no outline of the architecture is known, or the
+        weights are not those of the outline: torch will tell what is wrong with them.
 
     Raises:
         WeightsCorrupted: The bytes are not those that the card promises.
-        MissingExtra: OpenVINO is not installed.
     """
     card = bundle.card
     outline = known_outline(card.architecture)
@@ -132,11 +132,12 @@ def compile_bundle(bundle: Bundle, *, dtype: str = "float32") -> Compiled | None
     side = card.preprocessing.size_px
     with ThreadPoolExecutor(1) as helper:
         reading = helper.submit(read_weights, bundle)
-        require_openvino()  # takes about as long to import
+        with contextlib.suppress(MissingExtra):
+            require_openvino()  # takes about as long to import
         content = reading.result()
     try:
         return Compiled(outline, tensors_in(content), size_hw=(side, side), dtype=dtype)
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError):
+    except (MissingExtra, AttributeError, KeyError, RuntimeError, TypeError, ValueError):
         return None
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from deepfake_detect.compiled import Compiled
 from deepfake_detect.device import share_threads
+from deepfake_detect.errors import MissingExtra
 from deepfake_detect.models.packed import TOLERANCE, Packed, pack
 from deepfake_detect.models.recorded import record
 
@@ -115,7 +116,7 @@ class Forward:
         try:
             twin = Compiled(outline, tensors, size_hw=size_hw, dtype=dtype)
             found = torch.from_numpy(twin(batch.permute(0, 2, 3, 1).numpy(), lanes=lanes))
-        except (KeyError, RuntimeError):  # weights that no key of the state dict names
+        except (KeyError, RuntimeError, MissingExtra):  # weights that no key of the state dict names; a broken OpenVINO
             return None
         expected = run(self.model, batch, device=self.device, dtype=torch.float32)
         agree = found.shape == expected.shape and bool((found - expected).abs().max() <= TOLERANCE[self.dtype])

@@ -105,10 +105,10 @@ class Predictor:
         self._backend = _checked_backend(backend) if backend is not None else self._backend
         compiles = _compiles(self._backend, str(device), wanted)
         if compiles and self._bundle is not None and self._model is None:
-            dtype = "float32" if wanted == "auto" else wanted
-            found = compile_bundle(self._bundle, dtype=dtype)
+            numbers = "float32" if wanted == "auto" else wanted
+            found = compile_bundle(self._bundle, dtype=numbers)
             if found is not None:
-                self._device, self._dtype, self._engine = "cpu", dtype, found
+                self._device, self._dtype, self._engine = "cpu", numbers, found
                 return self
         self._place(device, wanted)
         return self

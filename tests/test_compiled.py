@@ -333,6 +333,13 @@ def test_auto_takes_what_is_there(
     assert detector.predict(PORTRAIT, faces="none").backend == chosen
 
 
+def test_auto_goes_to_torch_where_openvino_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predictor_room, "is_installed", lambda: True)
+    monkeypatch.setattr(predictor_room, "may_have_accelerator", lambda: False)
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    assert Detector.from_pretrained("meso4-fakefaces").predict(PORTRAIT, faces="none").backend == "torch-packed"
+
+
 def test_a_verdict_needs_no_torch() -> None:
     code = (
         "import sys; from deepfake_detect import Detector; d = Detector.from_pretrained('mobile-fakefaces');"
