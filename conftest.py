@@ -33,9 +33,10 @@ os.environ["HF_HOME"] = HUB_HOME.name  # before huggingface_hub is imported, whi
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # several threads on a busy machine are many times slower than one
 
 import deepfake_detect  # noqa: E402 - the path must be right first
-from deepfake_detect import predictor  # noqa: E402
+from deepfake_detect import content, predictor  # noqa: E402
 
-predictor.is_installed = lambda: False  # "auto" is torch here, as it is without extras; OpenVINO has tests of its own
+for room in (content, predictor):
+    room.is_installed = lambda: False  # torch runs the networks, as without extras; OpenVINO has tests of its own
 
 FOLDER = Path(deepfake_detect.__file__).resolve().parent
 os.environ["PYTHONSAFEPATH"] = (

@@ -6,18 +6,20 @@ import functools
 import json
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from deepfake_detect.bundle import CONTENT, find_bundle
+from deepfake_detect.bundle import CONTENT, Bundle, find_bundle
 from deepfake_detect.card import Card
+from deepfake_detect.compiled import Compiled, compile_bundle, is_installed
 from deepfake_detect.errors import WeightsMismatch
 from deepfake_detect.faces import FaceFinder, crop_square, whole_picture
 from deepfake_detect.image import name_image, open_image
-from deepfake_detect.preprocess import to_batch
-from deepfake_detect.weights import load_model
+from deepfake_detect.preprocess import normalise
+
+if TYPE_CHECKING:
+    from deepfake_detect.forward import Forward
 
 LEAST_FACE = 0.15
 """A face of this share of the picture's shorter side, or larger, may make it a picture of a face."""
@@ -102,11 +104,10 @@ def content_logits(pixels: np.ndarray) -> dict[str, float]:
         >>> list(content_logits(np.zeros((64, 64, 3), np.uint8)))
         ['animal', 'face', 'vehicle', 'other']
     """
-    model, card = _classifier()
+    network, card = _classifier()
     wanted = card.preprocessing
     crop = whole_picture(pixels, size_px=wanted.size_px, interpolation=wanted.interpolation)
-    with torch.inference_mode():
-        logits = model(to_batch([crop], preprocessing=wanted))[0]
+    (logits,) = network(normalise([crop], preprocessing=wanted))
     return dict(zip(card.classes, logits.tolist(), strict=True))
 
 
@@ -130,6 +131,15 @@ def _finder() -> FaceFinder:
 
 
 @functools.cache
-def _classifier() -> tuple[torch.nn.Module, Card]:
+def _classifier() -> tuple[Compiled | Forward, Card]:
     bundle = find_bundle(CONTENT)
-    return load_model(bundle).to(memory_format=torch.channels_last), bundle.card
+    return (compile_bundle(bundle) if is_installed() else None) or _in_torch(bundle), bundle.card
+
+
+def _in_torch(bundle: Bundle) -> Forward:
+    import torch
+
+    from deepfake_detect.forward import Forward
+    from deepfake_detect.weights import load_model
+
+    return Forward(load_model(bundle), device=torch.device("cpu"))

@@ -343,6 +343,7 @@ def test_auto_goes_to_torch_where_openvino_is_broken(monkeypatch: pytest.MonkeyP
 def test_a_verdict_needs_no_torch() -> None:
     code = (
         "import sys; from deepfake_detect import Detector; d = Detector.from_pretrained('mobile-fakefaces');"
+        f"from deepfake_detect import classify_content; assert classify_content({str(PORTRAIT)!r}).label == 'face';"
         f"p = d.predict({str(PORTRAIT)!r}); q = list(d.predict_many([{str(PORTRAIT)!r}] * 3));"
         "print(p.backend, {x.label for x in q} == {p.label}, repr(d),"
         "[name for name in ('torch', 'timm', 'huggingface_hub') if name in sys.modules])"

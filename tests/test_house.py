@@ -35,8 +35,8 @@ FLOORS = {  # room to number, and a room imports from lower numbers only; drawn 
             "timeline trial",
             "ablation augment blend boards bundle checkpoint delivery figures gallery items optimise results video",
             "compiled faces faithful report_page weights",
-            "content data explanation forward headbundle report scoring",
-            "audit_cues facestore split stream tracks",
+            "data explanation forward headbundle report scoring",
+            "audit_cues content facestore split stream tracks",
             "crops leaks predictor",
             "audit calibrate embedding evaluate explain footage loader seen stability",
             "features sheet",
@@ -65,6 +65,7 @@ HOMES = {
 LIGHT = {
     "bundle",
     "compiled",
+    "content",
     "detector",
     "device",
     "errors",
