@@ -110,7 +110,10 @@ CONV = nn.Conv2d(3, 6, 3, stride=2, padding=(1, 0), dilation=2)
 KNOWN = {
     "dilated": joined(lambda p, x: p["conv"](x), conv=CONV),
     "grouped": joined(lambda p, x: p["conv"](x), conv=nn.Conv2d(3, 6, 3, groups=3, bias=False)),
-    "norm of two users": joined(lambda p, x: p["norm"](p["conv"](x)) + p["conv"](x), conv=CONV, norm=nn.BatchNorm2d(6)),
+    "conv of two users": joined(
+        lambda p, x: (lambda maps: p["norm"](maps) + maps)(p["conv"](x)), conv=CONV, norm=nn.BatchNorm2d(6)
+    ),
+    "conv used twice": joined(lambda p, x: p["norm"](p["conv"](x)) + p["conv"](x), conv=CONV, norm=nn.BatchNorm2d(6)),
     "norm alone": joined(lambda p, x: p["norm"](x), norm=nn.BatchNorm2d(3)),
     "folded norm": joined(lambda p, x: p["norm"](p["conv"](x)), conv=CONV, norm=nn.BatchNorm2d(6)),
     "concat": joined(lambda p, x: torch.cat([x, p["conv"](x)], dim=1), conv=nn.Conv2d(3, 2, 1)),
@@ -190,6 +193,7 @@ def test_lanes_and_threads_say_the_same() -> None:
         found = list(pool.map(lambda number: asked(network, batch, lanes=1 + number % 3), range(24)))
     for one in found:
         np.testing.assert_allclose(one, expected, atol=1e-6)
+    assert sorted(network._compiled) == [1, 2, 3]
 
 
 @pytest.mark.parametrize("name", list_pretrained())
