@@ -104,8 +104,12 @@ class _Ask:
         self.layer = None if method in OF_PIXELS else find_layer(predictor.model, layer, size_px=size_px)[0]
 
     def maps(self, model: nn.Module, batch: Tensor, *, sign: float = 1.0) -> tuple[Tensor, Tensor]:
-        """Give maps [N, h, w] and logits [N]."""
-        return METHODS[self.method](model, batch, model.get_submodule(self.layer) if self.layer else None, sign=sign)
+        """Give maps [N, h, w] and logits [N]; of the predictor's own model by its twin, where that can be."""
+        if self.layer is None:
+            return METHODS[self.method](model, batch, None, sign=sign)
+        if model is self.predictor.model and (twin := self.predictor.spliced(batch, self.layer)) is not None:
+            return METHODS[self.method](twin, batch, twin.layer, sign=sign)
+        return METHODS[self.method](model, batch, model.get_submodule(self.layer), sign=sign)
 
     def answer(self, found: Look, threshold: float | None) -> tuple[Prediction, Tensor]:
         """Score the faces as `predict` does, and keep what the same run shows for fake: maps [N, h, w]."""

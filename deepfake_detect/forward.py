@@ -13,7 +13,7 @@ from torch import Tensor
 from deepfake_detect.compiled import Compiled
 from deepfake_detect.device import share_threads
 from deepfake_detect.errors import MissingExtra
-from deepfake_detect.models.packed import TOLERANCE, Packed, pack
+from deepfake_detect.models.packed import TOLERANCE, Packed, Spliced, pack
 from deepfake_detect.models.recorded import record
 
 _Twin = Packed | Compiled
@@ -58,7 +58,8 @@ class Forward:
             [N] float32.
         """
         batch = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-        twin, logits = self._twin(batch, lanes) if self.device.type == "cpu" else (None, None)
+        on_processor = self.device.type == "cpu"
+        twin, logits = self._twin(batch, lanes, backend=self.backend) if on_processor else (None, None)
         if logits is None:
             if twin is None:
                 logits = run(self.model, batch, device=self.device, dtype=self.dtype)
@@ -72,11 +73,24 @@ class Forward:
     @property
     def how(self) -> dict[str, str]:
         """Say what runs the model, and what it computes in, as predictions tell it."""
-        twin = next((twin for twin in self._twins.values() if twin is not None), None)
-        if isinstance(twin, Compiled):
-            return twin.how
-        backend = "torch" if twin is None else "torch-packed"
+        twins = list(self._twins.values())
+        compiled = next((twin for twin in twins if isinstance(twin, Compiled)), None)
+        if compiled is not None:
+            return compiled.how
+        backend = "torch-packed" if any(twins) else "torch"
         return {"backend": backend, "dtype": str(self.dtype).removeprefix("torch.")}
+
+    def spliced(self, batch: Tensor, layer: str) -> Spliced | None:
+        """Give a faster twin, one layer of which may be watched; None where there is none.
+
+        Args:
+            batch: Such as it will see [N, 3, H, W].
+            layer: As in ``model.named_modules()``.
+        """
+        if self.device.type != "cpu" or self.dtype != torch.float32:
+            return None
+        twin, _ = self._twin(batch, 1, backend="torch")
+        return twin.splice(layer) if isinstance(twin, Packed) else None
 
     def lanes(self, workers: int) -> int:
         """Tell how many of so many threads may compute at the same time."""
@@ -90,9 +104,9 @@ class Forward:
         if lanes > 1:
             share_threads(pool, workers=workers, lanes=lanes)
 
-    def _twin(self, batch: Tensor, lanes: int) -> tuple[_Twin | None, Tensor | None]:
+    def _twin(self, batch: Tensor, lanes: int, *, backend: str) -> tuple[_Twin | None, Tensor | None]:
         """Give the twin for such a batch, and what it said of this one where it was just made with it."""
-        threads = 0 if self.backend == "openvino" else torch.get_num_threads()
+        threads = 0 if backend == "openvino" else torch.get_num_threads()
         kind = (*batch.shape[2:], threads)
         with self._lock:
             state = _state(self._modules)
@@ -102,7 +116,7 @@ class Forward:
                 self._twins = {}
             logits = None
             if kind not in self._twins:
-                made = self._compile(batch, lanes) if self.backend == "openvino" else None
+                made = self._compile(batch, lanes) if backend == "openvino" else None
                 self._twins[kind], logits = made or pack(self.model, batch, dtype=self.dtype)
             return self._twins[kind], logits
 

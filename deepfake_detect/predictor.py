@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # torch is imported where it is needed: with OpenVINO a verdi
     import torch
 
     from deepfake_detect.forward import Forward
+    from deepfake_detect.models.packed import Spliced
 
 Backend = Literal["auto", "torch", "openvino"]
 """What runs the network on a processor: torch, or OpenVINO, which starts and runs faster. ``"auto"`` is OpenVINO
@@ -260,6 +261,18 @@ class Predictor:
             [N] float32.
         """
         return self._engine(pixels, lanes=lanes)
+
+    def spliced(self, batch: torch.Tensor, layer: str) -> Spliced | None:
+        """Give a faster twin of the model, one layer of which may be watched; None where there is none.
+
+        Args:
+            batch: [N, 3, size_px, size_px] float32, such as it will see.
+            layer: A name of ``model.named_modules()``.
+        """
+        with self._loading:
+            if self._model is None:
+                self._place(self._device, self._dtype)
+        return None if isinstance(self._engine, Compiled) else self._engine.spliced(batch, layer)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.card.id!r}, device={self._device!r}, dtype={self._dtype!r})"

@@ -242,3 +242,23 @@ def test_the_checks_ask_what_predict_runs(backend: Any, monkeypatch: pytest.Monk
     plain = detector.explain(PORTRAIT).faces[0].faithfulness
     assert plain is not None
     assert [found.fall, found.deletion, found.insertion] == pytest.approx([plain.fall, plain.deletion, plain.insertion])
+
+
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
+def test_the_heat_is_that_of_the_twin_and_of_the_network(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    detector = small_detector().to("cpu", backend=backend)
+    twins = []
+    spliced = Detector.spliced
+
+    def watched(self: Detector, batch: Tensor, layer: str) -> Any:
+        twins.append(spliced(self, batch, layer))
+        return twins[-1]
+
+    monkeypatch.setattr(Detector, "spliced", watched)
+    fast = detector.explain(PORTRAIT, faithfulness="off")
+    assert twins and all(twins)
+    assert fast.prediction.logit == pytest.approx(detector.predict(PORTRAIT).logit, abs=1e-5)
+    monkeypatch.setattr(Detector, "spliced", lambda *_: None)
+    plain = detector.explain(PORTRAIT, faithfulness="off")
+    np.testing.assert_allclose(fast.heat, plain.heat, atol=1e-4)
+    assert fast.layer == plain.layer

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from deepfake_detect import create_model, list_models
 from deepfake_detect.device import share_threads
 from deepfake_detect.forward import Forward
-from deepfake_detect.models import native_size_px, packed
+from deepfake_detect.heat import METHODS, OF_PIXELS
+from deepfake_detect.layers import find_layer
+from deepfake_detect.models import chains, native_size_px, packed
 from deepfake_detect.models.packed import TOLERANCE, pack
 
 CPU = torch.device("cpu")
@@ -97,7 +99,7 @@ def test_a_twin_is_not_the_network_under_another_name(name: str) -> None:
         isinstance(module, nn.Conv2d) for module in model.modules()
     )
     assert not any(isinstance(call, nn.BatchNorm2d) for call in calls)
-    sums = sum(step.call in packed._ADDS for step in twin._steps)
+    sums = sum(step.call in chains._ADDS for step in twin._steps)
     assert sums == 0
 
 
@@ -168,7 +170,7 @@ def test_what_cannot_be_packed_is_said() -> None:
 def test_a_twin_that_does_not_agree_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     model, batch = settled("cnn4", size_px=64), pictures(2, size_px=64)
     assert pack(model, batch)[0] is not None
-    monkeypatch.setattr(packed, "fuse_conv_bn_weights", lambda weight, bias, *_: (weight, torch.zeros(len(weight))))
+    monkeypatch.setattr(chains, "fuse_conv_bn_weights", lambda weight, bias, *_: (weight, torch.zeros(len(weight))))
     assert pack(model, batch) == (None, None)
     assert pack(settled("meso4", size_px=64), batch)[0] is not None  # its norms stand behind activations
 
@@ -251,3 +253,32 @@ def test_mixed_precision_stays_near() -> None:
     exact, mixed = (told(Forward(model, device=CPU, dtype=dtype), batch) for dtype in (torch.float32, torch.bfloat16))
     assert not torch.equal(exact, mixed)
     torch.testing.assert_close(mixed, exact, rtol=0, atol=0.5)
+
+
+@pytest.mark.parametrize(
+    "name", ["meso4", "mesoinception4", "cnn4", "cnn6", "cnn-simple", "xception", "efficientnet-b0"]
+)
+def test_a_spliced_twin_is_explained_as_the_network_is(name: str) -> None:
+    model, batch = settled(name, size_px=96), pictures(2, size_px=96)
+    called, layer = find_layer(model, size_px=96)
+    spliced = Forward(model, device=CPU).spliced(batch, called)
+    assert spliced is not None
+    for method in METHODS.keys() - OF_PIXELS:
+        maps, logit = METHODS[method](model, batch, layer)
+        found, said = METHODS[method](spliced, batch, spliced.layer)
+        torch.testing.assert_close(said, logit, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(found, maps, rtol=0, atol=max(1e-5, 1e-3 * float(maps.abs().max())))
+
+
+def test_a_layer_that_does_not_stand_alone_is_not_spliced() -> None:
+    model, batch = settled("xception", size_px=96), pictures(1, size_px=96)
+    forward = Forward(model, device=CPU)
+    assert forward.spliced(batch, "net.block5.rep.0") is None  # convolutions follow
+    assert forward.spliced(batch, "net.conv4") is None  # computed with what follows
+    assert forward.spliced(batch, "net.nothing") is None
+    assert forward.spliced(batch, "net.act4") is not None
+    assert Forward(model, device=CPU, dtype=torch.bfloat16).spliced(batch, "net.act4") is None
+    passed = loose(act=nn.ReLU(), conv=nn.Conv2d(3, 3, 1), last=nn.Tanh())
+    beside = passed(lambda parts, maps: parts["last"](parts["act"](parts["conv"](maps)) + 1) + parts["conv"](maps))
+    twin, _ = pack(beside, batch)
+    assert twin is not None and twin.splice("parts.last") is None  # something passes by it

@@ -18,14 +18,11 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from deepfake_detect.models.chains import Chain, find_chains, traced
 
 TOLERANCE: Final = {torch.float32: 1e-3, torch.bfloat16: 0.25}
 """How far a packed logit may lie from that of the network, by what the convolutions compute in."""
-
-_Activation = tuple[str | None, tuple[float, ...]]
-_ADDS = (operator.add, operator.iadd, torch.add)
-_RELUS = (torch.relu, nn.functional.relu)
 
 
 def pack(
@@ -78,15 +75,61 @@ class Packed:
 
     def __call__(self, batch: Tensor) -> Tensor:
         """Map pictures [N, 3, H, W] float32 to the logits of the network, float32."""
-        first, *rest = self._steps
-        values: dict[fx.Node, Any] = {first.node: batch}
-        for step in rest:
-            args, kwargs = fx.node.map_arg((step.args, step.kwargs), values.__getitem__)
-            values[step.node] = step.call(*args, **kwargs)
-            for node in step.used_up:
-                del values[node]
-        logits: Tensor = values[self._steps[-1].node].float()
-        return logits
+        return _run(self._steps, batch).float()
+
+    def splice(self, layer: str) -> Spliced | None:
+        """Give the same network with one layer that may be watched.
+
+        Args:
+            layer: As in ``model.named_modules()`` of the network.
+
+        Returns:
+            The network; None where the layer is computed with what follows, where something passes by it, or where a
+            convolution follows, through which there is no way back.
+        """
+        names = (layer, layer.removesuffix(".act"))  # the activation that batch norms of timm have inside
+        places = [place for place, step in enumerate(self._steps) if step.node.target in names]
+        if len(places) != 1 or self._steps[places[0]].node.op != "call_module":
+            return None
+        before, after = self._steps[: places[0] + 1], self._steps[places[0] :]
+        known = {step.node for step in after}
+        asked: list[fx.Node] = []
+        fx.node.map_arg([(step.args, step.kwargs) for step in after[1:]], asked.append)
+        if not known.issuperset(asked) or any(isinstance(step.call, _Convolution) for step in after[1:]):
+            return None
+        return Spliced(before, after).eval()
+
+
+class Spliced(nn.Module):
+    """A packed network whose `layer` gives the maps of one of its layers; behind that it runs as the network does.
+
+    Args:
+        before: The steps up to the layer.
+        after: The step of the layer, which stands for its maps, and those behind it.
+    """
+
+    def __init__(self, before: list[_Step], after: list[_Step]) -> None:
+        super().__init__()
+        self.layer = nn.Identity()
+        self._before, self._after = before, after
+
+    def forward(self, batch: Tensor) -> Tensor:
+        """Map pictures [N, 3, H, W] float32 to logits."""
+        maps: Tensor = self.layer(_run(self._before, batch).float())
+        return _run(self._after, maps)
+
+
+def _run(steps: list[_Step], value: Tensor) -> Tensor:
+    """Take steps, the first of which stands for what is given, and give what comes of the last."""
+    first, *rest = steps
+    values: dict[fx.Node, Any] = {first.node: value}
+    for step in rest:
+        args, kwargs = fx.node.map_arg((step.args, step.kwargs), values.__getitem__)
+        values[step.node] = step.call(*args, **kwargs)
+        for node in step.used_up:
+            del values[node]
+    result: Tensor = values[steps[-1].node]
+    return result
 
 
 @dataclass(slots=True, eq=False)
@@ -96,13 +139,6 @@ class _Step:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     used_up: tuple[fx.Node, ...] = ()
-
-
-class _Tracer(fx.Tracer):
-    """Takes batch norms whole, with the activation that those of timm have inside."""
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, nn.BatchNorm2d) or super().is_leaf_module(m, module_qualified_name)
 
 
 class _Shapes(fx.Interpreter):
@@ -119,36 +155,10 @@ class _Shapes(fx.Interpreter):
         return value
 
 
-@dataclass(slots=True, eq=False)
-class _Chain:
-    """A convolution, and what is computed with it: batch norm, sum, activation."""
-
-    conv: nn.Conv2d
-    nodes: list[fx.Node]
-    norm: nn.BatchNorm2d | None = None
-    added: fx.Node | None = None
-    activation: _Activation = (None, ())
-
-    @property
-    def inputs(self) -> tuple[Any, ...]:
-        """Give the maps, and what is added to the result."""
-        return (self.nodes[0].args[0], *([] if self.added is None else [self.added]))
-
-    def weights(self) -> tuple[Tensor, Tensor | None]:
-        """Give weight and bias of the convolution, the batch norm folded in."""
-        conv, norm = self.conv, self.norm
-        if norm is None:
-            return conv.weight.detach(), None if conv.bias is None else conv.bias.detach()
-        assert norm.running_mean is not None and norm.running_var is not None
-        statistics = (norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
-        weight, bias = fuse_conv_bn_weights(conv.weight, conv.bias, *statistics)
-        return weight.detach(), bias.detach()
-
-
 class _Convolution:
     """A chain whose weights lie as oneDNN wants them."""
 
-    def __init__(self, chain: _Chain, shape: torch.Size, dtype: torch.dtype) -> None:
+    def __init__(self, chain: Chain, shape: torch.Size, dtype: torch.dtype) -> None:
         conv = chain.conv
         self.dtype = dtype
         self.place = (list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups)
@@ -175,20 +185,9 @@ def _is_supported(dtype: torch.dtype) -> bool:
     return known and (dtype == torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()))
 
 
-def traced(model: nn.Module) -> fx.Graph:
-    """Find what a network in evaluation mode computes; batch norms are taken whole."""
-    graph = _Tracer().trace(model)
-    modules = dict(model.named_modules())
-    for node in graph.nodes:
-        if node.op == "call_module" and isinstance(modules[str(node.target)], nn.Identity | nn.Dropout):
-            node.replace_all_uses_with(node.args[0])
-            graph.erase_node(node)
-    return graph
-
-
 def _steps(graph: fx.Graph, model: nn.Module, shapes: dict[fx.Node, torch.Size], dtype: torch.dtype) -> list[_Step]:
     modules = dict(model.named_modules())
-    chains = _chains(graph, modules, shapes)
+    chains = find_chains(graph, modules, shapes)
     inner = {node for chain in chains.values() for node in chain.nodes[:-1]}
     steps = []
     for node in graph.nodes:
@@ -233,75 +232,6 @@ def _in_float32(call: Callable[..., Any]) -> Callable[..., Any]:
         return call(first.float(), *args, **kwargs)
 
     return called
-
-
-def _chains(graph: fx.Graph, modules: dict[str, nn.Module], shapes: dict[fx.Node, torch.Size]) -> dict[fx.Node, _Chain]:
-    """Find the convolutions and what goes with them; each stands under its last node, where it will run."""
-    chains: dict[fx.Node, _Chain] = {}
-    taken: set[fx.Node] = set()
-    for node in graph.nodes:
-        conv = modules.get(str(node.target)) if node.op == "call_module" else None
-        if not isinstance(conv, nn.Conv2d) or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
-            continue
-        chain = _Chain(conv, [node])
-        _take_norm(chain, modules)
-        _take_sum(chain, shapes, taken)
-        _take_activation(chain, modules)
-        taken.update(chain.nodes)
-        chains[chain.nodes[-1]] = chain
-    return chains
-
-
-def _take_norm(chain: _Chain, modules: dict[str, nn.Module]) -> None:
-    node = _only_user(chain.nodes[-1])
-    norm = modules.get(str(node.target)) if node is not None and node.op == "call_module" else None
-    if node is None or not isinstance(norm, nn.BatchNorm2d) or norm.running_mean is None:
-        return
-    inside = getattr(norm, "act", None)  # timm's
-    activation = named_activation(inside)
-    if inside is None or isinstance(inside, nn.Identity) or activation is not None:
-        chain.norm = norm
-        chain.nodes.append(node)
-        chain.activation = activation or (None, ())
-
-
-def _take_sum(chain: _Chain, shapes: dict[fx.Node, torch.Size], taken: set[fx.Node]) -> None:
-    last = chain.nodes[-1]
-    node = _only_user(last)
-    if node is None or node in taken or node.target not in _ADDS or node.kwargs or chain.activation[0]:
-        return
-    other = node.args[1] if node.args[0] is last else node.args[0]
-    if isinstance(other, fx.Node) and shapes.get(other) == shapes[last] and other is not last:
-        chain.added = other
-        chain.nodes.append(node)
-
-
-def _take_activation(chain: _Chain, modules: dict[str, nn.Module]) -> None:
-    node = _only_user(chain.nodes[-1])
-    if node is None or chain.activation[0]:
-        return
-    if node.op == "call_module":
-        activation = named_activation(modules[str(node.target)])
-    else:
-        activation = ("relu", ()) if node.target in _RELUS else None
-    if activation is not None:
-        chain.activation = activation
-        chain.nodes.append(node)
-
-
-def _only_user(node: fx.Node) -> fx.Node | None:
-    return next(iter(node.users)) if len(node.users) == 1 else None
-
-
-def named_activation(module: Any) -> _Activation | None:
-    """Give oneDNN's word for an activation."""
-    if isinstance(module, nn.Hardtanh):  # ReLU6 too
-        return "hardtanh", (module.min_val, module.max_val)
-    if isinstance(module, nn.LeakyReLU):
-        return "leaky_relu", (module.negative_slope,)
-    words = {nn.ReLU: "relu", nn.SiLU: "swish", nn.Sigmoid: "sigmoid", nn.Hardswish: "hardswish"}
-    word = words.get(type(module))
-    return None if word is None else (word, ())
 
 
 def _note_last_uses(steps: list[_Step]) -> None:

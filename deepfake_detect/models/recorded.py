@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from deepfake_detect.models.packed import named_activation, traced
+from deepfake_detect.models.chains import named_activation, traced
 from deepfake_detect.outline import Operation
 
 _Found = tuple[str, dict[str, Any]]
