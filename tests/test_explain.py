@@ -255,10 +255,14 @@ def test_the_heat_is_that_of_the_twin_and_of_the_network(backend: Any, monkeypat
         return twins[-1]
 
     monkeypatch.setattr(Detector, "spliced", watched)
-    fast = detector.explain(PORTRAIT, faithfulness="off")
+    fast = detector.explain(PORTRAIT)
     assert twins and all(twins)
     assert fast.prediction.logit == pytest.approx(detector.predict(PORTRAIT).logit, abs=1e-5)
     monkeypatch.setattr(Detector, "spliced", lambda *_: None)
-    plain = detector.explain(PORTRAIT, faithfulness="off")
+    plain = detector.explain(PORTRAIT)
     np.testing.assert_allclose(fast.heat, plain.heat, atol=1e-4)
     assert fast.layer == plain.layer
+    checks = [one.faces[0].faithfulness for one in (fast, plain)]
+    assert checks[0] is not None and checks[1] is not None
+    assert checks[0].random_weights == pytest.approx(checks[1].random_weights, abs=1e-2)
+    assert checks[0].shift == pytest.approx(checks[1].shift, abs=1e-2)

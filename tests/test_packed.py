@@ -278,7 +278,10 @@ def test_a_layer_that_does_not_stand_alone_is_not_spliced() -> None:
     assert forward.spliced(batch, "net.nothing") is None
     assert forward.spliced(batch, "net.act4") is not None
     assert Forward(model, device=CPU, dtype=torch.bfloat16).spliced(batch, "net.act4") is None
-    passed = loose(act=nn.ReLU(), conv=nn.Conv2d(3, 3, 1), last=nn.Tanh())
-    beside = passed(lambda parts, maps: parts["last"](parts["act"](parts["conv"](maps)) + 1) + parts["conv"](maps))
-    twin, _ = pack(beside, batch)
-    assert twin is not None and twin.splice("parts.last") is None  # something passes by it
+    parts = {"conv": nn.Conv2d(3, 3, 1), "act": nn.Tanh(), "last": nn.Conv2d(3, 3, 1)}
+    beside = loose(**parts)(lambda parts, maps: (lambda own: parts["act"](own) + own)(parts["conv"](maps)))
+    before = loose(**parts)(lambda parts, maps: parts["last"](parts["act"](parts["conv"](maps))))
+    alone = loose(**parts)(lambda parts, maps: parts["act"](parts["conv"](maps)))
+    for network, may in ((beside, False), (before, False), (alone, True)):
+        twin, _ = pack(network, batch)
+        assert twin is not None and (twin.splice("parts.act") is not None) == may
