@@ -17,11 +17,11 @@ import torch
 from tqdm import tqdm
 
 from deepfake_detect import Detector
-from deepfake_detect.compiled import is_installed
 from deepfake_detect.crops import CropDataset, find_crops
 from deepfake_detect.data import Sample, read_dataset
 from deepfake_detect.facestore import FaceStore
 from deepfake_detect.forward import run
+from deepfake_detect.graph import is_installed
 from deepfake_detect.preprocess import to_batch
 from deepfake_detect.scoring import judge
 

@@ -32,9 +32,9 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from deepfake_detect import Card, Detector, Preprocessing, create_model, list_models
-from deepfake_detect.compiled import is_installed
 from deepfake_detect.device import count_processors
 from deepfake_detect.faces import whole_picture
+from deepfake_detect.graph import is_installed
 from deepfake_detect.models import native_mean_std, native_size_px
 from deepfake_detect.preprocess import to_batch
 

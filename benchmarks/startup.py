@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from deepfake_detect import list_pretrained
-from deepfake_detect.compiled import is_installed
+from deepfake_detect.graph import is_installed
 
 ROOT = Path(__file__).parents[1]
 PORTRAIT = ROOT / "examples" / "portrait.jpg"

@@ -7,7 +7,6 @@ takes a fifth of the time that torch takes to import. The graph is built here fr
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -18,7 +17,7 @@ import numpy as np
 from deepfake_detect.bundle import Bundle, read_weights, tensors_in
 from deepfake_detect.device import count_processors
 from deepfake_detect.errors import MissingExtra
-from deepfake_detect.graph import build_graph
+from deepfake_detect.graph import build_graph, require_openvino
 from deepfake_detect.outline import Operation, known_outline
 
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
@@ -39,6 +38,8 @@ class Compiled:
         KeyError, RuntimeError: The weights are not those of the outline.
     """
 
+    backend = "openvino"
+
     def __init__(
         self,
         outline: Sequence[Operation],
@@ -52,14 +53,13 @@ class Compiled:
         self._core = self._openvino.Core()
         self._graph = build_graph(outline, tensors, size_hw=size_hw)
         self._compiled: dict[int, Future[Any]] = {}  # by lanes
-        self._compiler = ThreadPoolExecutor(1, thread_name_prefix="deepfake-detect-compiler")
         self._own = threading.local()
         self._lock = threading.Lock()
 
     @property
     def how(self) -> dict[str, str]:
         """Say what runs the network, and what it computes in, as predictions tell it."""
-        return {"backend": "openvino", "dtype": self.dtype}
+        return {"backend": self.backend, "dtype": self.dtype}
 
     def __call__(self, pixels: np.ndarray, *, lanes: int = 1) -> np.ndarray:
         """Map pictures to logits, one after the other, so that none depends on its neighbours.
@@ -85,7 +85,9 @@ class Compiled:
         with self._lock:
             if lanes not in self._compiled:
                 arguments = (self._graph, "CPU", self._settings(lanes))
-                self._compiled[lanes] = self._compiler.submit(self._core.compile_model, *arguments)
+                compiler = ThreadPoolExecutor(1)
+                self._compiled[lanes] = compiler.submit(self._core.compile_model, *arguments)
+                compiler.shutdown(wait=False)  # its thread ends with the work
             return self._compiled[lanes]
 
     def lanes(self, workers: int) -> int:
@@ -139,23 +141,3 @@ def compile_bundle(bundle: Bundle, *, dtype: str = "float32") -> Compiled | None
         return Compiled(outline, tensors_in(content), size_hw=(side, side), dtype=dtype)
     except (MissingExtra, AttributeError, KeyError, RuntimeError, TypeError, ValueError):
         return None
-
-
-def require_openvino() -> Any:
-    """Import OpenVINO.
-
-    Raises:
-        MissingExtra: It is not installed, or cannot be imported.
-    """
-    try:
-        import openvino
-    except ImportError as error:
-        raise MissingExtra(
-            f"backend='openvino' needs OpenVINO ({error}); run: pip install 'deepfake-detect[openvino]'"
-        ) from error
-    return openvino
-
-
-def is_installed() -> bool:
-    """Say whether OpenVINO is installed, without importing it."""
-    return importlib.util.find_spec("openvino") is not None

@@ -12,9 +12,10 @@ import numpy as np
 
 from deepfake_detect.bundle import CONTENT, Bundle, find_bundle
 from deepfake_detect.card import Card
-from deepfake_detect.compiled import Compiled, compile_bundle, is_installed
+from deepfake_detect.compiled import Compiled, compile_bundle
 from deepfake_detect.errors import WeightsMismatch
 from deepfake_detect.faces import FaceFinder, crop_square, whole_picture
+from deepfake_detect.graph import is_installed
 from deepfake_detect.image import name_image, open_image
 from deepfake_detect.preprocess import normalise
 

@@ -130,7 +130,7 @@ def _packages() -> Iterator[Check]:
 def _device() -> Check:
     import torch
 
-    from deepfake_detect.compiled import is_installed
+    from deepfake_detect.graph import is_installed
 
     if torch.cuda.is_available():
         return Check(name="device", ok=True, found=f"cuda: {torch.cuda.get_device_name()}")

@@ -6,7 +6,7 @@ import hashlib
 import os
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -15,6 +15,7 @@ from PIL import Image
 from deepfake_detect.errors import ImageUnreadable, UnknownWeights, WeightsCorrupted
 from deepfake_detect.image import open_image
 from deepfake_detect.results import Face
+from deepfake_detect.yunet import YuNet
 
 PACKAGED = "dd-yunet@1"
 """The face finder in the wheel: ours, of YuNet's kind; `MODELS.md` says what it misses."""
@@ -24,6 +25,8 @@ THRESHOLD = 0.5
 
 SIDES_PX = (256, 768)
 """Longer side that a picture is shrunk to, for large and for small faces."""
+
+_OVERLAP = 0.3  # intersection over union from which two boxes are one face
 
 _THREAD = threading.local()  # a network of OpenCV's serves one thread at a time
 
@@ -42,11 +45,14 @@ class FaceFinder:
         model: An ONNX file that ``cv2.FaceDetectorYN`` decodes: a path, its bytes,
             ``hf://owner/name/file.onnx`` on the Hub, or None for the packaged one.
         threshold: Confidence in 0..1 from which a face counts.
+        backend: ``"opencv"``, which takes all processors for a picture; or ``"openvino"``, which takes one, and half
+            the time in all: for many pictures at once. Boxes are the same, to a thousandth of a pixel.
 
     Raises:
         FileNotFoundError: No such file.
         UnknownWeights: No such repository on the Hub, or the address names no file.
         WeightsCorrupted: OpenCV cannot read the file.
+        MissingExtra: OpenVINO was asked for and is not installed.
 
     Example:
         >>> import numpy as np
@@ -54,11 +60,19 @@ class FaceFinder:
         []
     """
 
-    def __init__(self, model: str | os.PathLike[str] | bytes | None = None, *, threshold: float = THRESHOLD) -> None:
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | bytes | None = None,
+        *,
+        threshold: float = THRESHOLD,
+        backend: Literal["opencv", "openvino"] = "opencv",
+    ) -> None:
         self.name, self._weights = _read_model(model)
         self.fingerprint = f"{hashlib.sha256(self._weights).hexdigest()[:16]} {threshold}"
         self.threshold = threshold
         self._network()
+        compiled = backend == "openvino"
+        self._yunet = YuNet(self._weights, threshold=threshold, suppress=self._suppress) if compiled else None
 
     def find(self, pixels: np.ndarray, *, border: bool = False) -> list[Face]:
         """Find the faces of one picture, largest first.
@@ -90,13 +104,19 @@ class FaceFinder:
         height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
         if scale < 1:
             pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
-        network = self._network()
-        network.setInputSize((width, height))
-        _, rows = network.detect(cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
-        if rows is None:
-            return np.zeros((0, 15), np.float32)
+        rows = self._detect(pixels) if self._yunet is None else self._yunet.detect(pixels)
         rows[:, :14] /= scale
-        return np.asarray(rows)
+        return rows
+
+    def _detect(self, pixels: np.ndarray) -> np.ndarray:
+        network = self._network()
+        network.setInputSize((pixels.shape[1], pixels.shape[0]))
+        _, rows = network.detect(cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+        return np.zeros((0, 15), np.float32) if rows is None else np.asarray(rows)
+
+    def _suppress(self, boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        kept = cv2.dnn.NMSBoxes(boxes.tolist(), scores.tolist(), self.threshold, _OVERLAP)
+        return np.asarray(kept, np.intp)
 
     def _look_with_border(self, pixels: np.ndarray) -> np.ndarray:
         pad = max(pixels.shape[:2]) // 3
@@ -239,7 +259,7 @@ def _load_network(name: str, weights: bytes, threshold: float) -> Any:
     with _LOADING:  # OpenCV 5 warns at every load that targets cannot be chosen; its log level is global
         level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
         try:
-            return cv2.FaceDetectorYN.create("onnx", data, nothing, (32, 32), threshold, 0.3, 500)
+            return cv2.FaceDetectorYN.create("onnx", data, nothing, (32, 32), threshold, _OVERLAP, 500)
         except cv2.error as error:
             raise WeightsCorrupted(
                 f"face finder {name} ({len(weights)} bytes) is no ONNX file that cv2.FaceDetectorYN reads: {error.err}"
@@ -248,7 +268,7 @@ def _load_network(name: str, weights: bytes, threshold: float) -> Any:
             cv2.utils.logging.setLogLevel(level)
 
 
-def _drop_doubles(rows: np.ndarray, *, overlap: float = 0.3) -> np.ndarray:
+def _drop_doubles(rows: np.ndarray, *, overlap: float = _OVERLAP) -> np.ndarray:
     """Keep the surest of faces that overlap, as when both scales found one."""
     boxes = [[float(value) for value in row[:4]] for row in rows]
     kept = cv2.dnn.NMSBoxes(boxes, [float(row[14]) for row in rows], 0.0, overlap) if boxes else []

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from deepfake_detect.errors import MissingExtra
 from deepfake_detect.outline import Operation
 
 _MAPS = [2, 3]  # height and width of [N, C, H, W]
@@ -32,6 +34,26 @@ def build_graph(outline: Sequence[Operation], tensors: Mapping[str, np.ndarray],
 
     pictures, logits = _Builder(tensors).build(outline, size_hw)
     return Model([logits], [pictures])
+
+
+def require_openvino() -> Any:
+    """Import OpenVINO.
+
+    Raises:
+        MissingExtra: It is not installed, or cannot be imported.
+    """
+    try:
+        import openvino
+    except ImportError as error:
+        raise MissingExtra(
+            f"backend='openvino' needs OpenVINO ({error}); run: pip install 'deepfake-detect[openvino]'"
+        ) from error
+    return openvino
+
+
+def is_installed() -> bool:
+    """Say whether OpenVINO is installed, without importing it."""
+    return importlib.util.find_spec("openvino") is not None
 
 
 class _Builder:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Generator, Iterable, Sequence
 from functools import partial
@@ -12,14 +11,15 @@ import numpy as np
 
 from deepfake_detect.bundle import Bundle
 from deepfake_detect.card import DETECTS, Card
-from deepfake_detect.compiled import PRECISIONS, Compiled, compile_bundle, is_installed, require_openvino
+from deepfake_detect.compiled import PRECISIONS, Compiled, compile_bundle
 from deepfake_detect.device import count_processors, find_device, find_dtype, may_have_accelerator, name_dtype
-from deepfake_detect.errors import WeightsMismatch, nearest
+from deepfake_detect.errors import MissingExtra, WeightsMismatch, nearest
 from deepfake_detect.faces import PACKAGED, FaceFinder
+from deepfake_detect.graph import is_installed, require_openvino
 from deepfake_detect.preprocess import normalise
 from deepfake_detect.results import Prediction
 from deepfake_detect.scoring import FaceChoice, Look, check_choice, look
-from deepfake_detect.stream import OnError, stream_predictions
+from deepfake_detect.stream import OnError, refuse_one_picture, stream_predictions
 
 if TYPE_CHECKING:  # torch is imported where it is needed: with OpenVINO a verdict needs none
     import torch
@@ -79,7 +79,8 @@ class Predictor:
             )
         self.card = card
         self.revision = revision
-        self._finder = finder
+        self._finder, self._is_ours = finder, finder is None
+        self._crowd: FaceFinder | None = None  # finds in several threads at once
         self._bundle = model if isinstance(model, Bundle) else None
         self._model = None if isinstance(model, Bundle) else model.eval()
         self._loading = threading.RLock()
@@ -201,7 +202,7 @@ class Predictor:
             ...     print(prediction.label)
             real
         """
-        _refuse_one_picture(images)
+        refuse_one_picture(images)
         check_choice(faces, threshold=threshold)
         workers = _at_least("workers", workers, 0, default=min(MOST_WORKERS, count_processors()))
         if on_error not in ("raise", "yield"):
@@ -210,7 +211,9 @@ class Predictor:
         self._engine.prepare(lanes)
         return stream_predictions(
             images,
-            look=partial(look, preprocessing=self.card.preprocessing, finder=self._face_finder(faces), faces=faces),
+            look=partial(
+                look, preprocessing=self.card.preprocessing, finder=self._face_finder(faces, workers), faces=faces
+            ),
             forward=partial(self.logits, lanes=lanes),
             card=self.card,
             revision=self.revision,
@@ -263,15 +266,8 @@ class Predictor:
         return self._engine(pixels, lanes=lanes)
 
     def spliced(self, batch: torch.Tensor, layer: str) -> Spliced | None:
-        """Give a faster twin of the model, one layer of which may be watched; None where there is none.
-
-        Args:
-            batch: [N, 3, size_px, size_px] float32, such as it will see.
-            layer: A name of ``model.named_modules()``.
-        """
-        with self._loading:
-            if self._model is None:
-                self._place(self._device, self._dtype)
+        """Give a faster twin of the model, one layer of which may be watched; see `Forward.spliced`."""
+        assert self.model is not None  # and torch runs it from here on
         return None if isinstance(self._engine, Compiled) else self._engine.spliced(batch, layer)
 
     def __repr__(self) -> str:
@@ -299,11 +295,21 @@ class Predictor:
     _dtype: str
     _backend: Backend
 
-    def _face_finder(self, faces: FaceChoice) -> FaceFinder | None:
-        if faces != "none" and self._finder is None:
-            wanted = self.card.preprocessing.finder
-            self._finder = FaceFinder(None if wanted == PACKAGED else wanted)
-        return self._finder if faces != "none" else None
+    def _face_finder(self, faces: FaceChoice, workers: int = 0) -> FaceFinder | None:
+        """Give the face finder; for several threads one that OpenVINO runs, where it runs the model and can run it."""
+        if faces == "none":
+            return None
+        wanted = None if self.card.preprocessing.finder == PACKAGED else self.card.preprocessing.finder
+        if self._finder is None:
+            self._finder = FaceFinder(wanted)
+        if not (workers and self._is_ours and self._engine.backend == "openvino"):
+            return self._finder
+        if self._crowd is None:
+            try:
+                self._crowd = FaceFinder(wanted, backend="openvino")
+            except (RuntimeError, MissingExtra):  # a network with other outputs; a broken OpenVINO
+                self._crowd = self._finder
+        return self._crowd
 
 
 def _checked_backend(backend: Backend) -> Backend:
@@ -331,15 +337,6 @@ def _compiles(backend: Backend, device: str, dtype: str) -> bool:
     if backend != "auto":
         return backend == "openvino"
     return possible and is_installed() and not (device == "auto" and may_have_accelerator())
-
-
-def _refuse_one_picture(images: Any) -> None:
-    one = isinstance(images, str | bytes | os.PathLike) or callable(getattr(images, "read", None))
-    if one or getattr(images, "ndim", 4) < 4 or not isinstance(images, Iterable):
-        raise TypeError(
-            f"predict_many got one {type(images).__name__}, expected several pictures; "
-            "use predict(image), or predict_many([image])"
-        )
 
 
 def _at_least(name: str, value: int | None, low: int, *, default: int) -> int:

@@ -6,6 +6,7 @@ model, it runs the model on them. So nobody waits while there is anything to do,
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import warnings
@@ -83,6 +84,20 @@ def stream_predictions(
                 return
             crew.wait_for(entries[0])
             yield finish(entries.popleft())
+
+
+def refuse_one_picture(images: Any) -> None:
+    """Refuse what is one picture where several are expected.
+
+    Raises:
+        TypeError: It is one.
+    """
+    one = isinstance(images, str | bytes | os.PathLike) or callable(getattr(images, "read", None))
+    if one or getattr(images, "ndim", 4) < 4 or not isinstance(images, Iterable):
+        raise TypeError(
+            f"predict_many got one {type(images).__name__}, expected several pictures; "
+            "use predict(image), or predict_many([image])"
+        )
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -32,7 +32,7 @@ FLOORS = {  # room to number, and a room imports from lower numbers only; drawn 
             "canvas card device distributed draw fetch golden graph labels layers memory metrics models overlay page "
             "parts rows tables twins",
             "bootstrap charts conformal findings heat hub image poster preprocess readme schedule separability "
-            "timeline trial",
+            "timeline trial yunet",
             "ablation augment blend boards bundle checkpoint delivery figures gallery items optimise results video",
             "compiled faces faithful report_page weights",
             "data explanation forward headbundle report scoring",
@@ -59,7 +59,7 @@ HOMES = {
     "optuna": {"tune"},
     "torchvision": {"augment"},
     "huggingface_hub": {"hub"},
-    "openvino": {"compiled", "graph"},
+    "openvino": {"graph"},
     "timm": {"models/backbones"},
 }
 LIGHT = {
