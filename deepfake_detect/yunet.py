@@ -20,6 +20,7 @@ STRIDES = (8, 16, 32)
 """Pixels between the places that each of the three output maps answers for."""
 
 _OUTPUTS = ("cls", "obj", "bbox", "kps")
+_SMALL = 256  # px; a picture is looked at in this size and in a larger one, in turns
 _TOP = 500  # faces of a picture
 
 Suppress = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -67,7 +68,7 @@ class YuNet:
         height, width = (-(-side // STRIDES[-1]) * STRIDES[-1] for side in pixels.shape[:2])
         filled = np.zeros((1, height, width, 3), np.uint8)
         filled[0, : pixels.shape[0], : pixels.shape[1]] = pixels
-        request = self._request()
+        request = self._request(is_large=max(height, width) > _SMALL)
         request.set_input_tensor(self._openvino.Tensor(filled, shared_memory=True))
         request.infer()
         found = {name: request.get_tensor(port).data[0] for name, port in self._ports.items()}
@@ -79,10 +80,12 @@ class YuNet:
             rows = rows[self._suppress(np.trunc(rows[:, :4]), rows[:, 14])[:_TOP]]  # OpenCV compares whole pixels
         return rows
 
-    def _request(self) -> Any:
-        if not hasattr(self._own, "request"):
-            self._own.request = self._compiled.create_infer_request()
-        return self._own.request
+    def _request(self, *, is_large: bool) -> Any:
+        """Give what holds the maps of one call; each thread has two, since to change the size of maps takes long."""
+        own: dict[Any, Any] = self._own.__dict__
+        if is_large not in own:
+            own[is_large] = self._compiled.create_infer_request()
+        return own[is_large]
 
 
 def _of_pixels(network: Any, openvino: Any) -> Any:
