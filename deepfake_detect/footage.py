@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 import json
 import os
 import threading
@@ -23,7 +20,7 @@ from deepfake_detect.errors import DeepfakeDetectError, ImageUnreadable
 from deepfake_detect.gallery import Tile, draw_gallery
 from deepfake_detect.image import Picture
 from deepfake_detect.predictor import Predictor
-from deepfake_detect.results import Prediction, write_result
+from deepfake_detect.results import Prediction, notebook_html, write_result
 from deepfake_detect.scoring import FaceChoice
 from deepfake_detect.timeline import Mark, clock, draw_timeline
 from deepfake_detect.tracks import FrameScore, Track, follow_faces
@@ -235,15 +232,7 @@ class VideoPrediction:
         return f"VideoPrediction({self._said()}, {self.model}, {short})"
 
     def _repr_html_(self) -> str:
-        text = html.escape(repr(self)[len("VideoPrediction(") : -1])
-        try:
-            image, file = self.plot(), io.BytesIO()
-        except DeepfakeDetectError:  # the words are still worth showing
-            return f"<p>{text}</p>"
-        image.thumbnail((_NOTEBOOK_PX, _NOTEBOOK_PX))
-        image.save(file, "PNG")
-        picture = base64.b64encode(file.getvalue()).decode()
-        return f'<figure><img src="data:image/png;base64,{picture}"><figcaption>{text}</figcaption></figure>'
+        return notebook_html(self, side_px=_NOTEBOOK_PX)
 
     def _said(self) -> str:
         score = "no score" if self.score is None else f"score {self.score:.3f}"

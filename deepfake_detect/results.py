@@ -215,6 +215,24 @@ def write_result(result: Drawn, target: Path) -> None:
         raise ValueError(f"{target}: ends in {suffix!r}, expected .json or one of {', '.join(_PICTURE_SUFFIXES)}")
 
 
+def notebook_html(result: Drawn, *, side_px: int) -> str:
+    """Show a result in a notebook: its plot above its words, or the words alone where it cannot be drawn.
+
+    Args:
+        result: Its ``repr`` has the words in brackets.
+        side_px: Most pixels along a side of the plot.
+    """
+    text, file = html.escape(repr(result).partition("(")[2].removesuffix(")")), io.BytesIO()
+    try:
+        image = result.plot()
+    except DeepfakeDetectError:  # the words are still worth showing
+        return f"<p>{text}</p>"
+    image.thumbnail((side_px, side_px))
+    image.save(file, "PNG")
+    picture = base64.b64encode(file.getvalue()).decode()
+    return f'<figure><img src="data:image/png;base64,{picture}"><figcaption>{text}</figcaption></figure>'
+
+
 def _number(value: float | None) -> float | None:
     return None if value is None else float(value)
 

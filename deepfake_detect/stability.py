@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 import json
 import logging
 import os
@@ -18,11 +15,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from deepfake_detect.delivery import STABILITY, Delivery
 from deepfake_detect.draw import COLOURS
-from deepfake_detect.errors import DeepfakeDetectError, ImageUnreadable
+from deepfake_detect.errors import ImageUnreadable
 from deepfake_detect.gallery import Tile, draw_gallery
 from deepfake_detect.image import Picture, open_image
 from deepfake_detect.predictor import Predictor
-from deepfake_detect.results import Prediction, write_result
+from deepfake_detect.results import Prediction, notebook_html, write_result
 from deepfake_detect.scoring import FaceChoice
 
 logger = logging.getLogger("deepfake_detect")
@@ -149,15 +146,7 @@ class Stability:
         return f"Stability({self._said()}, {self.model}, {short})"
 
     def _repr_html_(self) -> str:
-        text = html.escape(repr(self)[len("Stability(") : -1])
-        try:
-            image, file = self.plot(), io.BytesIO()
-        except DeepfakeDetectError:  # the words are still worth showing
-            return f"<p>{text}</p>"
-        image.thumbnail((_NOTEBOOK_PX, _NOTEBOOK_PX))
-        image.save(file, "PNG")
-        picture = base64.b64encode(file.getvalue()).decode()
-        return f'<figure><img src="data:image/png;base64,{picture}"><figcaption>{text}</figcaption></figure>'
+        return notebook_html(self, side_px=_NOTEBOOK_PX)
 
     def _said(self) -> str:
         low, high = self.interval or (None, None)
