@@ -19,7 +19,15 @@ from small_world import CARD, PORTRAIT, small_bundle, small_model
 from test_packed import NAMES, pictures, settled, told
 from torch import Tensor, nn
 
-from deepfake_detect import Detector, MissingExtra, WeightsCorrupted, WeightsMismatch, create_model, list_pretrained
+from deepfake_detect import (
+    Detector,
+    MissingExtra,
+    WeightsCorrupted,
+    WeightsMismatch,
+    create_model,
+    device,
+    list_pretrained,
+)
 from deepfake_detect import predictor as predictor_room
 from deepfake_detect.bundle import find_bundle
 from deepfake_detect.compiled import Compiled, compile_bundle
@@ -354,3 +362,23 @@ def test_a_verdict_needs_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "openvino True Detector('mobile-fakefaces@1', device='cpu', dtype='float32') []\n"
+
+
+@pytest.mark.parametrize(
+    ("platform", "machine", "files", "may"),
+    [
+        ("linux", "x86_64", (), False),
+        ("linux", "x86_64", ("/dev/nvidiactl",), True),
+        ("linux", "aarch64", ("/dev/kfd",), True),
+        ("darwin", "arm64", (), True),
+        ("darwin", "x86_64", (), False),
+        ("win32", "AMD64", (), False),
+    ],
+)
+def test_an_accelerator_is_told_without_torch(
+    platform: str, machine: str, files: tuple[str, ...], may: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device.sys, "platform", platform)
+    monkeypatch.setattr(device.platform, "machine", lambda: machine)
+    monkeypatch.setattr(device.os.path, "exists", lambda file: file in files)
+    assert device.may_have_accelerator() == may
