@@ -175,9 +175,10 @@ def with_pipeline(pipe: Any, pictures: list[Path], batch_size: int) -> list[floa
 
 def timm_loop(network: torch.nn.Module, detector: Detector, pictures: list[Path], batch_size: int) -> list[float]:
     wanted, logits = detector.card.preprocessing, []
+    size = (wanted.size_px, wanted.size_px)
     for start in range(0, len(pictures), batch_size):
-        opened = [np.asarray(Image.open(path).convert("RGB")) for path in pictures[start : start + batch_size]]
-        crops = [whole_picture(pixels, size_px=wanted.size_px) for pixels in opened]
+        opened = [Image.open(path).convert("RGB") for path in pictures[start : start + batch_size]]
+        crops = [np.asarray(picture.resize(size, Image.Resampling.BICUBIC)) for picture in opened]
         with torch.inference_mode():
             logits += network(to_batch(crops, preprocessing=wanted).contiguous())[:, 0].tolist()
     return logits

@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from deepfake_detect.errors import ImageUnreadable, UnknownWeights, WeightsCorrupted
 from deepfake_detect.image import open_image
+from deepfake_detect.resample import Box, resample
 from deepfake_detect.results import Face
 from deepfake_detect.yunet import YuNet
 
@@ -31,8 +31,6 @@ _OVERLAP = 0.3  # intersection over union from which two boxes are one face
 _THREAD = threading.local()  # a network of OpenCV's serves one thread at a time
 
 _LOADING = threading.Lock()
-
-_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
 class FaceFinder:
@@ -205,9 +203,10 @@ def crop_face(
     Returns:
         [size_px, size_px, 3] uint8 RGB.
     """
+    _refuse_empty(pixels)
     height, width = pixels.shape[:2]
     square = crop_square(box_xyxy, margin=margin, size_hw=(height, width))
-    return _resample(pixels, square, size_px, interpolation)
+    return _scale_part(pixels, square, size_px, interpolation)
 
 
 def whole_picture(pixels: np.ndarray, *, size_px: int, interpolation: str = "bicubic") -> np.ndarray:
@@ -221,14 +220,8 @@ def whole_picture(pixels: np.ndarray, *, size_px: int, interpolation: str = "bic
     Returns:
         [size_px, size_px, 3] uint8 RGB.
     """
-    if min(pixels.shape[:2]) < 1:
-        raise ImageUnreadable(f"the picture has shape {pixels.shape}, expected at least one pixel")
-    return np.asarray(scale_whole(Image.fromarray(pixels), size_px=size_px, interpolation=interpolation))
-
-
-def scale_whole(picture: Image.Image, *, size_px: int, interpolation: str = "bicubic") -> Image.Image:
-    """Do the same to an RGB picture of Pillow's."""
-    return picture.resize((size_px, size_px), _FILTERS[interpolation])
+    _refuse_empty(pixels)
+    return resample(pixels, size_px=size_px, interpolation=interpolation)
 
 
 def _read_model(model: str | os.PathLike[str] | bytes | None) -> tuple[str, bytes]:
@@ -290,15 +283,16 @@ def _area(box_xyxy: tuple[float, float, float, float]) -> float:
     return max(0.0, x2 - x1) * max(0.0, y2 - y1)
 
 
-def _resample(
-    pixels: np.ndarray, box: tuple[float, float, float, float], size_px: int, interpolation: str
-) -> np.ndarray:
-    if min(pixels.shape[:2]) < 1:
-        raise ImageUnreadable(f"the picture has shape {pixels.shape}, expected at least one pixel")
+def _scale_part(pixels: np.ndarray, box: Box, size_px: int, interpolation: str) -> np.ndarray:
+    """Scale a part, without a look at what the filter does not see."""
     height, width = pixels.shape[:2]
     reach = 3 + int(3 * max(box[2] - box[0], box[3] - box[1]) / size_px)  # what the filter sees beyond the box
     left, top = max(0, int(box[0]) - reach), max(0, int(box[1]) - reach)
     right, bottom = min(width, int(box[2]) + reach + 1), min(height, int(box[3]) + reach + 1)
-    part = Image.fromarray(np.ascontiguousarray(pixels[top:bottom, left:right]))
     inner = (box[0] - left, box[1] - top, box[2] - left, box[3] - top)
-    return np.asarray(part.resize((size_px, size_px), _FILTERS[interpolation], box=inner))
+    return resample(pixels[top:bottom, left:right], inner, size_px=size_px, interpolation=interpolation)
+
+
+def _refuse_empty(pixels: np.ndarray) -> None:
+    if min(pixels.shape[:2]) < 1:
+        raise ImageUnreadable(f"the picture has shape {pixels.shape}, expected at least one pixel")

@@ -1,8 +1,9 @@
 """What pixels does the caller mean?
 
 One rule for each kind of picture leads to upright 8-bit RGB; the table stands at `open_image`. Pillow
-decodes, but only formats that photographs come in: nothing here starts Ghostscript. A damaged file is
-an error, never half a picture.
+decodes, but only formats that photographs come in: nothing here starts Ghostscript. Whole JPEGs in colour
+are decoded by OpenCV, to the same bytes: it lets other threads work meanwhile. A damaged file is an error,
+never half a picture.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, Protocol, runtime_checkable
 
 import numpy as np
@@ -35,6 +36,7 @@ PICTURE_SUFFIXES = frozenset(
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF", "JPEG2000", "PPM")  # HEIF: pillow-heif's
 _EXPECTED = "expected a picture: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, JPEG 2000 or PNM"
+_END_OF_JPEG = b"\xff\xd9"
 _UPRIGHT = {
     2: Transpose.FLIP_LEFT_RIGHT,
     3: Transpose.ROTATE_180,
@@ -83,7 +85,6 @@ def open_image(
     *,
     min_side_px: int | None = None,
     max_pixels: int = MAX_PIXELS,
-    then: Callable[[Image.Image], Image.Image] | None = None,
 ) -> Picture:
     """Read one picture, whatever it is given as.
 
@@ -110,8 +111,6 @@ def open_image(
         min_side_px: A JPEG may be decoded at 1/2, 1/4 or 1/8, as long as its shorter side keeps this many
             pixels; None decodes in full. Nothing is ever enlarged.
         max_pixels: Most pixels of the original; checked from the header, before any are decoded.
-        then: Changes the upright picture before its pixels are taken out, as by scaling: to copy many pixels takes as
-            long as to decode them. ``size_hw`` stays that of the original.
 
     Returns:
         The picture, upright.
@@ -126,19 +125,19 @@ def open_image(
         (48, 64)
     """
     if isinstance(image, Picture):
-        return _changed(image, then)
+        return image
     if isinstance(image, Lazy):
-        return _changed(image.open_picture(), then)
+        return image.open_picture()
     name = name_image(image)
     if isinstance(image, Image.Image):
         with _told_as_ours(name, f"PIL image of mode {image.mode}"):
-            return _picture(image, name, None, max_pixels, then)
+            return _picture(image, name, None, max_pixels)
     if isinstance(image, np.ndarray):
-        return _changed(_from_array(image, name, max_pixels), then)
+        return _from_array(image, name, max_pixels)
     if _is_tensor(image):
-        return _changed(_from_array(_channels_last(image, name), name, max_pixels), then)
+        return _from_array(_channels_last(image, name), name, max_pixels)
     with open_bytes(image, name=name) as file:
-        return _decode(file, name, min_side_px, max_pixels, then)
+        return _decode(file, name, min_side_px, max_pixels)
 
 
 def name_image(image: object) -> str:
@@ -164,12 +163,6 @@ def name_image(image: object) -> str:
     return own if isinstance(own, str) else f"<{kind}>"
 
 
-def _changed(picture: Picture, then: Callable[[Image.Image], Image.Image] | None) -> Picture:
-    if then is None:
-        return picture
-    return replace(picture, pixels=np.array(then(Image.fromarray(picture.pixels))))
-
-
 def _is_tensor(image: object) -> bool:
     torch = sys.modules.get("torch")  # while it is not imported, nobody can hold a tensor
     return torch is not None and isinstance(image, torch.Tensor)
@@ -189,27 +182,45 @@ def _told_as_ours(name: str, what: str) -> Iterator[None]:
 
 
 def _picture(
-    image: Image.Image,
-    name: str,
-    min_side_px: int | None,
-    max_pixels: int,
-    then: Callable[[Image.Image], Image.Image] | None = None,
+    image: Image.Image, name: str, min_side_px: int | None, max_pixels: int, file: BinaryIO | None = None
 ) -> Picture:
     _check_size(image.width, image.height, name, max_pixels)
     header_hw = image.height, image.width
     if min_side_px is not None and image.format in ("JPEG", "MPO"):
         image.draft(None, (max(1, min_side_px),) * 2)
     reduced = (image.height, image.width) != header_hw
-    image.load()
+    upright: Image.Image | npt.NDArray[np.uint8] | None = _decode_jpeg(image, header_hw, file) if file else None
+    if upright is None:
+        image.load()
+        upright = _to_rgb(image, name)
     orientation = _orientation(image)
-    upright = _to_rgb(image, name)
     if orientation in _UPRIGHT:
+        upright = upright if isinstance(upright, Image.Image) else Image.fromarray(upright)
         upright = upright.transpose(_UPRIGHT[orientation])
+    pixels = np.array(upright) if isinstance(upright, Image.Image) else upright
     if not reduced:
-        header_hw = upright.height, upright.width
+        header_hw = pixels.shape[0], pixels.shape[1]
     elif orientation >= 5:
         header_hw = header_hw[::-1]
-    return Picture(pixels=np.array(then(upright) if then else upright), size_hw=header_hw, name=name)
+    return Picture(pixels=pixels, size_hw=header_hw, name=name)
+
+
+def _decode_jpeg(image: Image.Image, header_hw: tuple[int, int], file: BinaryIO) -> npt.NDArray[np.uint8] | None:
+    """Decode as Pillow would, where that is sure: a JPEG in colour, of which nothing is missing."""
+    if image.format != "JPEG" or image.mode != "RGB":
+        return None
+    file.seek(0)
+    content = file.read()
+    reduced_hw = image.height, image.width
+    scale = next((s for s in (1, 2, 4, 8) if reduced_hw == tuple(-(-side // s) for side in header_hw)), None)
+    if scale is None or not content.endswith(_END_OF_JPEG):
+        return None
+    import cv2  # takes as long to import as a picture to open
+
+    smaller = {2: cv2.IMREAD_REDUCED_GRAYSCALE_2, 4: cv2.IMREAD_REDUCED_GRAYSCALE_4, 8: cv2.IMREAD_REDUCED_GRAYSCALE_8}
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION | smaller.get(scale, 0)  # colour counts before grey
+    found: Any = cv2.imdecode(np.frombuffer(content, np.uint8), flags)  # None where it cannot
+    return found if found is not None and found.shape == (*reduced_hw, 3) else None
 
 
 def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
@@ -297,20 +308,14 @@ def _channels_last(tensor: Any, name: str) -> npt.NDArray[Any]:
     return np.moveaxis(array, 0, 2) if array.ndim == 3 else array
 
 
-def _decode(
-    file: BinaryIO,
-    name: str,
-    min_side_px: int | None,
-    max_pixels: int,
-    then: Callable[[Image.Image], Image.Image] | None,
-) -> Picture:
+def _decode(file: BinaryIO, name: str, min_side_px: int | None, max_pixels: int) -> Picture:
     head = file.read(64)
     if not head:
         raise ImageUnreadable(f"{name}: empty, 0 bytes; {_EXPECTED}")
     with _told_as_ours(name, "header"):
         image = _recognise(file, head, name)
     with _told_as_ours(name, f"{image.format} of {image.width} x {image.height} pixels"):
-        return _picture(image, name, min_side_px, max_pixels, then)
+        return _picture(image, name, min_side_px, max_pixels, file)
 
 
 def _recognise(file: BinaryIO, head: bytes, name: str) -> ImageFile.ImageFile:

@@ -7,14 +7,13 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Literal, get_args
 
 import numpy as np
 
 from deepfake_detect.card import Card, Preprocessing
 from deepfake_detect.errors import WeightsMismatch, nearest
-from deepfake_detect.faces import SIDES_PX, FaceFinder, crop_face, crop_square, scale_whole
+from deepfake_detect.faces import SIDES_PX, FaceFinder, crop_face, crop_square, whole_picture
 from deepfake_detect.fetch import open_bytes
 from deepfake_detect.image import Picture, name_image, open_image
 from deepfake_detect.results import Face
@@ -85,10 +84,11 @@ def look(image: Any, *, preprocessing: Preprocessing, finder: FaceFinder | None,
     name = name_image(image)
     image, source = _twice_readable(image, name)
     if faces == "none" or finder is None:
-        scale = partial(scale_whole, size_px=preprocessing.size_px, interpolation=preprocessing.interpolation)
-        picture = open_image(image, min_side_px=OVERSAMPLING * preprocessing.size_px, then=scale)
+        size_px = preprocessing.size_px
+        picture = open_image(image, min_side_px=OVERSAMPLING * size_px)
+        crop = whole_picture(picture.pixels, size_px=size_px, interpolation=preprocessing.interpolation)
         faces_found = (_whole(picture.size_hw),)
-        return Look(name=name, source=source, size_hw=picture.size_hw, faces=faces_found, crops=(picture.pixels,))
+        return Look(name=name, source=source, size_hw=picture.size_hw, faces=faces_found, crops=(crop,))
     picture = open_image(image, min_side_px=SIDES_PX[-1])
     found = finder.find(picture.pixels, border=faces != "all")[: 1 if faces == "largest" else None]
     found = [_in_original(face, picture) for face in found]

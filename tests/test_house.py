@@ -31,8 +31,8 @@ FLOORS = {  # room to number, and a room imports from lower numbers only; drawn 
             "errors outline",
             "canvas card device distributed draw fetch golden graph labels layers memory metrics models overlay page "
             "parts rows tables twins",
-            "bootstrap charts conformal findings heat hub image poster preprocess readme schedule separability "
-            "timeline trial yunet",
+            "bootstrap charts conformal findings heat hub image poster preprocess readme resample schedule "
+            "separability timeline trial yunet",
             "ablation augment blend boards bundle checkpoint delivery figures gallery items optimise results video",
             "compiled faces faithful report_page weights",
             "data explanation forward headbundle report scoring",
@@ -54,7 +54,7 @@ FLOORS = {  # room to number, and a room imports from lower numbers only; drawn 
 }
 HOMES = {
     "click": {"cli", "cli_learn"},
-    "cv2": {"faces", "image", "video"},
+    "cv2": {"faces", "image", "resample", "video"},
     "matplotlib": {"canvas"},
     "optuna": {"tune"},
     "torchvision": {"augment"},

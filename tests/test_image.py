@@ -14,8 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-import torch
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageFile, ImageOps
 
 from deepfake_detect.errors import ImageTooLarge, ImageUnreadable
 from deepfake_detect.image import Picture, name_image, open_image
@@ -337,16 +336,62 @@ def test_pillow_neither_warns_nor_refuses_below_our_limit(monkeypatch: pytest.Mo
         assert not caught
 
 
-def test_then_changes_the_upright_picture_whatever_it_came_as(tmp_path: Path) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
-    turned = Image.fromarray(pixels)
-    exif = turned.getexif()
+JPEGS = [
+    {"quality": quality, "subsampling": subsampling, "progressive": progressive}
+    for quality in (5, 60, 95)
+    for subsampling in (0, 1, 2)
+    for progressive in (False, True)
+]
+
+
+def photograph(side: int = 203) -> Image.Image:
+    """Make a picture with soft and sharp places, with sides that no block of a JPEG divides."""
+    coarse = np.random.default_rng(3).integers(0, 256, (9, 12, 3), np.uint8)
+    picture = Image.fromarray(coarse).resize((side, side - 26), Image.Resampling.BICUBIC)
+    picture.paste((250, 10, 40), (30, 30, 61, 55))
+    return picture
+
+
+@pytest.mark.parametrize("settings", JPEGS, ids=str)
+@pytest.mark.parametrize("least", [None, 80, 40, 20])
+def test_jpegs_become_the_bytes_that_pillow_makes_of_them(settings: dict[str, int], least: int | None) -> None:
+    content = io.BytesIO()
+    photograph().save(content, "JPEG", **settings)
+    expected = Image.open(content)
+    if least is not None:
+        expected.draft(None, (least, least))
+    opened = open_image(content, min_side_px=least)
+    assert np.array_equal(opened.pixels, np.asarray(expected))
+    assert opened.size_hw == (177, 203)
+
+
+def test_whole_jpegs_in_colour_are_decoded_without_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = io.BytesIO()
+    picture = photograph()
+    exif = picture.getexif()
     exif[274] = 6  # shown turned to the right
-    turned.save(tmp_path / "turned.png", exif=exif)
-    upright = open_image(tmp_path / "turned.png")
-    assert upright.size_hw == (60, 40)
-    held = torch.from_numpy(upright.pixels.copy()).permute(2, 0, 1)
-    for image in (tmp_path / "turned.png", upright, upright.pixels, held, Image.fromarray(upright.pixels)):
-        cut = open_image(image, then=lambda picture: picture.crop((0, 0, 10, 20)))
-        assert cut.size_hw == (60, 40)
-        assert np.array_equal(cut.pixels, upright.pixels[:20, :10])
+    picture.save(content, "JPEG", exif=exif)
+    expected = ImageOps.exif_transpose(Image.open(content))
+    monkeypatch.setattr(ImageFile.ImageFile, "load", None)
+    opened = open_image(content)
+    assert np.array_equal(opened.pixels, np.asarray(expected))
+    assert opened.pixels.flags.c_contiguous
+    assert opened.size_hw == (203, 177)
+
+
+@pytest.mark.parametrize("cut", [0.2, 0.6, 0.98])
+def test_a_jpeg_that_misses_its_end_is_refused_though_opencv_might_read_it(
+    cut: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = io.BytesIO()
+    photograph().save(content, "JPEG", quality=95)
+    monkeypatch.setattr(cv2, "imdecode", lambda data, flags: np.zeros((177, 203, 3), np.uint8))
+    with pytest.raises(ImageUnreadable, match="truncated"):
+        open_image(content.getvalue()[: int(cut * content.tell())])
+
+
+def test_what_follows_the_end_of_a_jpeg_is_left_aside() -> None:
+    content = io.BytesIO()
+    photograph().save(content, "JPEG")
+    plain = open_image(content.getvalue()).pixels
+    assert np.array_equal(open_image(content.getvalue() + bytes(1000)).pixels, plain)
