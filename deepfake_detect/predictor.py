@@ -31,8 +31,9 @@ Backend = Literal["auto", "torch", "openvino"]
 """What runs the network on a processor: torch, or OpenVINO, which starts and runs faster. ``"auto"`` is OpenVINO
 where it is installed, no graphics processor is in sight, and it can compute the network; else torch."""
 
-BATCH_SIZES = {"cuda": 128, "mps": 32, "cpu": 4}
-"""Faces a model gets at once where nobody says; on a processor, more than these do not fit into its caches."""
+BATCH_SIZES = {"cuda": 128, "mps": 32, "cpu": 4, "openvino": 8}
+"""Faces a model gets at once where nobody says; on a processor, more than these do not fit into its caches, while
+OpenVINO takes them one by one from a line that shall not run empty."""
 
 MOST_WORKERS = 32
 """Threads where nobody says, on a machine with so many processors or more."""
@@ -178,9 +179,9 @@ class Predictor:
             images: Anything that gives pictures one after the other.
             batch_size: Faces the model gets at once. Where the device has too little memory it is
                 halved, once, with a warning.
-            workers: Threads; as many as there are processors, up to 32, where None. On a processor each runs
-                the model too, with its share of torch's threads. 0 works in the caller's thread alone, one
-                picture after the other.
+            workers: Threads; as many as there are processors, up to 32, where None, and one more with OpenVINO. On
+                a processor each runs the model too, with its share of torch's threads. 0 works in the caller's
+                thread alone, one picture after the other.
             on_error: ``"raise"`` raises the error of a bad picture in its place, after the predictions
                 before it; ``"yield"`` gives a prediction with ``error`` and the label ``"error"``.
             faces: See `predict`.
@@ -204,9 +205,11 @@ class Predictor:
         """
         refuse_one_picture(images)
         check_choice(faces, threshold=threshold)
-        workers = _at_least("workers", workers, 0, default=min(MOST_WORKERS, count_processors()))
+        asleep = self._engine.backend == "openvino"  # one thread waits for OpenVINO's, at nearly any time
+        workers = _at_least("workers", workers, 0, default=min(MOST_WORKERS, count_processors() + asleep))
         if on_error not in ("raise", "yield"):
             raise ValueError(f"on_error is {on_error!r}, expected 'raise' or 'yield'")
+        place = "openvino" if asleep else self._device.partition(":")[0]
         lanes = self._engine.lanes(workers)
         self._engine.prepare(lanes)
         return stream_predictions(
@@ -218,9 +221,7 @@ class Predictor:
             card=self.card,
             revision=self.revision,
             threshold=threshold,
-            batch_size=_at_least(
-                "batch_size", batch_size, 1, default=BATCH_SIZES.get(self._device.partition(":")[0], 16)
-            ),
+            batch_size=_at_least("batch_size", batch_size, 1, default=BATCH_SIZES.get(place, 16)),
             workers=workers,
             lanes=lanes,
             on_error=on_error,

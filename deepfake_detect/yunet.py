@@ -43,17 +43,12 @@ class YuNet:
     def __init__(self, weights: bytes, *, threshold: float, suppress: Suppress) -> None:
         self._openvino = require_openvino()
         self._threshold, self._suppress = threshold, suppress
-        core, streams = self._openvino.Core(), count_processors()
-        network = _of_pixels(core.read_model(weights, b""), self._openvino)
-        settings = {
-            "INFERENCE_PRECISION_HINT": "f32",
-            "NUM_STREAMS": streams,
-            "INFERENCE_NUM_THREADS": streams,
-            "ENABLE_CPU_PINNING": False,
-        }
-        self._compiled = core.compile_model(network, "CPU", settings)
-        names = [f"{name}_{stride}" for name in _OUTPUTS for stride in STRIDES]
-        self._ports = {name: self._compiled.output(name) for name in names}
+        self._core = self._openvino.Core()
+        self._network = _of_pixels(self._core.read_model(weights, b""), self._openvino)
+        for name in _names():
+            self._network.output(name)  # raises where there is none
+        self._compiled: dict[bool, Any] = {}  # for large and for small pictures
+        self._lock = threading.Lock()
         self._own = threading.local()
 
     def detect(self, pixels: np.ndarray) -> np.ndarray:
@@ -71,7 +66,7 @@ class YuNet:
         request = self._request(is_large=max(height, width) > _SMALL)
         request.set_input_tensor(self._openvino.Tensor(filled, shared_memory=True))
         request.infer()
-        found = {name: request.get_tensor(port).data[0] for name, port in self._ports.items()}
+        found = {name: request.get_tensor(name).data[0] for name in _names()}
         maps = {stride: [found[f"{name}_{stride}"] for name in _OUTPUTS] for stride in STRIDES}
         rows = np.concatenate(
             [_decode(maps[s], stride=s, columns=width // s, threshold=self._threshold) for s in STRIDES]
@@ -82,10 +77,27 @@ class YuNet:
 
     def _request(self, *, is_large: bool) -> Any:
         """Give what holds the maps of one call; each thread has two, since to change the size of maps takes long."""
-        own: dict[Any, Any] = self._own.__dict__
+        own: dict[bool, Any] = self._own.__dict__.setdefault("requests", {})
         if is_large not in own:
-            own[is_large] = self._compiled.create_infer_request()
+            own[is_large] = self._compile(is_large=is_large).create_infer_request()
         return own[is_large]
+
+    def _compile(self, *, is_large: bool) -> Any:
+        streams = count_processors()
+        settings = {
+            "INFERENCE_PRECISION_HINT": "f32",
+            "NUM_STREAMS": streams,
+            "INFERENCE_NUM_THREADS": streams,
+            "ENABLE_CPU_PINNING": False,
+        }
+        with self._lock:
+            if is_large not in self._compiled:
+                self._compiled[is_large] = self._core.compile_model(self._network, "CPU", settings)
+            return self._compiled[is_large]
+
+
+def _names() -> list[str]:
+    return [f"{name}_{stride}" for name in _OUTPUTS for stride in STRIDES]
 
 
 def _of_pixels(network: Any, openvino: Any) -> Any:
