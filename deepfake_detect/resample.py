@@ -111,33 +111,37 @@ def _turned(pixels: np.ndarray) -> np.ndarray:
 def _shrink(pixels: np.ndarray, plan: _Plan) -> np.ndarray:
     """Map [length, width, 3] to [size, width, 3]."""
     rows = pixels.reshape(len(pixels), -1)
-    strips, _, height = plan.weights.shape
+    strips, outputs, height = plan.weights.shape
     above, needed = max(0, -plan.first), (strips - 1) * plan.step + height
     seen = rows[max(0, plan.first) : plan.first + needed]
     result = np.empty((len(plan.chosen), rows.shape[1]), np.uint8)
-    wide = max(1, _SCRATCH // needed)
-    for left in range(0, rows.shape[1], wide):
-        part = seen[:, left : left + wide]
-        numbers = _scratch("in", (needed, part.shape[1]))
-        numbers[:above], numbers[above + len(part) :] = 0, 0
-        numbers[above : above + len(part)] = part
-        result[:, left : left + wide] = _product(numbers, plan)[plan.chosen]
+    at_once = max(1, _SCRATCH // needed)
+    for left in range(0, rows.shape[1], at_once):
+        part = seen[:, left : left + at_once]
+        parts = -(-part.shape[1] * outputs * height // _ONE_THREAD)
+        columns = -(-part.shape[1] // parts)
+        numbers = _scratch("in", (needed, parts * columns))
+        numbers[:above], numbers[above + len(part) :], numbers[:, part.shape[1] :] = 0, 0, 0
+        numbers[above : above + len(part), : part.shape[1]] = part
+        rounded = _product(numbers, plan, parts=parts)
+        result[:, left : left + at_once] = rounded[plan.chosen, : part.shape[1]]
     return result.reshape(-1, *pixels.shape[1:])
 
 
-def _product(numbers: np.ndarray, plan: _Plan) -> np.ndarray:
-    """Multiply the strips of rows by their weights, and round: [strips * rows of a strip, M] uint8."""
-    (strips, outputs, height), width = plan.weights.shape, numbers.shape[1]
-    parts = -(-width * outputs * height // _ONE_THREAD)
-    while width % parts:
-        parts += 1
+def _product(numbers: np.ndarray, plan: _Plan, *, parts: int) -> np.ndarray:
+    """Multiply the strips of rows by their weights, so many columns at a time, and round.
+
+    Returns:
+        [strips * rows of a strip, columns] uint8.
+    """
+    strips, outputs, height = plan.weights.shape
     row, one = numbers.strides
-    wide = width // parts
-    views = as_strided(numbers, (strips, parts, height, wide), (plan.step * row, wide * one, row, one))
-    products = _scratch("out", (strips, outputs, parts, wide))
+    columns = numbers.shape[1] // parts
+    views = as_strided(numbers, (strips, parts, height, columns), (plan.step * row, columns * one, row, one))
+    products = _scratch("out", (strips, outputs, parts, columns))
     np.matmul(plan.weights[:, None], views, out=products.transpose(0, 2, 1, 3))
     add: Any = cv2.add  # its stub knows no numbers beside arrays
-    rounded: np.ndarray = add(products.reshape(-1, width), _HALF_UP, dtype=cv2.CV_8U)  # within 0..255, too
+    rounded: np.ndarray = add(products.reshape(strips * outputs, -1), _HALF_UP, dtype=cv2.CV_8U)  # within 0..255, too
     return rounded
 
 
@@ -151,7 +155,7 @@ def _scratch(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _triangle(distances: np.ndarray) -> np.ndarray:
-    return np.maximum(1 - distances, 0)
+    return np.where(distances < 1, 1 - distances, 0)
 
 
 def _cubic(distances: np.ndarray) -> np.ndarray:

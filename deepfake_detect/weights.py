@@ -117,8 +117,10 @@ def _read_tensors(bundle: Bundle) -> dict[str, torch.Tensor]:
 
 
 def _owned(tensor: torch.Tensor) -> torch.Tensor:
-    """Copy a tensor out of the file, floats to float32."""
-    return tensor.to(torch.float32 if tensor.is_floating_point() else tensor.dtype, copy=True)
+    """Copy a tensor out of the file, floats to float32, channels last, as they will be used."""
+    dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
+    order = torch.channels_last if tensor.ndim == 4 else torch.preserve_format
+    return tensor.to(dtype, copy=True, memory_format=order)
 
 
 def _untrained(card: Card) -> torch.nn.Module:

@@ -53,7 +53,7 @@ def pack(
     with torch.inference_mode():
         try:
             graph = traced(model)
-            recorder = _Shapes(fx.GraphModule(model, graph))
+            recorder = _Shapes(model, graph)
             expected = recorder.run(batch)
             packed = Packed(_steps(graph, model, recorder.shapes, dtype))
             found = packed(batch)
@@ -144,8 +144,8 @@ class _Step:
 class _Shapes(fx.Interpreter):
     """Runs a network once, and notes the shape of every value."""
 
-    def __init__(self, module: fx.GraphModule) -> None:
-        super().__init__(module)
+    def __init__(self, model: nn.Module, graph: fx.Graph) -> None:
+        super().__init__(model, graph=graph)
         self.shapes: dict[fx.Node, torch.Size] = {}
 
     def run_node(self, n: fx.Node) -> Any:
