@@ -12,6 +12,7 @@ import torch
 from deepfake_detect.card import Preprocessing
 from deepfake_detect.crops import CropDataset
 from deepfake_detect.data import Sample
+from deepfake_detect.device import count_processors, share_threads
 from deepfake_detect.preprocess import to_batch
 from deepfake_detect.schedule import Schedule
 from deepfake_detect.split import balanced_weights
@@ -80,16 +81,20 @@ def _paired(chosen: np.ndarray, samples: Sequence[Sample], share: float, random:
 
 
 class CropFeed:
-    """Face crops in batches, made by a thread, or by processes, while the model is busy.
+    """Face crops in batches, made by threads, or by processes.
 
     Args:
         dataset: Of crops.
         preprocessing: From the card.
-        workers: Processes; with 0, a thread of this one does it.
+        workers: Processes that make them while the model is busy; with 0, this one does it.
+        ahead: So does a thread of this one. False makes a batch when it is asked for, on all processors: where the
+            model computes on every one of them, its threads would wait for the one that is taken away for a moment.
     """
 
-    def __init__(self, dataset: CropDataset, *, preprocessing: Preprocessing, workers: int = 0) -> None:
-        self.dataset, self.preprocessing, self.workers = dataset, preprocessing, workers
+    def __init__(
+        self, dataset: CropDataset, *, preprocessing: Preprocessing, workers: int = 0, ahead: bool = True
+    ) -> None:
+        self.dataset, self.preprocessing, self.workers, self.ahead = dataset, preprocessing, workers, ahead
         self.samples = dataset.samples
         self._chunks: list[Sequence[Key]] = []
         self._loader: torch.utils.data.DataLoader[Batch] | None = None
@@ -97,13 +102,18 @@ class CropFeed:
     def batches(self, keys: Sequence[Key], *, size: int) -> Iterator[Batch]:
         """Give the pictures that the keys name, ``size`` at once."""
         chunks = [keys[start : start + size] for start in range(0, len(keys), size)]
-        made = self._in_processes(chunks) if self.workers else _ahead(self._pixels(chunk) for chunk in chunks)
-        for pixels, label in made:
+        for pixels, label in self._in_processes(chunks) if self.workers else self._in_threads(chunks):
             yield to_batch(pixels.numpy(), preprocessing=self.preprocessing), label
 
-    def _pixels(self, keys: Iterable[Key]) -> Batch:
-        items = [self.dataset[key] for key in keys]
-        return torch.stack([pixels for pixels, _ in items]), torch.tensor([label for _, label in items])
+    def _in_threads(self, chunks: list[Sequence[Key]]) -> Iterator[Batch]:
+        if self.ahead:
+            yield from _ahead(_together(map(self.dataset.__getitem__, chunk)) for chunk in chunks)
+            return
+        threads = count_processors()
+        with ThreadPoolExecutor(threads, thread_name_prefix="deepfake-detect-loader") as pool:
+            share_threads(pool, workers=threads, lanes=threads)
+            for chunk in chunks:
+                yield _together(pool.map(self.dataset.__getitem__, chunk))
 
     def _in_processes(self, chunks: list[Sequence[Key]]) -> Iterator[Batch]:
         self._chunks[:] = chunks
@@ -118,6 +128,11 @@ class CropFeed:
             )
         for pixels, label in self._loader:
             yield pixels, label.float()
+
+
+def _together(items: Iterable[tuple[torch.Tensor, float]]) -> Batch:
+    pixels, labels = zip(*items, strict=True)
+    return torch.stack(pixels), torch.tensor(labels)
 
 
 def _ahead(made: Iterator[Batch]) -> Iterator[Batch]:

@@ -20,7 +20,7 @@ from deepfake_detect.boards import Board
 from deepfake_detect.card import Card
 from deepfake_detect.checkpoint import STATE, Progress, describe_training, load_state, save_state, under, write_history
 from deepfake_detect.crops import CropDataset
-from deepfake_detect.device import find_device
+from deepfake_detect.device import count_processors, find_device
 from deepfake_detect.distributed import World, join, own_device
 from deepfake_detect.errors import TrainingDiverged, WeightsMismatch
 from deepfake_detect.features import FeatureFeed, cache_features
@@ -74,7 +74,7 @@ def fit(
         device: As for `find_device`.
         dtype: ``"float32"``, ``"float16"`` or ``"bfloat16"``, the last two as automatic mixed precision; ``"auto"``
             is what is faster here.
-        workers: Processes that make crops; 0 makes them in a thread, as None does where there is no accelerator.
+        workers: Processes that make crops; 0 makes them in threads, as None does where there is no accelerator.
         resume: Go on from the state in ``out`` where there is one. The end is the same, on a CPU with the same number
             of threads to the bit, as without the pause.
         callbacks: See `Callback`.
@@ -205,8 +205,9 @@ class _Run:
         count = workers if workers is not None else 0 if self.device.type == "cpu" else min(8, os.cpu_count() or 1)
         wanted = self.card.preprocessing
         train, valid = self.crops
-        feed = CropFeed(train, preprocessing=wanted, workers=count)
-        check = CropFeed(valid, preprocessing=wanted, workers=count) if valid else None
+        ahead = self.device.type != "cpu" or torch.get_num_threads() < count_processors()
+        make = functools.partial(CropFeed, preprocessing=wanted, workers=count, ahead=ahead)
+        feed, check = make(train), make(valid) if valid else None
         if not self._head_only:
             return feed, check
         if not self.world.leads:
