@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,9 +97,9 @@ def test_epochs_and_seeds_differ_and_repeat() -> None:
     assert first != draw(some, replace(PLAIN, seed=1), epoch=0, size=4)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_batches_are_those_of_the_data_set(toy: CropDataset, workers: int) -> None:
-    feed = CropFeed(toy, preprocessing=toy.preprocessing, workers=workers)
+@pytest.mark.parametrize("how", [{"workers": 0}, {"workers": 2}, {"ahead": False}], ids=str)
+def test_batches_are_those_of_the_data_set(toy: CropDataset, how: dict[str, Any]) -> None:
+    feed = CropFeed(toy, preprocessing=toy.preprocessing, **how)
     for epoch in (0, 1):
         keys = draw(toy.samples, PLAIN, epoch=epoch, size=4)
         made = list(feed.batches(keys, size=4))
@@ -107,19 +109,41 @@ def test_batches_are_those_of_the_data_set(toy: CropDataset, workers: int) -> No
         assert torch.cat([label for _, label in made]).tolist() == [label for _, label in items]
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_an_epoch_that_was_left_early_does_not_disturb_the_next(toy: CropDataset, workers: int) -> None:
-    feed = CropFeed(toy, preprocessing=toy.preprocessing, workers=workers)
+@pytest.mark.parametrize("how", [{"workers": 0}, {"workers": 1}, {"ahead": False}], ids=str)
+def test_an_epoch_that_was_left_early_does_not_disturb_the_next(toy: CropDataset, how: dict[str, Any]) -> None:
+    feed = CropFeed(toy, preprocessing=toy.preprocessing, **how)
     keys = [(index, 3) for index in range(10)]
     next(iter(feed.batches(keys, size=2)))
     seen = torch.cat([label for _, label in feed.batches(keys[::-1], size=4)])
     assert seen.tolist() == [float(toy.samples[index].label) for index, _ in keys[::-1]]
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_an_error_in_a_picture_reaches_the_caller(toy: CropDataset, tmp_path: Path, workers: int) -> None:
+@pytest.mark.parametrize("how", [{"workers": 0}, {"workers": 1}, {"ahead": False}], ids=str)
+def test_an_error_in_a_picture_reaches_the_caller(toy: CropDataset, tmp_path: Path, how: dict[str, Any]) -> None:
     missing = [*toy.samples[:3], replace(toy.samples[0], image=tmp_path / "gone.png")]
     broken = CropDataset(missing, toy.store, preprocessing=toy.preprocessing)
-    feed = CropFeed(broken, preprocessing=toy.preprocessing, workers=workers)
+    feed = CropFeed(broken, preprocessing=toy.preprocessing, **how)
     with pytest.raises(FileNotFoundError, match=r"gone\.png"):
         list(feed.batches([(index, 0) for index in range(4)], size=2))
+
+
+def test_crops_are_made_while_the_model_is_busy_or_when_they_are_asked_for(
+    toy: CropDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    whole = CropDataset.__getitem__
+    monkeypatch.setattr(CropDataset, "__getitem__", lambda self, key: made.append(key[0]) or whole(self, key))
+    keys = [(index % 4, 0) for index in range(8)]
+    batches = CropFeed(toy, preprocessing=toy.preprocessing, ahead=False).batches(keys, size=2)
+    for count in (1, 2, 3, 4):
+        next(batches)
+        assert len(made) == 2 * count
+    made.clear()
+    batches = CropFeed(toy, preprocessing=toy.preprocessing).batches(keys, size=2)
+    next(batches)
+    for _ in range(200):
+        if len(made) == 8:
+            break
+        time.sleep(0.01)
+    assert len(made) == 8
+    batches.close()

@@ -24,6 +24,7 @@ from deepfake_detect.checkpoint import STATE
 from deepfake_detect.crops import CropDataset
 from deepfake_detect.distributed import World
 from deepfake_detect.errors import TrainingDiverged, WeightsMismatch
+from deepfake_detect.loader import CropFeed
 from deepfake_detect.models import create_model
 from deepfake_detect.schedule import Epoch
 from deepfake_detect.student import Student
@@ -65,6 +66,21 @@ def test_same_seed_same_weights_and_another_seed_other_weights(toy: CropDataset,
     assert same(first, learn(toy, tmp_path / "b", epochs=1))
     assert same(first, learn(toy, tmp_path / "processes", epochs=1, workers=1))
     assert not same(first, learn(toy, tmp_path / "c", epochs=1, seed=1))
+
+
+@pytest.mark.parametrize("processors", [1, 2])
+def test_crops_are_made_ahead_where_a_processor_is_free(
+    toy: CropDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processors: int
+) -> None:
+    made: list[CropFeed] = []
+    monkeypatch.setattr("deepfake_detect.train.count_processors", lambda: processors)
+    monkeypatch.setattr(
+        "deepfake_detect.train.CropFeed", lambda *given, **more: made.append(CropFeed(*given, **more)) or made[-1]
+    )
+    model = learn(toy, tmp_path / "here", epochs=1)
+    assert {feed.ahead for feed in made} == {processors > 1}  # torch has one thread
+    monkeypatch.undo()
+    assert same(model, learn(toy, tmp_path / "there", epochs=1))
 
 
 def test_the_caller_s_random_state_is_left_alone(toy: CropDataset, tmp_path: Path) -> None:
