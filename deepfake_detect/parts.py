@@ -64,7 +64,7 @@ def part_masks(landmarks_xy: npt.ArrayLike, size_hw: tuple[int, int]) -> dict[st
     origin, axes = face_axes(points)
     rows, columns = np.mgrid[: size_hw[0], : size_hw[1]] + 0.5
     units = (np.stack([columns, rows], -1) - origin) @ np.linalg.inv(axes)  # [H, W, 2]
-    far = [np.hypot((units[..., 0] - x) / a, (units[..., 1] - y) / b) for x, y, a, b in OVALS.values()]
+    far = [((units[..., 0] - x) / a) ** 2 + ((units[..., 1] - y) / b) ** 2 for x, y, a, b in OVALS.values()]
     outline = Image.new("1", (size_hw[1], size_hw[0]))
     corners = face_outline("head", points) @ axes + origin
     ImageDraw.Draw(outline).polygon([(float(x), float(y)) for x, y in corners], fill=1)

@@ -56,8 +56,8 @@ def resample(pixels: np.ndarray, box_xyxy: Box | None = None, *, size_px: int, i
     down = _plan(height, top, bottom, size_px, interpolation)
     pixels = np.ascontiguousarray(pixels)
     if 0 < height - size_px > 2 * (width - size_px):  # Pillow's rule; between the two passes there are bytes again
-        return _turned(_shrink(_turned(_shrink(pixels, down)), across))
-    return _shrink(_turned(_shrink(_turned(pixels), across)), down)
+        return _turned(_shrink(_shrink(pixels, down), across, turn=True))
+    return _shrink(_turned(_shrink(pixels, across, turn=True)), down)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -108,24 +108,24 @@ def _turned(pixels: np.ndarray) -> np.ndarray:
     return turned.reshape(pixels.shape[1], pixels.shape[0], -1)
 
 
-def _shrink(pixels: np.ndarray, plan: _Plan) -> np.ndarray:
-    """Map [length, width, 3] to [size, width, 3]."""
-    rows = pixels.reshape(len(pixels), -1)
+def _shrink(pixels: np.ndarray, plan: _Plan, *, turn: bool = False) -> np.ndarray:
+    """Map [length, width, 3] to [size, width, 3]; what shall be turned is given as [width, length, 3]."""
     strips, outputs, height = plan.weights.shape
     above, needed = max(0, -plan.first), (strips - 1) * plan.step + height
-    seen = rows[max(0, plan.first) : plan.first + needed]
-    result = np.empty((len(plan.chosen), rows.shape[1]), np.uint8)
-    at_once = max(1, _SCRATCH // needed)
-    for left in range(0, rows.shape[1], at_once):
-        part = seen[:, left : left + at_once]
-        parts = -(-part.shape[1] * outputs * height // _ONE_THREAD)
-        columns = -(-part.shape[1] // parts)
-        numbers = _scratch("in", (needed, parts * columns))
-        numbers[:above], numbers[above + len(part) :], numbers[:, part.shape[1] :] = 0, 0, 0
-        numbers[above : above + len(part), : part.shape[1]] = part
-        rounded = _product(numbers, plan, parts=parts)
-        result[:, left : left + at_once] = rounded[plan.chosen, : part.shape[1]]
-    return result.reshape(-1, *pixels.shape[1:])
+    width, channels = pixels.shape[0 if turn else 1], pixels.shape[2]
+    result = np.empty((len(plan.chosen), width, channels), np.uint8)
+    at_once = max(1, _SCRATCH // (needed * channels))
+    for left in range(0, width, at_once):
+        part = _turned(pixels[left : left + at_once]) if turn else pixels[:, left : left + at_once]
+        part = part[max(0, plan.first) : plan.first + needed]
+        filled = part.shape[1] * channels
+        parts = -(-filled * outputs * height // _ONE_THREAD)
+        numbers = _scratch("in", (needed, parts * -(-filled // parts)))
+        numbers[:above], numbers[above + len(part) :], numbers[:, filled:] = 0, 0, 0
+        numbers[above : above + len(part), :filled].reshape(part.shape)[...] = part
+        rounded = _product(numbers, plan, parts=parts)[plan.chosen, :filled]
+        result[:, left : left + at_once] = rounded.reshape(-1, *part.shape[1:])
+    return result
 
 
 def _product(numbers: np.ndarray, plan: _Plan, *, parts: int) -> np.ndarray:
