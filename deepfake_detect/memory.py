@@ -1,9 +1,10 @@
-"""Who keeps the memory that one step of a training gives back, until the next one asks for it?"""
+"""Who keeps the memory that one picture, or one step of a training, gives back, until the next one asks for it?"""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,20 @@ from collections.abc import Iterator
 _TRIM, _MMAP = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of glibc's malloc.h
 _NEVER = 2**31 - 1  # bytes; a mallopt takes no more
 _ON_ITS_OWN = 32 * 2**20  # bytes: the most that glibc comes to by itself
+
+
+@functools.cache
+def keep_blocks() -> None:
+    """Let the process keep some freed megabytes for the next picture, from now on.
+
+    glibc learns with time not to return blocks of a size that is asked for again and again, but may never come to do so
+    where several are set free at once; then the kernel clears the same pages for every picture, which can take as long as to
+    decode it. What is set here is the most that it learns to by itself. Nowhere but with glibc does this do anything;
+    whoever has set its ``MALLOC_`` variables or ``GLIBC_TUNABLES`` is not overruled.
+    """
+    libc = _glibc()
+    if libc is not None:
+        _settle(libc)
 
 
 @contextlib.contextmanager
@@ -33,9 +48,13 @@ def kept_memory() -> Iterator[None]:
     try:
         yield
     finally:
-        libc.mallopt(_MMAP, _ON_ITS_OWN)  # what a training sets free has brought glibc there before, too
-        libc.mallopt(_TRIM, 2 * _ON_ITS_OWN)
+        _settle(libc)  # what a training sets free has brought glibc there before, too
         libc.malloc_trim(0)
+
+
+def _settle(libc: ctypes.CDLL) -> None:
+    libc.mallopt(_MMAP, _ON_ITS_OWN)
+    libc.mallopt(_TRIM, 2 * _ON_ITS_OWN)
 
 
 def _glibc() -> ctypes.CDLL | None:

@@ -23,6 +23,7 @@ from deepfake_detect.card import Card
 from deepfake_detect.device import free_memory, is_out_of_memory
 from deepfake_detect.errors import DeepfakeDetectError
 from deepfake_detect.image import name_image
+from deepfake_detect.memory import keep_blocks
 from deepfake_detect.results import Prediction
 from deepfake_detect.scoring import Look, judge
 
@@ -69,6 +70,7 @@ def stream_predictions(
         One prediction a picture. Its ``seconds`` are the time in which the picture was opened and its
         faces cut out, and its crops' share of the time of their batches: not the time waited in between.
     """
+    keep_blocks()
     finish = _Finish(card=card, revision=revision, threshold=threshold, on_error=on_error, how=how)
     entries: deque[_Entry] = deque()  # pictures in order, the next to be handed out first
     coming, ended, ahead = iter(images), False, (lanes + 2) * batch_size + workers

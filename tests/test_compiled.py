@@ -204,6 +204,29 @@ def test_lanes_and_threads_say_the_same() -> None:
     assert sorted(network._compiled) == [1, 2, 3]
 
 
+@pytest.mark.parametrize("count", [1, 8, 19])
+def test_pictures_that_wait_in_line_are_not_mixed_up(count: int) -> None:
+    model, batch = settled("cnn6", size_px=64), pictures(count, size_px=64)
+    network = compiled(model, size_px=64)
+    alone = [float(asked(network, batch[at : at + 1])[0]) for at in range(count)]
+    assert len(set(alone)) == count
+    np.testing.assert_allclose(asked(network, batch), alone, atol=1e-6)
+
+
+@pytest.mark.parametrize(("backend", "expected"), [("openvino", (4, 8)), ("torch", (3, 4))])
+def test_one_more_thread_keeps_openvino_busy(
+    backend: Any, expected: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked_for: list[dict[str, Any]] = []
+    monkeypatch.setattr(predictor_room, "count_processors", lambda: 3)
+    monkeypatch.setattr(predictor_room, "stream_predictions", lambda images, **more: asked_for.append(more))
+    detector = Detector(model=small_model(), card=CARD, device="cpu", backend=backend)
+    detector.predict_many([])
+    assert [(one["workers"], one["batch_size"]) for one in asked_for] == [expected]
+    detector.predict_many([], workers=2, batch_size=5)
+    assert (asked_for[1]["workers"], asked_for[1]["batch_size"]) == (2, 5)
+
+
 @pytest.mark.parametrize("name", list_pretrained())
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_packaged_weights_keep_their_golden_logits(name: str, dtype: str) -> None:

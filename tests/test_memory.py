@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_world import PORTRAIT, small_detector
 from toy import learn, same, toy_crops
 
-from deepfake_detect import memory
-from deepfake_detect.memory import kept_memory
+from deepfake_detect import memory, stream
+from deepfake_detect.memory import keep_blocks, kept_memory
 
 TOLD = """
 import resource, sys
@@ -40,11 +41,35 @@ print(first, kept, pages(4), held - resident())
 """
 
 
-def told(**environment: str) -> tuple[int, ...]:
+PICTURES = """
+import resource
+import numpy as np
+from deepfake_detect.memory import keep_blocks
+
+def pages(times):
+    \"\"\"Count the pages that the kernel clears while four blocks of 3 MB are asked for, filled and set free.\"\"\"
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(times):
+        held = [np.ones(3 * 2**20, np.uint8) for _ in range(4)]
+        del held
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+pages(4)
+first = pages(8)
+keep_blocks()
+pages(4)
+print(first, pages(8))
+"""
+
+
+def told(program: str = TOLD, **environment: str) -> tuple[int, ...]:
     path = os.pathsep.join([str(Path(memory.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
     done = subprocess.run(
-        [sys.executable, "-c", TOLD], env={**plain, "PYTHONPATH": path, **environment}, capture_output=True, text=True
+        [sys.executable, "-c", program],
+        env={**plain, "PYTHONPATH": path, **environment},
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     return tuple(int(word) for word in done.stdout.split())
@@ -55,6 +80,7 @@ with_glibc = pytest.mark.skipif(
 )
 BLOCK = 2**26  # bytes
 PAGES = BLOCK // 4096
+PICTURE_PAGES = 4 * 3 * 2**20 // 4096
 
 
 @with_glibc
@@ -72,8 +98,25 @@ def test_who_has_set_malloc_is_not_overruled() -> None:
     assert kept >= 4 * PAGES * 0.2
 
 
+@with_glibc
+def test_what_pictures_set_free_stays_from_the_first_one_on() -> None:
+    first, kept = told(PICTURES)
+    assert first >= 8 * PICTURE_PAGES * 0.2
+    assert kept < PICTURE_PAGES / 10
+    _, kept = told(PICTURES, GLIBC_TUNABLES="glibc.malloc.mmap_threshold=131072")
+    assert kept >= 8 * PICTURE_PAGES * 0.2
+
+
+def test_a_stream_of_pictures_keeps_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[bool] = []
+    monkeypatch.setattr(stream, "keep_blocks", lambda: calls.append(True))
+    small_detector().predict(PORTRAIT)
+    assert calls
+
+
 def test_without_glibc_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory.sys, "platform", "darwin")
+    keep_blocks.__wrapped__()
     with kept_memory():
         assert float(torch.ones(3).sum()) == 3
 

@@ -66,6 +66,19 @@ def test_threads_find_the_same(finders: tuple[FaceFinder, FaceFinder]) -> None:
         assert_same(faces, expected[number % 3])
 
 
+def test_small_and_large_pictures_have_a_graph_each() -> None:
+    finder = FaceFinder(backend="openvino")
+    assert finder._yunet is not None
+    finder.find(np.ascontiguousarray(portrait()[::3, ::3]))
+    assert set(finder._yunet._compiled) == {False}
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(finder.find, [portrait()] * 8))
+    assert set(finder._yunet._compiled) == {False, True}
+    small, large = finder._yunet._compiled[False], finder._yunet._compiled[True]
+    finder.find(portrait())
+    assert (finder._yunet._compiled[False], finder._yunet._compiled[True]) == (small, large)
+
+
 def test_several_threads_use_it_and_one_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
 
