@@ -18,10 +18,10 @@ _ON_ITS_OWN = 32 * 2**20  # bytes: the most that glibc comes to by itself
 def keep_blocks() -> None:
     """Let the process keep some freed megabytes for the next picture, from now on.
 
-    glibc learns with time not to return blocks of a size that is asked for again and again, but may never come to do so
-    where several are set free at once; then the kernel clears the same pages for every picture, which can take as long as to
-    decode it. What is set here is the most that it learns to by itself. Nowhere but with glibc does this do anything;
-    whoever has set its ``MALLOC_`` variables or ``GLIBC_TUNABLES`` is not overruled.
+    glibc learns with time not to return blocks of a size that is asked for again and again, but may never come to do
+    so where several are set free at once; then the kernel clears the same pages for every picture, which can take as
+    long as to decode it. What is set here is the most that it learns to by itself. Nowhere but with glibc does this do
+    anything; whoever has set its ``MALLOC_`` variables or ``GLIBC_TUNABLES`` is not overruled.
     """
     libc = _glibc()
     if libc is not None:
