@@ -2,8 +2,8 @@
 
 One rule for each kind of picture leads to upright 8-bit RGB; the table stands at `open_image`. Pillow
 decodes, but only formats that photographs come in: nothing here starts Ghostscript. Whole JPEGs in colour
-are decoded by OpenCV, to the same bytes: it lets other threads work meanwhile. A damaged file is an error,
-never half a picture.
+are decoded by OpenCV, to the same bytes: it lets other threads work meanwhile, but what libjpeg has to say
+of a doubtful one goes to stderr. A damaged file is an error, never half a picture.
 """
 
 from __future__ import annotations
