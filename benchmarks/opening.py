@@ -1,8 +1,9 @@
 """How long does it take to open a picture and to scale it, beside Pillow and torch?
 
 Each way takes its turn in every round, alone and in as many threads as there are processors, where a way that holds
-Python's lock makes the others wait. What a way makes of the pixels is compared with Pillow, and with ``--data`` what
-torch's few other bytes make of the scores.
+Python's lock makes the others wait. All of them find their memory where the last one left it, as in `predict_many`.
+What a way makes of the pixels is compared with Pillow, and with ``--data`` what torch's few other bytes make of the
+scores.
 
     python benchmarks/opening.py --side-px 600 --size-px 160
     python benchmarks/opening.py --data FOLDER --model mobile-fakefaces    # a data set, as read_dataset takes it
@@ -26,6 +27,7 @@ from deepfake_detect import Detector
 from deepfake_detect.data import read_dataset
 from deepfake_detect.device import count_processors, share_threads
 from deepfake_detect.image import open_image
+from deepfake_detect.memory import keep_blocks
 from deepfake_detect.resample import resample
 from deepfake_detect.scoring import judge
 
@@ -46,6 +48,7 @@ def main() -> None:
     if options.data:
         compare_scores(options.data, options.model)
         return
+    keep_blocks()
     chosen = ways(options.side_px, options.size_px)
     took: dict[tuple[str, int], list[float]] = {}
     for _ in range(options.rounds):
