@@ -84,7 +84,8 @@ def cache_features(
         model.eval()
         size = size or (8 if device.type == "cpu" else 32)
         keys = [(index, 0) for index in range(len(feed.samples))]
-        turns = [(CropFeed(_plain(feed), preprocessing=feed.preprocessing, workers=feed.workers), keys)]
+        plain = CropFeed(_plain(feed), preprocessing=feed.preprocessing, workers=feed.workers, ahead=feed.ahead)
+        turns = [(plain, keys)]
         turns += [(feed, [(index, _seed(seed, view, index)) for index, _ in keys]) for view in range(views)]
         partial = file.with_name(f"{file.name}.partial")
         _write(

@@ -395,3 +395,17 @@ def test_what_follows_the_end_of_a_jpeg_is_left_aside() -> None:
     photograph().save(content, "JPEG")
     plain = open_image(content.getvalue()).pixels
     assert np.array_equal(open_image(content.getvalue() + bytes(1000)).pixels, plain)
+
+
+def test_what_opencv_might_see_otherwise_is_left_to_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, inks, grey = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    photograph().save(whole, "JPEG")
+    photograph().convert("CMYK").save(inks, "JPEG")
+    photograph().convert("L").save(grey, "JPEG")
+    monkeypatch.setattr(cv2, "imdecode", lambda data, flags: np.zeros((203, 177, 3), np.uint8))  # lying on its side
+    for file in (whole, inks, grey):
+        assert np.array_equal(open_image(file).pixels, np.asarray(Image.open(file).convert("RGB")))
+    monkeypatch.setattr(cv2, "imdecode", lambda data, flags: np.zeros((177, 203, 3), np.uint8))
+    assert not open_image(whole).pixels.any()
+    for file in (inks, grey):
+        assert np.array_equal(open_image(file).pixels, np.asarray(Image.open(file).convert("RGB")))

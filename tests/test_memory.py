@@ -103,6 +103,8 @@ def test_what_pictures_set_free_stays_from_the_first_one_on() -> None:
     first, kept = told(PICTURES)
     assert first >= 8 * PICTURE_PAGES * 0.2
     assert kept < PICTURE_PAGES / 10
+    _, kept = told(PICTURES.replace("pages(4)\nfirst = pages(8)\n", "first = 0\n"))  # before glibc has learned anything
+    assert kept < PICTURE_PAGES / 10
     _, kept = told(PICTURES, GLIBC_TUNABLES="glibc.malloc.mmap_threshold=131072")
     assert kept >= 8 * PICTURE_PAGES * 0.2
 

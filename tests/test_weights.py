@@ -443,3 +443,8 @@ def test_loading_draws_no_weights(name: str, monkeypatch: pytest.MonkeyPatch) ->
     assert len(states) == 2 and torch.equal(*states)
     assert all(value.isfinite().all() for value in model.state_dict().values())
     assert torch.zeros(3).normal_().any()
+
+
+def test_weights_come_in_the_order_in_which_they_are_used() -> None:
+    convolution = load_model(find_bundle("meso4-fakefaces")).state_dict()["features.0.conv.weight"]
+    assert convolution.is_contiguous(memory_format=torch.channels_last)

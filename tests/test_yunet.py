@@ -77,6 +77,7 @@ def test_small_and_large_pictures_have_a_graph_each() -> None:
     small, large = finder._yunet._compiled[False], finder._yunet._compiled[True]
     finder.find(portrait())
     assert (finder._yunet._compiled[False], finder._yunet._compiled[True]) == (small, large)
+    assert finder._yunet._compile(is_large=True) is large is not small
 
 
 def test_several_threads_use_it_and_one_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
