@@ -190,3 +190,20 @@ def test_a_plain_module_is_asked_for_its_last_layer(toy: CropDataset, tmp_path: 
     assert head_of(model)[0] == "3"
     kept = cache_features(model, CropFeed(toy, preprocessing=toy.preprocessing), device=CPU, folder=tmp_path)
     assert kept.features.shape == (12, 1, 4)
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_crops_are_made_as_the_feed_makes_them(
+    toy: CropDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead: bool
+) -> None:
+    made: list[bool] = []
+
+    class Watched(CropFeed):
+        def __init__(self, *given: Any, **more: Any) -> None:
+            super().__init__(*given, **more)
+            made.append(self.ahead)
+
+    monkeypatch.setattr("deepfake_detect.features.CropFeed", Watched)
+    feed = CropFeed(toy, preprocessing=toy.preprocessing, ahead=ahead)
+    cache_features(create_model("meso4", seed=0), feed, device=CPU, folder=tmp_path)
+    assert made == [ahead]
