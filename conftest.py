@@ -33,7 +33,7 @@ os.environ["HF_HOME"] = HUB_HOME.name  # before huggingface_hub is imported, whi
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # several threads on a busy machine are many times slower than one
 
 import deepfake_detect  # noqa: E402 - the path must be right first
-from deepfake_detect import content, predictor  # noqa: E402
+from deepfake_detect.predict import content, predictor  # noqa: E402
 
 for room in (content, predictor):
     room.is_installed = lambda: False  # torch runs the networks, as without extras; OpenVINO has tests of its own
@@ -91,7 +91,7 @@ def run_console(example: Example) -> str | None:
     """Run the commands of a ``console`` block in this process, and compare what they print."""
     from click.testing import CliRunner
 
-    from deepfake_detect.cli import main
+    from deepfake_detect.cli.main import main
 
     for block in ("\n" + str(example.parsed)).split("\n$ ")[1:]:
         command, _, expected = block.partition("\n")

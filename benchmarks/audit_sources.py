@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deepfake_detect import AuditReport
-from deepfake_detect.audit import judge
-from deepfake_detect.audit_cues import Cues, collect_cues
-from deepfake_detect.data import read_dataset
-from deepfake_detect.page import format_figure
+from deepfake_detect.auditing.checks import judge
+from deepfake_detect.auditing.cues import Cues, collect_cues
+from deepfake_detect.datasets.read import read_dataset
+from deepfake_detect.drawing.html import format_figure
 
 
 def main() -> None:

@@ -20,11 +20,11 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from deepfake_detect import Card, Detector
-from deepfake_detect.bundle import find_bundle
-from deepfake_detect.conformal import conformal_threshold, least_count
-from deepfake_detect.data import Sample, read_dataset
-from deepfake_detect.metrics import expected_calibration_error, fit_platt, fit_temperature
-from deepfake_detect.split import folds
+from deepfake_detect.datasets.read import Sample, read_dataset
+from deepfake_detect.datasets.split import folds
+from deepfake_detect.metrics.classification import expected_calibration_error, fit_platt, fit_temperature
+from deepfake_detect.metrics.conformal import conformal_threshold, least_count
+from deepfake_detect.weights.bundle import find_bundle
 
 RATES = (0.01, 0.05, 0.1)
 FOLDS = 5

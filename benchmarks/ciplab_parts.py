@@ -25,12 +25,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from deepfake_detect import Detector, find_faces
-from deepfake_detect.data import Sample, read_dataset
-from deepfake_detect.explanation import Explanation
-from deepfake_detect.heat import METHODS
-from deepfake_detect.image import open_image
-from deepfake_detect.metrics import roc_auc
-from deepfake_detect.parts import OVALS, part_masks
+from deepfake_detect.datasets.read import Sample, read_dataset
+from deepfake_detect.explain.explanation import Explanation
+from deepfake_detect.explain.methods import METHODS
+from deepfake_detect.faces.parts import OVALS, part_masks
+from deepfake_detect.inputs.image import open_image
+from deepfake_detect.metrics.classification import roc_auc
 
 PARTS = tuple(OVALS)
 ORDER = ("right eye", "left eye", "nose", "mouth")

@@ -18,10 +18,10 @@ import numpy as np
 from tqdm import tqdm
 
 from deepfake_detect import Detector
-from deepfake_detect.data import Sample, read_dataset
-from deepfake_detect.explanation import Explanation
-from deepfake_detect.faithful import LEAST_FALL, LEAST_STEADY, MOST_AS_GOOD, MOST_LIKE_RANDOM
-from deepfake_detect.heat import METHODS
+from deepfake_detect.datasets.read import Sample, read_dataset
+from deepfake_detect.explain.explanation import Explanation
+from deepfake_detect.explain.faithfulness import LEAST_FALL, LEAST_STEADY, MOST_AS_GOOD, MOST_LIKE_RANDOM
+from deepfake_detect.explain.methods import METHODS
 
 CONDITIONS = ("face decides", "deletion", "insertion", "random weights", "steady")
 

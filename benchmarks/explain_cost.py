@@ -17,8 +17,8 @@ import torch
 from pytorch_grad_cam import GradCAM
 
 from deepfake_detect import Detector
-from deepfake_detect.heat import grad_cam
-from deepfake_detect.layers import find_layer
+from deepfake_detect.explain.layers import find_layer
+from deepfake_detect.explain.methods import grad_cam
 
 
 def main() -> None:
@@ -41,7 +41,7 @@ def main() -> None:
 
     ways: dict[str, Callable[[], object]] = {
         "one forward pass": forward,
-        "deepfake_detect.heat.grad_cam": lambda: grad_cam(detector.model, batch, layer),
+        "deepfake_detect.explain.methods.grad_cam": lambda: grad_cam(detector.model, batch, layer),
         "pytorch_grad_cam.GradCAM": lambda: other(input_tensor=batch, targets=[lambda output: output]),
     }
     taken: dict[str, list[float]] = {way: [] for way in ways}

@@ -17,13 +17,14 @@ import torch
 from tqdm import tqdm
 
 from deepfake_detect import Detector
-from deepfake_detect.crops import CropDataset, find_crops
-from deepfake_detect.data import Sample, read_dataset
-from deepfake_detect.facestore import FaceStore
-from deepfake_detect.forward import run
-from deepfake_detect.graph import is_installed
-from deepfake_detect.preprocess import to_batch
-from deepfake_detect.scoring import judge
+from deepfake_detect.datasets.crops import find_crops
+from deepfake_detect.datasets.face_cache import FaceStore
+from deepfake_detect.datasets.read import Sample, read_dataset
+from deepfake_detect.engines.openvino_graph import is_installed
+from deepfake_detect.engines.torch_engine import run
+from deepfake_detect.predict.preprocess import to_batch
+from deepfake_detect.predict.verdict import judge
+from deepfake_detect.training.crop_dataset import CropDataset
 
 BATCH_SIZE = 4
 

@@ -25,7 +25,7 @@ from predict_many import listed, portraits
 from torch import Tensor, nn
 
 from deepfake_detect import Detector
-from deepfake_detect.preprocess import to_batch
+from deepfake_detect.predict.preprocess import to_batch
 
 Way = Callable[[Tensor], Tensor]
 

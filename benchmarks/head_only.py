@@ -21,18 +21,19 @@ import numpy as np
 import torch
 from PIL import Image
 
-from deepfake_detect.card import Card
-from deepfake_detect.checkpoint import Progress
-from deepfake_detect.crops import CropDataset, find_crops
-from deepfake_detect.data import Sample, read_dataset
-from deepfake_detect.distributed import World
-from deepfake_detect.facestore import FaceStore
-from deepfake_detect.loader import Batch, CropFeed, Key, draw, steps_in
+from deepfake_detect.datasets.crops import find_crops
+from deepfake_detect.datasets.face_cache import FaceStore
+from deepfake_detect.datasets.read import Sample, read_dataset
 from deepfake_detect.models.head import head_of
-from deepfake_detect.schedule import Epoch, Schedule
-from deepfake_detect.student import Student, measure
-from deepfake_detect.teach import untrained
-from deepfake_detect.train import fit
+from deepfake_detect.training.batches import Batch, CropFeed, Key, draw, steps_in
+from deepfake_detect.training.checkpoint import Progress
+from deepfake_detect.training.crop_dataset import CropDataset
+from deepfake_detect.training.distributed import World
+from deepfake_detect.training.loop import fit
+from deepfake_detect.training.pipeline import untrained
+from deepfake_detect.training.schedule import Epoch, Schedule
+from deepfake_detect.training.step import Student, measure
+from deepfake_detect.weights.card import Card
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

@@ -21,15 +21,16 @@ import nncf
 import numpy as np
 import openvino
 
-from deepfake_detect.bundle import find_bundle, read_weights, tensors_in
-from deepfake_detect.card import Card
-from deepfake_detect.crops import CropDataset, find_crops
-from deepfake_detect.data import read_dataset
-from deepfake_detect.facestore import FaceStore
-from deepfake_detect.graph import build_graph
-from deepfake_detect.outline import known_outline
-from deepfake_detect.preprocess import normalise
-from deepfake_detect.scoring import judge
+from deepfake_detect.datasets.crops import find_crops
+from deepfake_detect.datasets.face_cache import FaceStore
+from deepfake_detect.datasets.read import read_dataset
+from deepfake_detect.engines.openvino_graph import build_graph
+from deepfake_detect.engines.outline import known_outline
+from deepfake_detect.predict.preprocess import normalise
+from deepfake_detect.predict.verdict import judge
+from deepfake_detect.training.crop_dataset import CropDataset
+from deepfake_detect.weights.bundle import find_bundle, read_weights, tensors_in
+from deepfake_detect.weights.card import Card
 
 STATISTICS = 300
 

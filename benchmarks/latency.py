@@ -22,9 +22,9 @@ import torch
 from PIL import Image
 
 from deepfake_detect import Detector
-from deepfake_detect.delivery import STABILITY
-from deepfake_detect.forward import run
-from deepfake_detect.preprocess import to_batch
+from deepfake_detect.engines.torch_engine import run
+from deepfake_detect.inputs.delivery import STABILITY
+from deepfake_detect.predict.preprocess import to_batch
 
 PORTRAIT = Path(__file__).parents[1] / "examples" / "portrait.jpg"
 

@@ -24,12 +24,12 @@ import torch
 from PIL import Image
 
 from deepfake_detect import Detector
-from deepfake_detect.data import read_dataset
-from deepfake_detect.device import count_processors, share_threads
-from deepfake_detect.image import open_image
-from deepfake_detect.memory import keep_blocks
-from deepfake_detect.resample import resample
-from deepfake_detect.scoring import judge
+from deepfake_detect.datasets.read import read_dataset
+from deepfake_detect.inputs.image import open_image
+from deepfake_detect.inputs.resize import resample
+from deepfake_detect.predict.verdict import judge
+from deepfake_detect.system.device import count_processors, share_threads
+from deepfake_detect.system.malloc import keep_blocks
 
 PORTRAIT = Path(__file__).parents[1] / "examples" / "portrait.jpg"
 Way = Callable[[], np.ndarray]

@@ -34,11 +34,11 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from deepfake_detect import Card, Detector, Preprocessing, create_model, list_models
-from deepfake_detect.device import count_processors
-from deepfake_detect.faces import whole_picture
-from deepfake_detect.graph import is_installed
-from deepfake_detect.models import native_mean_std, native_size_px
-from deepfake_detect.preprocess import to_batch
+from deepfake_detect.engines.openvino_graph import is_installed
+from deepfake_detect.faces.crop import whole_picture
+from deepfake_detect.models.registry import native_mean_std, native_size_px
+from deepfake_detect.predict.preprocess import to_batch
+from deepfake_detect.system.device import count_processors
 
 PORTRAIT = Path(__file__).parents[1] / "examples" / "portrait.jpg"
 NETWORKS = {"xception": "legacy_xception", "efficientnet-b0": "efficientnet_b0", "vgg16": "vgg16"}

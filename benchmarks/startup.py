@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from deepfake_detect import list_pretrained
-from deepfake_detect.graph import is_installed
+from deepfake_detect.engines.openvino_graph import is_installed
 
 ROOT = Path(__file__).parents[1]
 PORTRAIT = ROOT / "examples" / "portrait.jpg"
@@ -26,7 +26,7 @@ VERDICT = "from deepfake_detect import Detector; Detector.from_pretrained({!r}, 
 TIMM = """
 import numpy, safetensors.torch, timm, torch
 from PIL import Image
-from deepfake_detect.bundle import PRETRAINED
+from deepfake_detect.weights.bundle import PRETRAINED
 network = timm.create_model("legacy_xception", num_classes=1).eval()
 weights = safetensors.torch.load_file(PRETRAINED / "xception-fakefaces@1" / "model.safetensors")
 network.load_state_dict({key.removeprefix("net."): value for key, value in weights.items()})
@@ -37,7 +37,7 @@ with torch.inference_mode():
 PIPELINE = """
 import safetensors.torch
 from transformers import TimmWrapperConfig, TimmWrapperForImageClassification, TimmWrapperImageProcessor, pipeline
-from deepfake_detect.bundle import PRETRAINED
+from deepfake_detect.weights.bundle import PRETRAINED
 settings = {"input_size": [3, 192, 192], "mean": [0.5] * 3, "std": [0.5] * 3, "crop_pct": 1.0, "num_classes": 1}
 config = TimmWrapperConfig(architecture="legacy_xception", num_labels=1, pretrained_cfg=settings)
 model = TimmWrapperForImageClassification(config).eval()

@@ -18,15 +18,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from deepfake_detect.augment import Augmentation
-from deepfake_detect.crops import CropDataset, find_crops
-from deepfake_detect.data import Sample, read_dataset
-from deepfake_detect.facestore import FaceStore
-from deepfake_detect.metrics import bootstrap_interval, roc_auc
-from deepfake_detect.predictor import Predictor
-from deepfake_detect.schedule import Schedule
-from deepfake_detect.teach import untrained
-from deepfake_detect.train import fit
+from deepfake_detect.datasets.crops import find_crops
+from deepfake_detect.datasets.face_cache import FaceStore
+from deepfake_detect.datasets.read import Sample, read_dataset
+from deepfake_detect.metrics.classification import bootstrap_interval, roc_auc
+from deepfake_detect.predict.predictor import Predictor
+from deepfake_detect.training.augment import Augmentation
+from deepfake_detect.training.crop_dataset import CropDataset
+from deepfake_detect.training.loop import fit
+from deepfake_detect.training.pipeline import untrained
+from deepfake_detect.training.schedule import Schedule
 
 
 def main() -> None:

@@ -35,17 +35,18 @@ from timm.utils import ModelEmaV3
 from torch import nn
 from torchvision.transforms import v2
 
-from deepfake_detect import train
-from deepfake_detect.augment import Augmentation
-from deepfake_detect.checkpoint import Progress
-from deepfake_detect.crops import CropDataset, find_crops, write_crops
-from deepfake_detect.data import Sample, read_dataset
-from deepfake_detect.facestore import FaceStore
-from deepfake_detect.loader import CropFeed
-from deepfake_detect.schedule import Epoch, Schedule
-from deepfake_detect.student import Student
-from deepfake_detect.teach import untrained
-from deepfake_detect.trial import choose_dtype
+from deepfake_detect.datasets.crops import find_crops, write_crops
+from deepfake_detect.datasets.face_cache import FaceStore
+from deepfake_detect.datasets.read import Sample, read_dataset
+from deepfake_detect.training import loop
+from deepfake_detect.training.augment import Augmentation
+from deepfake_detect.training.autotune import choose_dtype
+from deepfake_detect.training.batches import CropFeed
+from deepfake_detect.training.checkpoint import Progress
+from deepfake_detect.training.crop_dataset import CropDataset
+from deepfake_detect.training.pipeline import untrained
+from deepfake_detect.training.schedule import Epoch, Schedule
+from deepfake_detect.training.step import Student
 
 NETWORKS = {"xception": "legacy_xception", "efficientnet-b0": "efficientnet_b0", "vgg16": "vgg16"}
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -169,7 +170,7 @@ def compare(options: argparse.Namespace, folder: Path) -> None:
               f"load {os.getloadavg()[0]:.1f}\n  fit: {own}\n  hand-written: {hand.told}", flush=True)  # fmt: skip
         rounds.append((theirs / ours, them / us))
 
-    train.fit(model, crops, card=card, schedule=schedule, out=folder / "out", device=device, dtype=dtype,
+    loop.fit(model, crops, card=card, schedule=schedule, out=folder / "out", device=device, dtype=dtype,
               workers=options.workers, callbacks=[after])  # fmt: skip
     hand.end()
     for what, values in zip(("clock", "processor"), zip(*rounds[1:], strict=True), strict=True):
@@ -189,7 +190,7 @@ def each(crops: Any) -> float:
 
 def watched() -> Clock:
     """Let `fit` tell where its time goes: from the draw of an epoch to its last step."""
-    clock, draw, learn = Clock(), train.draw, Student.learn
+    clock, draw, learn = Clock(), loop.draw, Student.learn
     batches = CropFeed.batches
 
     def begin(*given: Any, **more: Any) -> Any:
@@ -206,7 +207,7 @@ def watched() -> Clock:
         clock.stop()
         return loss
 
-    train.draw, Student.learn = begin, step  # type: ignore[method-assign, assignment]
+    loop.draw, Student.learn = begin, step  # type: ignore[method-assign, assignment]
     CropFeed.batches = lambda *given, **more: clock.waited(batches(*given, **more))  # type: ignore[method-assign, assignment]
     return clock
 

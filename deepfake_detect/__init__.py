@@ -1,27 +1,21 @@
-"""Which pictures are deepfakes, and how sure can one be?
+"""Detect deepfakes in pictures and videos, with calibrated scores.
 
     >>> from deepfake_detect import Detector
     >>> Detector.from_pretrained("xception-fakefaces").predict("examples/portrait.jpg").label
     'real'
 
-The rooms behind this door, and torch with them, are loaded when a name is first asked for.
+Modules, and torch with them, are imported when one of the names below is first used.
 """
 
 from __future__ import annotations
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from deepfake_detect.audit import audit
-    from deepfake_detect.augment import Augmentation
-    from deepfake_detect.bundle import list_pretrained
-    from deepfake_detect.card import Card, Preprocessing
-    from deepfake_detect.content import Content, classify_content
+    from deepfake_detect.auditing.checks import audit
+    from deepfake_detect.auditing.report import AuditReport, Finding
     from deepfake_detect.detector import Detector
-    from deepfake_detect.doctor import DoctorReport, doctor
     from deepfake_detect.errors import (
         DatasetError,
         DeepfakeDetectError,
@@ -36,18 +30,22 @@ if TYPE_CHECKING:
         WeightsCorrupted,
         WeightsMismatch,
     )
-    from deepfake_detect.explanation import Explanation
-    from deepfake_detect.faces import find_faces
-    from deepfake_detect.findings import AuditReport, Finding
-    from deepfake_detect.footage import VideoPrediction
-    from deepfake_detect.models import create_model, list_models
-    from deepfake_detect.report import Report
-    from deepfake_detect.results import Face, Prediction
-    from deepfake_detect.schedule import Epoch, Schedule
-    from deepfake_detect.stability import Stability
-    from deepfake_detect.tune import Trial, tune
-
-__version__ = "0.2.0"
+    from deepfake_detect.evaluation.report import Report
+    from deepfake_detect.evaluation.stability import Stability
+    from deepfake_detect.explain.explanation import Explanation
+    from deepfake_detect.faces.face import Face
+    from deepfake_detect.faces.finder import find_faces
+    from deepfake_detect.health import DoctorReport, doctor
+    from deepfake_detect.models.registry import create_model, list_models
+    from deepfake_detect.predict.content import Content, classify_content
+    from deepfake_detect.predict.prediction import Prediction
+    from deepfake_detect.training.augment import Augmentation
+    from deepfake_detect.training.schedule import Epoch, Schedule
+    from deepfake_detect.training.search import Trial, tune
+    from deepfake_detect.video.predict import VideoPrediction
+    from deepfake_detect.weights.bundle import list_pretrained
+    from deepfake_detect.weights.card import Card, Preprocessing
+from deepfake_detect._version import __version__
 
 __all__ = [
     "AuditReport",
@@ -90,43 +88,33 @@ __all__ = [
     "tune",
 ]
 
-_ROOMS = {
-    "audit": ("audit",),
-    "augment": ("Augmentation",),
-    "bundle": ("list_pretrained",),
-    "card": ("Card", "Preprocessing"),
-    "content": ("Content", "classify_content"),
+_HOMES = {
+    "auditing.checks": ("audit",),
+    "auditing.report": ("AuditReport", "Finding"),
     "detector": ("Detector",),
-    "doctor": ("DoctorReport", "doctor"),
-    "explanation": ("Explanation",),
-    "faces": ("find_faces",),
-    "findings": ("AuditReport", "Finding"),
-    "footage": ("VideoPrediction",),
-    "models": ("create_model", "list_models"),
-    "report": ("Report",),
-    "results": ("Face", "Prediction"),
-    "schedule": ("Epoch", "Schedule"),
-    "stability": ("Stability",),
-    "tune": ("Trial", "tune"),
+    "evaluation.report": ("Report",),
+    "evaluation.stability": ("Stability",),
+    "explain.explanation": ("Explanation",),
+    "faces.face": ("Face",),
+    "faces.finder": ("find_faces",),
+    "health": ("DoctorReport", "doctor"),
+    "models.registry": ("create_model", "list_models"),
+    "predict.content": ("Content", "classify_content"),
+    "predict.prediction": ("Prediction",),
+    "training.augment": ("Augmentation",),
+    "training.schedule": ("Epoch", "Schedule"),
+    "training.search": ("Trial", "tune"),
+    "video.predict": ("VideoPrediction",),
+    "weights.bundle": ("list_pretrained",),
+    "weights.card": ("Card", "Preprocessing"),
 }
-_HOMES = {name: room for room, names in _ROOMS.items() for name in names}
-
-
-class _Door(ModuleType):
-    """The package, in which a room never hides the function that is called like it, as `doctor` is."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _HOMES and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Door
+_MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOMES.get(name, 'errors')}"), name)
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULE_OF.get(name, 'errors')}"), name)
     globals()[name] = value
     return value
 

@@ -1,6 +1,6 @@
 """What does ``python -m deepfake_detect`` do?"""
 
-from deepfake_detect.cli import main
+from deepfake_detect.cli.main import main
 
 if __name__ == "__main__":
     main()

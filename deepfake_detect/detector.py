@@ -10,21 +10,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from deepfake_detect.bundle import find_bundle
-from deepfake_detect.card import Card
-from deepfake_detect.predictor import Backend, Predictor
-from deepfake_detect.scoring import FaceChoice
+from deepfake_detect.predict.look import FaceChoice
+from deepfake_detect.predict.predictor import Backend, Predictor
+from deepfake_detect.weights.bundle import find_bundle
+from deepfake_detect.weights.card import Card
 
 if TYPE_CHECKING:  # what only some callers ask for is imported when they do
     import torch
 
-    from deepfake_detect.augment import Augmentation
-    from deepfake_detect.explanation import Explanation
-    from deepfake_detect.footage import VideoPrediction
-    from deepfake_detect.report import Report
-    from deepfake_detect.schedule import Epoch
-    from deepfake_detect.stability import Stability
-    from deepfake_detect.teach import Lesson
+    from deepfake_detect.evaluation.report import Report
+    from deepfake_detect.evaluation.stability import Stability
+    from deepfake_detect.explain.explanation import Explanation
+    from deepfake_detect.training.augment import Augmentation
+    from deepfake_detect.training.pipeline import Lesson
+    from deepfake_detect.training.schedule import Epoch
+    from deepfake_detect.video.predict import VideoPrediction
 
 
 class Detector(Predictor):
@@ -141,7 +141,7 @@ class Detector(Predictor):
             UnknownWeights: No such weights to start from.
             WeightsMismatch: Those weights are of another architecture.
         """
-        from deepfake_detect.teach import bundle_name, untrained
+        from deepfake_detect.training.pipeline import bundle_name, untrained
 
         made, card = untrained(
             model,
@@ -202,7 +202,7 @@ class Detector(Predictor):
             DatasetError: Labels cannot be told, one class is missing, or a strict audit refuses.
             TrainingDiverged: The loss became no number, again and again.
         """
-        from deepfake_detect.teach import bundle_name
+        from deepfake_detect.training.pipeline import bundle_name
 
         card = replace(self.card, name=bundle_name(out, otherwise=f"{self.card.name}-tuned"), version=0)
         pupil = self._with(copy.deepcopy(self.model), card)
@@ -220,7 +220,7 @@ class Detector(Predictor):
         Returns:
             Figures with their intervals, by source and generator, with curves and galleries.
         """
-        from deepfake_detect.evaluate import evaluate
+        from deepfake_detect.evaluation.evaluator import evaluate
 
         return evaluate(self, dataset, **options)
 
@@ -238,7 +238,7 @@ class Detector(Predictor):
         Raises:
             DatasetError: Too few photographs for that rate.
         """
-        from deepfake_detect.calibrate import calibrate
+        from deepfake_detect.evaluation.calibration import calibrate
 
         calibrated = copy.copy(self)  # the network is the same
         calibrated.card = calibrate(self, real_images, max_false_alarm=max_false_alarm, **options)
@@ -258,7 +258,7 @@ class Detector(Predictor):
         self, path: str | os.PathLike[str], *, max_frames: int = 32, every_s: float | None = None, **options: Any
     ) -> VideoPrediction:
         """Score a video by evenly spaced frames; ``faces`` and ``threshold`` too are as for `footage.predict_video`."""
-        from deepfake_detect.footage import predict_video
+        from deepfake_detect.video.predict import predict_video
 
         return predict_video(self, path, max_frames=max_frames, every_s=every_s, **options)
 
@@ -272,9 +272,9 @@ class Detector(Predictor):
         Returns:
             The interval of the scores, and ``"uncertain"`` where the verdict flips.
         """
-        from deepfake_detect.stability import stability
+        from deepfake_detect.evaluation.stability import measure_stability
 
-        return stability(self, image, faces=faces)
+        return measure_stability(self, image, faces=faces)
 
     def explain(self, image: Any, *, method: str = "grad-cam", layer: str | None = None, **options: Any) -> Explanation:
         """Show where in a picture the score comes from, and check how far that can be trusted.
@@ -289,9 +289,9 @@ class Detector(Predictor):
         Returns:
             The heat in pixels of the original, the parts of the face it lies on, and what the checks found.
         """
-        from deepfake_detect.explain import explain
+        from deepfake_detect.explain.explainer import explain_image
 
-        return explain(self, image, method=method, layer=layer, **options)
+        return explain_image(self, image, method=method, layer=layer, **options)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> Card:
         """Write the weights and the card to a folder that `from_pretrained` loads, with the same scores to the bit.
@@ -304,7 +304,7 @@ class Detector(Predictor):
         Returns:
             The card as written.
         """
-        from deepfake_detect.weights import save_bundle
+        from deepfake_detect.weights.load import save_bundle
 
         return save_bundle(self.model, self.card, folder, half=None)
 
@@ -322,19 +322,19 @@ class Detector(Predictor):
         Raises:
             HubUnavailable: The Hub cannot be reached, or refuses.
         """
-        from deepfake_detect.hub import upload_bundle  # loads the Hub's client
-        from deepfake_detect.readme import model_card
-        from deepfake_detect.weights import save_bundle
+        from deepfake_detect.weights.hub import upload_bundle  # loads the Hub's client
+        from deepfake_detect.weights.load import save_bundle
+        from deepfake_detect.weights.model_card import write_model_card
 
         with tempfile.TemporaryDirectory() as folder:
             card = replace(self.card, hub_repo=repo_id)
             card = save_bundle(self.model, card, folder, half=None)
-            Path(folder, "README.md").write_text(model_card(card), encoding="utf-8")
+            Path(folder, "README.md").write_text(write_model_card(card), encoding="utf-8")
             return upload_bundle(folder, repo_id, private=private, **options)
 
     def _taught(self, dataset: Any, *, fresh: bool, **options: Any) -> Self:
         """Teach this very model, and put it on its new card."""
-        from deepfake_detect.teach import teach
+        from deepfake_detect.training.pipeline import teach
 
         lesson = teach(self.model, dataset, card=self.card, fresh=fresh, device=self.device, **options)
         taught = self._with(self.model, lesson.card)

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from deepfake_detect import Trial, tune
-from deepfake_detect.data import Sample, read_dataset
+from deepfake_detect.datasets.read import Sample, read_dataset
 
 MODELS = ("meso4", "cnn4", "efficientnet-b0")
 SPACE = {"optimizer": ["adamw", "adam", "nadam", "sgd"], "lr": [1e-4, 1e-3, 1e-2]}

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from deepfake_detect import Detector
-from deepfake_detect.data import Sample, read_dataset
+from deepfake_detect.datasets.read import Sample, read_dataset
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,17 +25,17 @@ import torch
 from torch.nn import functional
 
 from deepfake_detect import classify_content
-from deepfake_detect.augment import Augmentation
-from deepfake_detect.bundle import CONTENT
-from deepfake_detect.card import Card, Preprocessing
-from deepfake_detect.faces import whole_picture
-from deepfake_detect.golden import golden_pictures
-from deepfake_detect.image import open_image
-from deepfake_detect.models import create_model
+from deepfake_detect.datasets.tables import read_table
+from deepfake_detect.faces.crop import whole_picture
+from deepfake_detect.inputs.image import open_image
+from deepfake_detect.models.registry import create_model
 from deepfake_detect.models.transfer import take_over
-from deepfake_detect.preprocess import to_batch
-from deepfake_detect.tables import read_table
-from deepfake_detect.weights import load_model, save_bundle
+from deepfake_detect.predict.preprocess import to_batch
+from deepfake_detect.training.augment import Augmentation
+from deepfake_detect.weights.bundle import CONTENT
+from deepfake_detect.weights.card import Card, Preprocessing
+from deepfake_detect.weights.golden import golden_pictures
+from deepfake_detect.weights.load import load_model, save_bundle
 from recipes.measure import wilson
 
 CLASSES = ("animal", "face", "vehicle", "other")

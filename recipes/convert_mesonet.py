@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from deepfake_detect.models import create_model
+from deepfake_detect.models.registry import create_model
 from recipes.mesonet_numpy import published_score
 
 FILES = ("Meso4_DF", "Meso4_F2F", "MesoInception_DF", "MesoInception_F2F")

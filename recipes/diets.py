@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from deepfake_detect.crops import self_blended
-from deepfake_detect.data import Sample, read_dataset
-from deepfake_detect.split import folds
+from deepfake_detect.datasets.read import Sample, read_dataset
+from deepfake_detect.datasets.split import folds
+from deepfake_detect.training.crop_dataset import self_blended
 
 FAMILIES = {
     "video-swap": ("dfdc",),

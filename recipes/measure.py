@@ -21,11 +21,11 @@ import cv2
 import numpy as np
 
 from deepfake_detect import Detector
-from deepfake_detect.evaluate import evaluate
-from deepfake_detect.figures import Figures
-from deepfake_detect.metrics import roc_auc
-from deepfake_detect.report import Report
-from deepfake_detect.rows import Row
+from deepfake_detect.evaluation.evaluator import evaluate
+from deepfake_detect.evaluation.report import Report
+from deepfake_detect.evaluation.scored import Row
+from deepfake_detect.evaluation.summary import Figures
+from deepfake_detect.metrics.classification import roc_auc
 
 
 def table(report: Report) -> dict[str, dict[str, Any]]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from deepfake_detect.card import Preprocessing
-from deepfake_detect.crops import SELF_BLEND, CropDataset
 from deepfake_detect.models.head import last_linear
-from deepfake_detect.preprocess import to_batch
+from deepfake_detect.predict.preprocess import to_batch
+from deepfake_detect.training.crop_dataset import SELF_BLEND, CropDataset
+from deepfake_detect.weights.card import Preprocessing
 
 
 class Taught(CropDataset):

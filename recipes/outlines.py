@@ -8,8 +8,8 @@ A test fails where a network was changed and this was not run again.
 from __future__ import annotations
 
 from deepfake_detect import create_model, list_models
-from deepfake_detect.models.recorded import record
-from deepfake_detect.outline import OUTLINES, file_name, to_json
+from deepfake_detect.engines.outline import OUTLINES, file_name, to_json
+from deepfake_detect.engines.trace import record
 
 MORE = ("timm:mobilenetv2_100",)
 """Beside those that are listed: networks of packaged bundles."""

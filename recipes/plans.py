@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from deepfake_detect.augment import Augmentation
-from deepfake_detect.schedule import Schedule
+from deepfake_detect.training.augment import Augmentation
+from deepfake_detect.training.schedule import Schedule
 from recipes.diets import FAMILIES, FOLDS, Diet
 
 LIGHT = Augmentation(

@@ -19,12 +19,12 @@ from pathlib import Path
 import numpy as np
 
 from deepfake_detect import Detector
-from deepfake_detect.calibrate import calibrate
-from deepfake_detect.card import Card
-from deepfake_detect.data import Sample, read_dataset
-from deepfake_detect.golden import golden_pictures
-from deepfake_detect.scoring import judge
-from deepfake_detect.weights import load_model, save_bundle
+from deepfake_detect.datasets.read import Sample, read_dataset
+from deepfake_detect.evaluation.calibration import calibrate
+from deepfake_detect.predict.verdict import judge
+from deepfake_detect.weights.card import Card
+from deepfake_detect.weights.golden import golden_pictures
+from deepfake_detect.weights.load import load_model, save_bundle
 from recipes.measure import show, table
 from recipes.plans import PLANS
 

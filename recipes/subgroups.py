@@ -10,10 +10,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from deepfake_detect.data import Sample
-from deepfake_detect.facestore import FaceStore, Surroundings
-from deepfake_detect.metrics import roc_auc
-from deepfake_detect.rows import Row
+from deepfake_detect.datasets.face_cache import FaceStore, Surroundings
+from deepfake_detect.datasets.read import Sample
+from deepfake_detect.evaluation.scored import Row
+from deepfake_detect.metrics.classification import roc_auc
 
 FEWEST = 8
 """Groups with fewer pictures are not told."""

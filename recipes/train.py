@@ -17,14 +17,15 @@ from pathlib import Path
 
 import torch
 
-from deepfake_detect.card import Card
-from deepfake_detect.crops import CropDataset, find_crops
-from deepfake_detect.data import Sample, read_dataset
-from deepfake_detect.facestore import FaceStore
-from deepfake_detect.split import split_samples
-from deepfake_detect.teach import untrained
-from deepfake_detect.train import fit
-from deepfake_detect.weights import load_model
+from deepfake_detect.datasets.crops import find_crops
+from deepfake_detect.datasets.face_cache import FaceStore
+from deepfake_detect.datasets.read import Sample, read_dataset
+from deepfake_detect.datasets.split import split_samples
+from deepfake_detect.training.crop_dataset import CropDataset
+from deepfake_detect.training.loop import fit
+from deepfake_detect.training.pipeline import untrained
+from deepfake_detect.weights.card import Card
+from deepfake_detect.weights.load import load_model
 from recipes.mobile import Taught, quieten_head, unfold_norms
 from recipes.plans import MOBILE, NEW, PLANS, Plan, shortened
 from recipes.twins import photographs, write_twins

@@ -32,9 +32,9 @@ from torch import nn
 from torch.nn import functional
 
 from deepfake_detect import find_faces
-from deepfake_detect.blend import face_mask
-from deepfake_detect.data import Sample, read_dataset
-from deepfake_detect.image import open_image
+from deepfake_detect.datasets.read import Sample, read_dataset
+from deepfake_detect.inputs.image import open_image
+from deepfake_detect.training.self_blend import face_mask
 from examples.make_fake import swap_face
 
 PLAIN = {"mebeauty", "utkface", "phone", "unsplash-men", "headshots", "caltech"}

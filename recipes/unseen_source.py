@@ -21,8 +21,8 @@ from typing import Any
 import torch
 
 from deepfake_detect import Detector, Report
-from deepfake_detect.data import Sample, read_dataset
-from deepfake_detect.page import format_figure
+from deepfake_detect.datasets.read import Sample, read_dataset
+from deepfake_detect.drawing.html import format_figure
 
 LEARNED = 100  # photographs, each with its twin
 KNOWN = 600  # pictures of the test split of known sources

@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deepfake_detect import Detector, Report
-from deepfake_detect.data import Sample, read_dataset
-from deepfake_detect.facestore import FaceStore
-from deepfake_detect.rows import Row
+from deepfake_detect.datasets.face_cache import FaceStore
+from deepfake_detect.datasets.read import Sample, read_dataset
+from deepfake_detect.evaluation.scored import Row
 from recipes.diets import FAMILIES, FOLDS, PLAIN_OUT, Diet
 from recipes.measure import wilson
 from recipes.ship import settled

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from deepfake_detect import Card, Detector, Preprocessing, create_model
-from deepfake_detect.weights import save_bundle
+from deepfake_detect.weights.load import save_bundle
 
 PORTRAIT = Path(__file__).parents[1] / "examples" / "portrait.jpg"
 CARD = Card(name="small", version=0, architecture="meso4", preprocessing=Preprocessing(size_px=64))

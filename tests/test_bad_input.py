@@ -15,9 +15,7 @@ import huggingface_hub.file_download
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from hub_server import HubServer, serving
 from PIL import Image
-from small_world import PORTRAIT, small_bundle, small_detector
 
 from deepfake_detect import (
     DeepfakeDetectError,
@@ -31,10 +29,11 @@ from deepfake_detect import (
     WeightsMismatch,
     create_model,
     find_faces,
-    weights,
 )
-from deepfake_detect import bundle as bundle_room
-from deepfake_detect.cli import main
+from deepfake_detect.cli.main import main
+from deepfake_detect.weights import bundle as bundle_room
+from tests.hub_server import HubServer, serving
+from tests.small_world import PORTRAIT, small_bundle, small_detector
 
 
 def header_of(width: int, height: int) -> bytes:
@@ -252,7 +251,7 @@ def test_a_full_disk_while_saving(detector: Detector, tmp_path: Path, monkeypatc
         path.write_bytes(content[:100])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(weights, "_write_through", full)
+    monkeypatch.setattr("deepfake_detect.weights.load._write_through", full)
     with pytest.raises(OSError, match="No space left"):
         detector.save_pretrained(tmp_path / "mine")
     assert not (tmp_path / "mine").exists()

@@ -16,9 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hub_server import serving
 from PIL import Image
-from small_world import CARD, PORTRAIT, empty_scene, group, portrait, small_bundle, small_detector, small_model
 
 from deepfake_detect import (
     Card,
@@ -30,11 +28,14 @@ from deepfake_detect import (
     list_pretrained,
 )
 from deepfake_detect import detector as detector_room
-from deepfake_detect import predictor as predictor_room
-from deepfake_detect.bundle import find_bundle
-from deepfake_detect.faces import FaceFinder, crop_face
-from deepfake_detect.preprocess import to_batch
-from deepfake_detect.weights import load_model
+from deepfake_detect.faces.crop import crop_face
+from deepfake_detect.faces.finder import FaceFinder
+from deepfake_detect.predict import predictor as predictor_room
+from deepfake_detect.predict.preprocess import to_batch
+from deepfake_detect.weights.bundle import find_bundle
+from deepfake_detect.weights.load import load_model
+from tests.hub_server import serving
+from tests.small_world import CARD, PORTRAIT, empty_scene, group, portrait, small_bundle, small_detector, small_model
 
 
 @pytest.fixture(scope="module", autouse=True)

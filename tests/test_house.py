@@ -1,7 +1,6 @@
-"""Does the package keep the rules of the house?
+"""Test that the package keeps the rules of docs/architecture.md: floors, homes, names, annotations, docstrings.
 
-`docs/architecture.md` tells them: floors, homes of third-party libraries, names, sizes, annotations and docstrings.
-Everything is read from the syntax trees; nothing is run but the door.
+Everything is read from the syntax trees of `tests/house.py`; nothing is run but the door.
 """
 
 import ast
@@ -10,6 +9,7 @@ import statistics
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -17,78 +17,22 @@ from pathlib import Path
 import pytest
 
 import deepfake_detect
+from tests import house
+from tests.house import FLOOR_OF, HOMES, PAGE, PATHS, ROOT, SOURCE, TEXTS, TREES, entry_of, imports
 
-ROOT = Path(__file__).resolve().parent.parent
-SOURCE = ROOT / "deepfake_detect"
-PATHS = sorted(SOURCE.rglob("*.py"))
-TEXTS = {path.relative_to(SOURCE).as_posix(): path.read_text("utf-8") for path in PATHS}
-TREES = {file: ast.parse(text) for file, text in TEXTS.items()}
-
-FLOORS = {  # room to number, and a room imports from lower numbers only; drawn in docs/architecture.md
-    room: floor
-    for floor, rooms in enumerate(
-        [
-            "errors outline",
-            "canvas card device distributed draw fetch golden graph labels layers memory metrics models overlay page "
-            "parts rows tables twins",
-            "bootstrap charts conformal findings heat hub image poster preprocess readme resample schedule "
-            "separability timeline trial yunet",
-            "ablation augment blend boards bundle checkpoint delivery figures gallery items optimise results video",
-            "compiled faces faithful report_page weights",
-            "data explanation forward headbundle report scoring",
-            "audit_cues content facestore split stream tracks",
-            "crops leaks predictor",
-            "audit calibrate embedding evaluate explain footage loader seen stability",
-            "features sheet",
-            "student",
-            "train",
-            "teach",
-            "detector tune",
-            "cli_input cli_output doctor",
-            "cli_learn",
-            "cli",
-            "__init__ __main__",
-        ]
-    )
-    for room in rooms.split()
-}
-HOMES = {
-    "click": {"cli", "cli_learn"},
-    "cv2": {"faces", "image", "resample", "video"},
-    "matplotlib": {"canvas"},
-    "optuna": {"tune"},
-    "torchvision": {"augment"},
-    "huggingface_hub": {"hub"},
-    "openvino": {"graph"},
-    "timm": {"models/backbones"},
-}
 LIGHT = {
-    "bundle",
-    "compiled",
-    "content",
-    "detector",
-    "device",
-    "errors",
-    "graph",
-    "outline",
-    "predictor",
-    "preprocess",
-    "scoring",
-    "stream",
-    "card",
-    "cli_input",
-    "cli_output",
-    "fetch",
-    "draw",
-    "golden",
-    "image",
-    "metrics",
-    "results",
-    "cli",
-    "cli_learn",
-    "__init__",
-    "__main__",
+    "": "__init__ __main__ _version errors detector",
+    "cli/": "main learn paths render",
+    "drawing/": "annotate",
+    "engines/": "outline openvino_graph openvino_engine",
+    "faces/": "face",
+    "inputs/": "source image",
+    "metrics/": "classification",
+    "predict/": "predictor stream preprocess content look verdict prediction",
+    "system/": "device",
+    "weights/": "card bundle golden",
 }
+HEAVY = {"torch", "timm", "torchvision", "huggingface_hub", "safetensors", "sklearn", "matplotlib"}
 DOOR = {
     "AuditReport", "Augmentation", "Card", "Content", "Detector", "DoctorReport", "Epoch", "Explanation", "Face",
     "Finding", "Prediction", "Preprocessing", "Report", "Schedule", "Stability", "Trial", "audit", "tune",
@@ -96,31 +40,7 @@ DOOR = {
     "MissingExtra", "TrainingDiverged", "UnknownModel", "UnknownWeights", "WeightsCorrupted", "WeightsMismatch",
     "VideoPrediction", "classify_content", "create_model", "doctor", "find_faces", "list_models", "list_pretrained",
 }  # fmt: skip
-FORBIDDEN_MODULES = {"utils", "util", "core", "base", "common", "helpers", "misc"}
-
-
-def room_of(file: str) -> str:
-    """Give the room that a file belongs to: the folder, or the module."""
-    return file.split("/")[0].removesuffix(".py")
-
-
-def imports(tree: ast.AST, package: str = "deepfake_detect") -> Iterator[tuple[str, int]]:
-    """Give every module that a tree imports anywhere, functions and TYPE_CHECKING included, and the line."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from ((alias.name, node.lineno) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"relative import in line {node.lineno}"
-            module = str(node.module)
-            if module == package:
-                yield from ((f"{module}.{alias.name}", node.lineno) for alias in node.names)
-            else:
-                yield module, node.lineno
-
-
-def module_level_imports(tree: ast.Module) -> set[str]:
-    outer = ast.Module([node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)], [])
-    return {name.split(".")[0] for name, _ in imports(outer)}
+FORBIDDEN = {"utils", "util", "core", "base", "common", "helpers", "misc"}
 
 
 def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
@@ -128,7 +48,7 @@ def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]
 
 
 def public(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef | ast.ClassDef]]:
-    """Give the public functions and classes, and the public methods of public classes."""
+    """Yield the public functions and classes, and the public methods of public classes."""
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
             yield node.name, node
@@ -143,25 +63,24 @@ def lines_of(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return (node.end_lineno or 0) - body[0].lineno + 1 if body else 0
 
 
-def test_every_room_has_a_floor() -> None:
-    assert {room_of(file) for file in TREES} <= set(FLOORS)
-
-
-def wrong_floor(file: str, tree: ast.AST) -> list[str]:
-    room = room_of(file)
-    found = []
+def upward(file: str, tree: ast.AST) -> list[str]:
+    """List the imports that do not lead to a lower floor."""
+    entry, wrong = entry_of(file), []
     for module, line in imports(tree):
         parts = module.split(".")
-        if parts[0] != "deepfake_detect" or parts[1:2] == [room] or parts[1:2] == ["__version__"]:
+        if parts[0] != "deepfake_detect" or parts[1:2] == [entry]:
             continue
-        if len(parts) == 1 or FLOORS.get(parts[1], 99) >= FLOORS[room]:
-            found.append(f"{file}:{line} (floor {FLOORS[room]}) imports {module}")
-    return found
+        if len(parts) == 1 or FLOOR_OF.get(parts[1], 99) >= FLOOR_OF[entry]:
+            wrong.append(f"{file}:{line} (floor {FLOOR_OF[entry]}) imports {module}")
+    return wrong
 
 
-@pytest.mark.parametrize("file", TREES)
-def test_a_room_imports_from_lower_floors_only(file: str) -> None:
-    assert wrong_floor(file, TREES[file]) == []
+def test_every_entry_has_a_floor() -> None:
+    assert {entry_of(file) for file in TREES} == set(FLOOR_OF)
+
+
+def test_imports_lead_to_lower_floors() -> None:
+    assert [line for file, tree in TREES.items() for line in upward(file, tree)] == []
 
 
 @pytest.mark.parametrize(
@@ -170,105 +89,172 @@ def test_a_room_imports_from_lower_floors_only(file: str) -> None:
         "from deepfake_detect.detector import Detector",
         "from deepfake_detect import Detector",
         "import deepfake_detect.cli",
-        "if TYPE_CHECKING:\n    from deepfake_detect.results import Face",
+        "if TYPE_CHECKING:\n    from deepfake_detect.predict.prediction import Prediction",
         "def f():\n    from deepfake_detect import detector",
+        "from deepfake_detect.metrics import bootstrap",
     ],
 )
 def test_the_floor_rule_notices(text: str) -> None:
-    assert wrong_floor("image.py", ast.parse(text))
+    assert upward("inputs/image.py", ast.parse(text))
+
+
+def cycle(targets: dict[str, set[str]]) -> list[str]:
+    """Return modules that import each other in a ring; empty where there is none."""
+    left = {name: set(others) for name, others in targets.items()}
+    while free := [name for name, others in left.items() if not others & set(left)]:
+        for name in free:
+            del left[name]
+    return sorted(left)
+
+
+def test_no_modules_of_a_wing_import_each_other_in_a_ring() -> None:
+    assert cycle({file.removesuffix(".py"): house.own_imports(file) for file in TREES}) == []
+
+
+def test_the_ring_rule_notices() -> None:
+    assert cycle({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set()}) == ["a", "b", "c"]
+
+
+def test_no_module_is_called_like_a_public_function() -> None:
+    """``import deepfake_detect.x`` and ``deepfake_detect.x`` must never be two different things."""
+    names = {part for file in TREES for part in file.removesuffix(".py").split("/")}
+    commands = {"cli/main.py", "cli/learn.py"}  # click's functions are called like the commands
+    for file, tree in TREES.items():
+        if file not in commands:
+            assert house.public_functions(tree) & names == set(), file
+    assert set(deepfake_detect.__all__) & names == set()
 
 
 def stranger(file: str, tree: ast.AST) -> list[str]:
+    """List the imports of third-party libraries away from their homes."""
     names = ((module.split(".")[0], line) for module, line in imports(tree))
-    return [f"{file}:{line} imports {top}" for top, line in names if file[:-3] not in HOMES.get(top, {file[:-3]})]
+    module = file.removesuffix(".py")
+    return [f"{file}:{line} imports {top}" for top, line in names if module not in HOMES.get(top, {module})]
 
 
-@pytest.mark.parametrize("file", TREES)
-def test_third_party_libraries_stay_at_home(file: str) -> None:
-    assert stranger(file, TREES[file]) == []
+def test_third_party_libraries_stay_at_home() -> None:
+    assert [line for file, tree in TREES.items() for line in stranger(file, tree)] == []
 
 
 def test_the_home_rule_notices() -> None:
-    assert stranger("train.py", ast.parse("def f():\n    import timm.models"))
+    assert stranger("training/loop.py", ast.parse("def f():\n    import timm.models"))
     assert stranger("models/cnn.py", ast.parse("from cv2 import resize"))
 
 
-def test_every_third_party_import_is_declared() -> None:
+def requirements() -> dict[str, list[str]]:
+    """Return the distributions that each extra of pyproject.toml names; those without an extra under ''."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    wanted = [
-        *project["dependencies"],
-        *(line for extra in project["optional-dependencies"].values() for line in extra),
-    ]
-    declared = {re.split(r"[\[>=<;\s]", line)[0].lower().replace("_", "-") for line in wanted}
-    known = {"umap": ["umap-learn"], **metadata.packages_distributions()}  # an extra that the tests do without
+    lines = {"": project["dependencies"], **project["optional-dependencies"]}
+    return {extra: [_distribution(line) for line in wanted] for extra, wanted in lines.items()}
+
+
+def _distribution(line: str) -> str:
+    return re.split(r"[\[>=<;\s]", line)[0].lower().replace("_", "-")
+
+
+def imported() -> set[str]:
+    """Return the distributions that the package imports anywhere."""
+    known = {"umap": ["umap-learn"], "c2pa": ["c2pa-python"], **metadata.packages_distributions()}
+    tops = {module.split(".")[0] for tree in TREES.values() for module, _ in imports(tree)}
+    outside = tops - set(sys.stdlib_module_names) - {"deepfake_detect"}
+    return {name.lower().replace("_", "-") for top in outside for name in known.get(top, [top])}
+
+
+def test_every_third_party_import_is_declared() -> None:
+    declared = {name for names in requirements().values() for name in names}
     for file, tree in TREES.items():
-        for top in (
-            {module.split(".")[0] for module, _ in imports(tree)} - sys.stdlib_module_names - {"deepfake_detect"}
-        ):
-            distributions = {name.lower().replace("_", "-") for name in known.get(top, [top])}
-            assert distributions & declared, f"{file} imports {top}, which pyproject.toml does not name"
+        known = {"umap": ["umap-learn"], "c2pa": ["c2pa-python"], **metadata.packages_distributions()}
+        tops = {module.split(".")[0] for module, _ in imports(tree)} - set(sys.stdlib_module_names)
+        for top in tops - {"deepfake_detect"}:
+            names = {name.lower().replace("_", "-") for name in known.get(top, [top])}
+            assert names & declared, f"{file} imports {top}, which pyproject.toml does not name"
 
 
-@pytest.mark.parametrize("room", sorted(LIGHT))
-def test_light_rooms_do_not_load_torch_at_once(room: str) -> None:
-    heavy = {"torch", "timm", "torchvision", "huggingface_hub", "cv2", "safetensors", "sklearn", "matplotlib"}
-    assert module_level_imports(TREES[f"{room}.py"]) & heavy == set()
+def test_every_extra_has_code_that_imports_it() -> None:
+    for_developers = {"", "test", "dev", "docs", "recipes"}
+    for extra, names in requirements().items():
+        assert extra in for_developers or set(names) & imported(), f"nothing imports what [{extra}] installs"
 
 
-@pytest.mark.parametrize("file", TREES)
-def test_a_module_begins_with_its_question(file: str) -> None:
-    first = (ast.get_docstring(TREES[file]) or "").partition("\n")[0]
-    assert first.endswith("?"), f"{file} begins with {first!r}"
+def test_light_modules_do_not_load_torch_at_once() -> None:
+    for module in [wing + name for wing, names in LIGHT.items() for name in names.split()]:
+        body = TREES[f"{module}.py"].body
+        outer = ast.Module([node for node in body if isinstance(node, ast.Import | ast.ImportFrom)], [])
+        assert {name.split(".")[0] for name, _ in imports(outer)} & HEAVY == set(), module
 
 
-@pytest.mark.parametrize("file", TREES)
-def test_public_names_are_annotated_and_documented(file: str) -> None:
+def test_public_names_are_annotated_and_documented() -> None:
     bare = []
-    for name, node in public(TREES[file]):
-        if not ast.get_docstring(node):
-            bare.append(f"{name}: no docstring")
-        if isinstance(node, ast.FunctionDef):
-            rules = node.args
-            every = [*rules.posonlyargs, *rules.args, *rules.kwonlyargs, *filter(None, [rules.vararg, rules.kwarg])]
-            bare += [f"{name}: {arg.arg}" for arg in every if not arg.annotation and arg.arg not in ("self", "cls")]
-            bare += [] if node.returns else [f"{name}: what it returns"]
+    for file, tree in TREES.items():
+        for name, node in public(tree):
+            bare += [] if ast.get_docstring(node) else [f"{file}: {name} has no docstring"]
+            if isinstance(node, ast.FunctionDef):
+                rules = node.args
+                every = [*rules.posonlyargs, *rules.args, *rules.kwonlyargs, *filter(None, [rules.vararg, rules.kwarg])]
+                missing = [arg.arg for arg in every if not arg.annotation and arg.arg not in ("self", "cls")]
+                bare += [f"{file}: {name}: {arg}" for arg in missing]
+                bare += [] if node.returns else [f"{file}: {name}: what it returns"]
     assert bare == []
 
 
-@pytest.mark.parametrize("file", TREES)
-def test_booleans_are_never_positional(file: str) -> None:
-    found = []
-    for node in functions(TREES[file]):
-        if any(".command" in ast.unparse(decorator) for decorator in node.decorator_list):
-            continue  # click passes every option by its name
-        positional = [*node.args.posonlyargs, *node.args.args]
-        found += [
-            f"{node.name}({arg.arg})" for arg in positional if ast.unparse(arg.annotation or ast.Pass()) == "bool"
-        ]
-    assert found == []
+def test_a_module_begins_with_what_it_does() -> None:
+    for file in TREES:
+        first = house.first_line(file)
+        assert first.endswith(".") and len(first) > 20, f"{file} begins with {first!r}; say in a sentence what it does"
 
 
-@pytest.mark.parametrize("file", TREES)
-def test_nothing_prints_but_the_command_line(file: str) -> None:
-    calls = [node for node in ast.walk(TREES[file]) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
-    assert file == "cli.py" or [call.lineno for call in calls if ast.unparse(call.func) == "print"] == []
+def test_booleans_are_never_positional() -> None:
+    wrong = []
+    for file, tree in TREES.items():
+        for node in functions(tree):
+            if any(".command" in ast.unparse(decorator) for decorator in node.decorator_list):
+                continue  # click passes every option by its name
+            positional = [*node.args.posonlyargs, *node.args.args]
+            flags = [arg.arg for arg in positional if ast.unparse(arg.annotation or ast.Pass()) == "bool"]
+            wrong += [f"{file}: {node.name}({flag})" for flag in flags]
+    assert wrong == []
 
 
-@pytest.mark.parametrize("file", TREES)
-def test_nothing_is_swallowed_pickled_or_loosely_loaded(file: str) -> None:
-    found = []
-    for node in ast.walk(TREES[file]):
+def test_nothing_prints_but_the_command_line() -> None:
+    for file, tree in TREES.items():
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
+        assert entry_of(file) == "cli" or [c.lineno for c in calls if ast.unparse(c.func) == "print"] == [], file
+
+
+def loose(file: str, tree: ast.AST) -> list[str]:
+    """List swallowed errors, loose loading, unpickling, and asserts that decide something."""
+    wrong = []
+    for node in ast.walk(tree):
         if isinstance(node, ast.ExceptHandler) and len(node.body) == 1 and isinstance(node.body[0], ast.Pass):
-            found += [f"line {node.lineno}: an error is swallowed"]
+            wrong.append(f"{file}:{node.lineno}: an error is swallowed")
         if isinstance(node, ast.keyword) and ast.unparse(node) in ("strict=False", "pretrained=True"):
-            found += [f"line {node.value.lineno}: {ast.unparse(node)}"]
+            wrong.append(f"{file}:{node.value.lineno}: {ast.unparse(node)}")
         if isinstance(node, ast.Attribute) and ast.unparse(node) == "torch.load":
-            found += [f"line {node.lineno}: torch.load unpickles"]
-    assert found == []
+            wrong.append(f"{file}:{node.lineno}: torch.load unpickles")
+        if isinstance(node, ast.Assert) and not narrows(node.test):
+            wrong.append(f"{file}:{node.lineno}: assert is no check: python -O drops it")
+    return wrong
+
+
+def narrows(test: ast.expr) -> bool:
+    """Tell whether an assert only tells mypy a type."""
+    text = ast.unparse(test)
+    return bool(
+        re.fullmatch(r"isinstance\(.+\)|callable\(.+\)|[\w.\[\]]+ is not None( and [\w.\[\]]+ is not None)*", text)
+    )
+
+
+def test_nothing_is_swallowed_pickled_loosely_loaded_or_asserted() -> None:
+    assert [line for file, tree in TREES.items() for line in loose(file, tree)] == []
+
+
+def test_the_assert_rule_notices() -> None:
+    assert loose("a.py", ast.parse("assert x > 0"))
+    assert not loose("a.py", ast.parse("assert x is not None and self.y is not None"))
 
 
 def test_names() -> None:
-    assert {Path(file).stem for file in TREES} & FORBIDDEN_MODULES == set()
+    assert {Path(file).stem for file in TREES} & FORBIDDEN == set()
     for file, tree in TREES.items():
         for name, _ in public(tree):
             last = name.rpartition(".")[2]
@@ -277,10 +263,23 @@ def test_names() -> None:
 
 
 def test_files_and_functions_stay_small() -> None:
+    """A guide, not a knife: a file may outgrow 350 lines where its meaning does not end there."""
     lengths = {file: len(text.splitlines()) for file, text in TEXTS.items()}
-    assert {file: length for file, length in lengths.items() if length > 350} == {}
     assert statistics.median(lengths.values()) <= 200
+    assert sum(length > 350 for length in lengths.values()) <= len(lengths) // 10
     assert statistics.median(lines_of(node) for tree in TREES.values() for node in functions(tree)) < 12
+
+
+def test_tests_stand_beside_what_they_test() -> None:
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        wing = path.parent.relative_to(ROOT / "tests").as_posix()
+        assert wing == "." or (SOURCE / wing).is_dir() or (ROOT / wing).is_dir(), path
+
+
+def test_the_tables_of_the_architecture_page_are_true() -> None:
+    page = PAGE.read_text("utf-8")
+    assert Counter(re.findall(r"<!-- table: (\w+) -->", page)) == Counter(list(house.TABLES))
+    assert house.with_tables(page) == page, "run: python tests/house.py"
 
 
 def test_the_door_shows_these_names() -> None:

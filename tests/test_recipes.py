@@ -19,12 +19,12 @@ import torch
 from PIL import Image, ImageFilter
 
 from deepfake_detect import Card, Detector, create_model, find_faces
-from deepfake_detect.card import Preprocessing
-from deepfake_detect.crops import self_blended
-from deepfake_detect.data import Sample, read_dataset
-from deepfake_detect.facestore import Surroundings
-from deepfake_detect.preprocess import to_batch
-from deepfake_detect.rows import Row
+from deepfake_detect.datasets.face_cache import Surroundings
+from deepfake_detect.datasets.read import Sample, read_dataset
+from deepfake_detect.evaluation.scored import Row
+from deepfake_detect.predict.preprocess import to_batch
+from deepfake_detect.training.crop_dataset import self_blended
+from deepfake_detect.weights.card import Preprocessing
 from tests.small_world import PORTRAIT, small_model
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -10,16 +10,18 @@ import numpy as np
 import torch
 from PIL import Image
 
-from deepfake_detect.card import Card, Preprocessing
-from deepfake_detect.crops import CropDataset
-from deepfake_detect.data import Sample
-from deepfake_detect.facestore import Surroundings
-from deepfake_detect.models import create_model
-from deepfake_detect.schedule import Epoch, Schedule
-from deepfake_detect.train import fit
+from deepfake_detect.datasets.face_cache import Surroundings
+from deepfake_detect.datasets.read import Sample
+from deepfake_detect.models.registry import create_model
+from deepfake_detect.training.crop_dataset import CropDataset
+from deepfake_detect.training.loop import fit
+from deepfake_detect.training.schedule import Epoch, Schedule
+from deepfake_detect.weights.card import Card, Preprocessing
 
 PREPROCESSING = Preprocessing(size_px=32)
 CARD = Card(name="toy", version=0, architecture="cnn-simple", preprocessing=PREPROCESSING)
+STAGES = {"staged": 1, "head": "backbone"}
+"""What two processes freeze, by the name of the training."""
 SCHEDULE = Schedule(epochs=3, epoch_samples=64, batch_size=16, lr=3e-3, ema=0.5)
 
 

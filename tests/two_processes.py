@@ -8,9 +8,7 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
-from toy import learn, toy_crops
-
-STAGES = {"staged": 1, "head": "backbone"}
+from toy import STAGES, learn, toy_crops
 
 if __name__ == "__main__":
     torch.set_num_threads(1)

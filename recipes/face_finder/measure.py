@@ -19,9 +19,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from deepfake_detect.faces import THRESHOLD as SHIPPED
-from deepfake_detect.faces import FaceFinder
-from deepfake_detect.results import Face
+from deepfake_detect.faces.face import Face
+from deepfake_detect.faces.finder import THRESHOLD as SHIPPED
+from deepfake_detect.faces.finder import FaceFinder
 from recipes.face_finder.scenes import read_split
 
 LOWEST = 0.2

@@ -1,0 +1,1 @@
+"""What would make a detector learn something else than forgery."""

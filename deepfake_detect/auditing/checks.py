@@ -1,0 +1,318 @@
+"""What is wrong with a data set, before it is learned from?"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deepfake_detect.auditing.cues import COLOUR, HEADERS, SHARPNESS, SIZE, Cues, collect_cues
+from deepfake_detect.auditing.leaks import find_leaks
+from deepfake_detect.auditing.report import SEVERITIES, SHOWN, AuditReport, Finding, Severity
+from deepfake_detect.auditing.separability import chance_auc, separability_auc, telling_facts
+from deepfake_detect.datasets.crops import Census, find_crops
+from deepfake_detect.datasets.face_cache import FaceStore
+from deepfake_detect.datasets.labels import read_label
+from deepfake_detect.datasets.read import Sample, read_dataset
+from deepfake_detect.errors import DatasetError
+from deepfake_detect.metrics.classification import bootstrap_interval, roc_auc
+from deepfake_detect.predict.predictor import Predictor
+
+TELLING: dict[Severity, float] = {"error": 0.85, "warning": 0.65, "note": 0.6}
+"""An AUC whose interval begins above this is a finding of that severity: a network would learn the cue instead."""
+
+LEAST_GROUPS = 30
+"""Of a class; with fewer, neither a validation nor an interval means much."""
+
+SMALL_PX = 96
+"""A picture whose shorter side is below this holds few traces."""
+
+FLIPPED = 0.35
+"""A detector whose AUC lies below this, interval and all, is right more often with the labels turned round."""
+
+_MANY = 0.2  # a share of pictures without a face, or with several, that is more than chance
+_SCORED = 256  # pictures that a detector is asked about
+
+
+def audit(
+    dataset: Any,
+    *,
+    strict: bool = False,
+    faces: bool = True,
+    store: FaceStore | None = None,
+    predictor: Predictor | None = None,
+    sample_limit: int | None = None,
+    workers: int | None = None,
+    seed: int = 0,
+) -> AuditReport:
+    """Look for what would make a detector learn something else than forgery, or make its figures lie.
+
+    The label should not be told from the file's header, from size, sharpness or colour, or from the source alone; no
+    picture should be there twice, with both labels, or on two sides of a split; no group on two sides.
+
+    Args:
+        dataset: Anything that `read_dataset` takes.
+        strict: Raise where there is an error.
+        faces: Look for faces, too; with the first training they are found anyway.
+        store: Where found faces are kept; the user's cache where None.
+        predictor: A detector that is asked whether the labels are turned round.
+        sample_limit: Most pictures to open, drawn by chance; all of them where None.
+        workers: Threads; as many as there are processors where None.
+        seed: Of the draw, the cross-validation and its intervals.
+
+    Returns:
+        What was found, the most severe first.
+
+    Raises:
+        DatasetError: The data cannot be read; or, where strict, there is an error.
+
+    Example:
+        >>> report = audit([("examples/portrait.jpg", "real"), ("examples/portrait_fake.jpg", "fake")], faces=False)
+        >>> [finding.code for finding in report.findings]
+        ['few-groups', 'near-duplicates-across-labels']
+    """
+    samples = read_dataset(dataset)
+    cues = collect_cues(_drawn(samples, sample_limit, seed), workers=workers)
+    opened = [one.sample for one in cues if not one.error]
+    more: list[Finding] = []
+    if faces:
+        more += _faces(find_crops(opened, store or FaceStore(), workers=workers))
+    if predictor is not None:
+        more += _flipped(predictor, _drawn(opened, _SCORED, seed), seed)
+    report = judge(samples, cues, more=more, seed=seed)
+    if strict and not report.ok:
+        raise DatasetError(f"the audit found errors in the data set, and strict refuses them:\n{report}")
+    return report
+
+
+def judge(
+    samples: Sequence[Sample], cues: Sequence[Cues], *, more: Iterable[Finding] = (), seed: int = 0
+) -> AuditReport:
+    """Judge a data set by the cues of its pictures, without opening one.
+
+    Args:
+        samples: All of the data set.
+        cues: Of all of its pictures, or of some.
+        more: Findings by other means.
+        seed: Of the cross-validation and its intervals.
+
+    Returns:
+        What was found, the most severe first.
+    """
+    seen = [one for one in cues if not one.error]
+    aucs, told = _telling(seen, seed)
+    findings = [*_partial(samples, cues), *_unreadable(cues), *_balance(samples), *_polarity(samples), *told]
+    findings += [*find_leaks(samples, seen), *_sizes(seen), *more]
+    return AuditReport(
+        n=len(samples),
+        counts=_counts(samples),
+        aucs=aucs,
+        findings=tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))),
+    )
+
+
+def _drawn(samples: Sequence[Sample], limit: int | None, seed: int) -> Sequence[Sample]:
+    if limit is None or limit >= len(samples):
+        return samples
+    chosen = np.random.default_rng(seed).permutation(len(samples))[:limit]
+    return [samples[index] for index in sorted(chosen.tolist())]
+
+
+_CUES: dict[str, tuple[Sequence[str], Callable[[Cues], Sequence[Any]], str]] = {
+    "headers": (
+        HEADERS,
+        lambda one: one.headers,
+        "save both classes in one format with one quality, or re-encode them alike",
+    ),
+    "size": (SIZE, lambda one: one.size, "bring both classes to one distribution of sizes before they are saved"),
+    "sharpness": (
+        SHARPNESS,
+        lambda one: one.sharpness,
+        "take both classes from the same cameras, or blur and re-scale alike",
+    ),
+    "colour": (COLOUR, lambda one: one.colour, "take both classes from the same scenes, or augment colour strongly"),
+    "source": (
+        ("name of the collection",),
+        lambda one: (one.sample.source,),
+        "get both classes of each source, or hold whole sources out to measure",
+    ),
+}
+
+
+def _telling(cues: Sequence[Cues], seed: int) -> tuple[dict[str, tuple[float, tuple[float, float]]], list[Finding]]:
+    """Measure how well each kind of cue tells the label, and list those that tell it too well."""
+    aucs, findings = {}, []
+    for name, (words, fact, advice) in _CUES.items():
+        some = [one for one in cues if fact(one)]
+        label = [one.sample.label for one in some]
+        groups = [one.sample.group or index for index, one in enumerate(some)]
+        facts = [fact(one) for one in some]
+        auc, (low, high) = (
+            separability_auc(facts, label, groups, seed=seed) if some else (math.nan, (math.nan, math.nan))
+        )
+        aucs[name] = auc, (low, high)
+        severity = next((level for level, least in TELLING.items() if low > least), None)
+        if severity is not None and auc > chance_auc(label, groups):
+            alone = zip(words, telling_facts(facts, label, groups, seed=seed), strict=True)
+            content = name not in ("headers", "size")  # it may be of what is shown, which is no mistake by itself
+            told = Finding(
+                code=name,
+                severity="warning" if severity == "error" and content else severity,
+                title=f"the label is told with an AUC of {auc:.2f} [{low:.2f}, {high:.2f}] from the {name} alone",
+                evidence=f"Each by itself: {_ranked(alone)}.",
+                advice=f"A network may learn that instead: {advice}.",
+            )
+            findings.append(told)
+    return aucs, findings
+
+
+def _ranked(alone: Iterable[tuple[str, float]]) -> str:
+    return ", ".join(f"{word} {auc:.2f}" for word, auc in sorted(alone, key=lambda pair: -pair[1]))
+
+
+def _partial(samples: Sequence[Sample], cues: Sequence[Cues]) -> Iterator[Finding]:
+    if len(cues) < len(samples):
+        yield Finding(
+            code="sampled",
+            severity="note",
+            title=f"{len(cues)} of {len(samples)} pictures were opened",
+            advice="A duplicate is found only where both are among them; leave sample_limit out to see all.",
+        )
+
+
+def _polarity(samples: Sequence[Sample]) -> Iterator[Finding]:
+    """Compare labels with what the folders are called, where some are called real and some fake."""
+    files = [sample for sample in samples if isinstance(sample.image, str | os.PathLike)]
+    folders = [Path(sample.image).parts[:-1] for sample in files]
+    first, last = (min(folders), max(folders)) if folders else ((), ())
+    shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, last)))  # noqa: B905
+    meant = [next((m for part in parts[shared:] if (m := _meaning(part)) is not None), None) for parts in folders]
+    told = [(sample, meaning) for sample, meaning in zip(files, meant, strict=True) if meaning is not None]
+    wrong = [sample for sample, meaning in told if meaning != sample.label]
+    if wrong and len({meaning for _, meaning in told}) == 2:
+        word = ("real", "fake")
+        yield Finding(
+            code="polarity",
+            severity="error" if len(wrong) > len(told) / 2 else "warning",
+            title=f"the label of {len(wrong)} pictures contradicts what their folder is called ({len(told)} have one)",
+            advice="1 is fake. If the data says it the other way round, give labels by name, or turn them.",
+            examples=tuple(f"{sample.name} is labelled {word[sample.label]}" for sample in wrong[:SHOWN]),
+        )
+
+
+@cache
+def _meaning(folder: str) -> int | None:
+    try:
+        return None if folder.isdecimal() else read_label(folder)
+    except DatasetError:
+        return None
+
+
+def _flipped(predictor: Predictor, samples: Sequence[Sample], seed: int) -> Iterator[Finding]:
+    said = predictor.predict_many([one.image for one in samples], on_error="yield")
+    scored = [(one, answer.score) for one, answer in zip(samples, said, strict=True) if answer.score is not None]
+    if not scored:
+        return
+    label, score = [one.label for one, _ in scored], [value for _, value in scored]
+    group = [one.group or f"picture {index}" for index, (one, _) in enumerate(scored)]
+    auc = roc_auc(label, score)
+    _, high = bootstrap_interval(roc_auc, label, score, groups=group, seed=seed)
+    if high < 0.5 and auc < FLIPPED:
+        yield Finding(
+            code="flipped",
+            severity="error",
+            title=f"{predictor.card.id} tells the classes the wrong way round: AUC {auc:.2f} on {len(label)} pictures",
+            advice="Look at some of each class: labels are turned round, or the pictures are of a kind unknown to it.",
+        )
+
+
+def _unreadable(cues: Sequence[Cues]) -> Iterator[Finding]:
+    bad = [one for one in cues if one.error]
+    if bad:
+        yield Finding(
+            code="unreadable",
+            severity="warning",
+            title=f"{len(bad)} pictures cannot be read",
+            advice="Get whole copies of them, or take them off the list; a training leaves them out.",
+            examples=tuple(one.error for one in bad[:SHOWN]),
+        )
+
+
+def _balance(samples: Sequence[Sample]) -> Iterator[Finding]:
+    count = Counter(sample.label for sample in samples)
+    if not (count[0] and count[1]):
+        yield Finding(
+            code="one-class",
+            severity="error",
+            title=f"only one class: {count[0]} real and {count[1]} fake pictures",
+            advice="Add the other class; from real photographs alone, train with self_blend=1.0.",
+        )
+        return
+    if max(count.values()) > 4 * min(count.values()):
+        yield Finding(
+            code="imbalance",
+            severity="warning",
+            title=f"{count[0]} real and {count[1]} fake pictures: the larger class is {_larger(count):.0%} of all",
+            advice="Judge by balanced accuracy and AUC; the training draws both classes alike unless balance=False.",
+        )
+    groups = {label: len({s.group or i for i, s in enumerate(samples) if s.label == label}) for label in (0, 1)}
+    if min(groups.values()) < LEAST_GROUPS:
+        yield Finding(
+            code="few-groups",
+            severity="note",
+            title=f"{groups[0]} groups of real and {groups[1]} of fake pictures; {LEAST_GROUPS} of each are few",
+            advice="Figures measured on so few persons or videos hold for them alone.",
+        )
+
+
+def _larger(count: Counter[int]) -> float:
+    return max(count.values()) / count.total()
+
+
+def _sizes(cues: Sequence[Cues]) -> Iterator[Finding]:
+    small = [one for one in cues if min(one.size[:2]) < SMALL_PX]
+    if small:
+        yield Finding(
+            code="small",
+            severity="note",
+            title=f"{len(small)} pictures are smaller than {SMALL_PX} px",
+            advice="Few traces of a forgery survive at such a size.",
+            examples=tuple(one.sample.name for one in small[:SHOWN]),
+        )
+
+
+_FACES = {
+    "no-face": ("no face was found in", "They are left out of a training; their verdict is 'no-face'."),
+    "several-faces": (
+        "several faces were found in",
+        "A label is wrong for a face that is not forged: crop, or drop them.",
+    ),
+}
+
+
+def _faces(census: Census) -> Iterator[Finding]:
+    for code, names in (("no-face", census.no_face), ("several-faces", census.several)):
+        title, advice = _FACES[code]
+        if names:
+            yield Finding(
+                code=code,
+                severity="warning" if len(names) > _MANY * (len(census.samples) + len(census.no_face)) else "note",
+                title=f"{title} {len(names)} pictures",
+                advice=advice,
+                examples=names[:SHOWN],
+            )
+
+
+def _counts(samples: Sequence[Sample]) -> dict[str, dict[str, int]]:
+    word = {0: "real", 1: "fake"}
+    counts = {"classes": Counter(word[sample.label] for sample in samples)}
+    counts["sources"] = Counter(f"{sample.source or '-'} {word[sample.label]}" for sample in samples)
+    counts["splits"] = Counter(f"{sample.split or '-'} {word[sample.label]}" for sample in samples)
+    return {name: dict(sorted(count.items())) for name, count in counts.items()}

@@ -1,0 +1,141 @@
+"""How does what was found in a data set read?"""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from deepfake_detect.drawing.html import format_figure, paragraph, write_page
+
+Severity = Literal["error", "warning", "note"]
+"""``"error"`` makes figures worthless, ``"warning"`` makes them doubtful, ``"note"`` is to be known."""
+
+SHOWN = 5
+"""Examples of a finding that are named."""
+
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that is wrong, or worth knowing.
+
+    Attributes:
+        code: Its name, for programs: ``"headers"``, ``"duplicates-across-labels"`` ...
+        severity: See `Severity`.
+        title: What was found.
+        evidence: What shows it, where the title does not.
+        advice: What to do.
+        examples: Pictures.
+    """
+
+    code: str
+    severity: Severity
+    title: str
+    advice: str
+    evidence: str = ""
+    examples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class AuditReport:
+    """What was found in a data set.
+
+    Attributes:
+        n: Pictures, readable or not.
+        counts: ``"real"``, ``"fake"``; and the same of each source and each split.
+        aucs: How well the label is told from ``"headers"``, ``"size"``, ``"sharpness"``, ``"colour"`` and
+            ``"source"`` alone: AUC and its 95 % interval; nan where it cannot be measured.
+        findings: The most severe first.
+    """
+
+    n: int
+    counts: Mapping[str, Mapping[str, int]]
+    aucs: Mapping[str, tuple[float, tuple[float, float]]]
+    findings: tuple[Finding, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Say whether there is no error."""
+        return all(finding.severity != "error" for finding in self.findings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the report as plain JSON values."""
+        aucs = {
+            name: {"auc": _plain(auc), "interval": [_plain(low), _plain(high)]}
+            for name, (auc, (low, high)) in self.aucs.items()
+        }
+        return {
+            "n": self.n,
+            "ok": self.ok,
+            "counts": {name: dict(count) for name, count in self.counts.items()},
+            "aucs": aucs,
+            "findings": [{**asdict(found), "examples": list(found.examples)} for found in self.findings],
+        }
+
+    def to_json(self, *, indent: int | None = None) -> str:
+        """Give `to_dict` as JSON text."""
+        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False, allow_nan=False)
+
+    def __str__(self) -> str:
+        return "\n".join([self._lead(), self._told(), *self._lines()])
+
+    def __repr__(self) -> str:
+        count = Counter(finding.severity for finding in self.findings)
+        return f"AuditReport({self.n} pictures, {', '.join(f'{count[s]} {s}s' for s in SEVERITIES)})"
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the report.
+
+        Args:
+            path: Ends in .json, .txt or .html.
+
+        Raises:
+            ValueError: Any other ending.
+        """
+        target = Path(path)
+        written = {".json": lambda: self.to_json(indent=2), ".txt": lambda: str(self), ".html": self._page}
+        if target.suffix.lower() not in written:
+            raise ValueError(f"{target}: ends in {target.suffix!r}, expected .json, .txt or .html")
+        target.write_text(written[target.suffix.lower()]() + "\n", encoding="utf-8")
+
+    def _lead(self) -> str:
+        classes = self.counts["classes"]
+        return f"{self.n} pictures: {classes.get('real', 0)} real, {classes.get('fake', 0)} fake"
+
+    def _told(self) -> str:
+        figures = ", ".join(f"{name} {format_figure(auc, ends)}" for name, (auc, ends) in self.aucs.items())
+        return f"How well the label is told (AUC) without looking for a forgery: {figures}"
+
+    def _lines(self) -> Iterator[str]:
+        if not self.findings:
+            yield "Nothing was found that speaks against learning from them."
+        for finding in self.findings:
+            yield f"{finding.severity.upper():<8} {finding.title}"
+            yield from (f"         {text}" for text in (finding.evidence, finding.advice) if text)
+            yield from (f"           {example}" for example in finding.examples)
+
+    def _page(self) -> str:
+        parts = [
+            (
+                f"{f.severity}: {f.title}",
+                "".join(paragraph(text) for text in (f.evidence, f.advice, *f.examples) if text),
+            )
+            for f in self.findings
+        ]
+        warnings = [f.title for f in self.findings if f.severity == "error"]
+        return write_page(title="Audit", lead=f"{self._lead()}. {self._told()}.", warnings=warnings, parts=parts)
+
+
+def _plain(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, 4)

@@ -1,0 +1,268 @@
+"""How does a result read on a terminal, as JSON, as CSV, and where is it kept?"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any, Protocol
+
+Row = dict[str, Any]
+
+_COLOURS = {"fake": 31, "real": 32, "uncertain": 33, "error": 35}  # of terminals; taken out again where there is none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """How results of one kind are written: a function each for people and for tables.
+
+    Attributes:
+        text: Lines for a terminal.
+        cells: Rows of a table, column to value; all of them have the columns in `columns`.
+        columns: The header of the table.
+    """
+
+    text: Callable[[Row], Iterator[str]]
+    cells: Callable[[Row], Iterator[Row]]
+    columns: tuple[str, ...]
+
+
+class Result(Protocol):
+    """What can be kept: a `Prediction`, a `Stability`, an `Explanation`, a `VideoPrediction`."""
+
+    @property
+    def name(self) -> str:
+        """Of the picture or video."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give it as plain JSON values."""
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write it as a picture."""
+
+
+def render_results(rows: Iterable[Row], *, style: str, form: Form) -> Iterator[str]:
+    """Write results as they come; a JSON array only when all are there.
+
+    Args:
+        rows: Plain JSON values of each result.
+        style: ``"text"``, ``"json"``, ``"jsonl"`` or ``"csv"``.
+        form: Of this kind of result.
+
+    Yields:
+        Text of one or more lines, without the last line's end.
+    """
+    if style == "json":
+        yield json.dumps(list(rows), indent=2, ensure_ascii=False)
+    elif style == "jsonl":
+        yield from (json.dumps(row, ensure_ascii=False) for row in rows)
+    elif style == "csv":
+        yield ",".join(form.columns)
+        yield from (_csv_line(form.columns, cells) for row in rows for cells in form.cells(row))
+    else:
+        yield from (line for row in rows for line in form.text(row))
+
+
+def save_result(result: Result, folder: Path) -> Path:
+    """Keep a result as ``NAME.json`` and the drawn picture as ``NAME.png``.
+
+    NAME is the picture's own without its ending, with a number behind it where another picture's
+    result has that name.
+
+    Args:
+        result: Of a picture that could be scored.
+        folder: Made where it is missing.
+
+    Returns:
+        The JSON file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = os.path.abspath(result.name) if os.path.exists(result.name) else result.name
+    stem = _stem(result.name)
+    names = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
+    name = next(name for name in names if _is_ours(folder, name, path))
+    kept = {"path": path, **result.to_dict()}
+    target = folder / f"{name}.json"
+    target.write_text(
+        json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", errors="backslashreplace"
+    )
+    result.save(folder / f"{name}.png")
+    return target
+
+
+def _prediction_text(row: Row) -> Iterator[str]:
+    yield _line(row, row["name"] + (f"  ({len(row['faces'])} faces)" if len(row["faces"]) > 1 else ""))
+    if len(row["faces"]) > 1:
+        for face in row["faces"]:
+            yield _line(face, f"  {_box(face)}")
+
+
+def _line(row: Row, words: str) -> str:
+    score = "     -" if row["score"] is None else f"{row['score']:6.3f}"
+    colour = _COLOURS.get(row["label"], 0)
+    return f"\x1b[{colour}m{row['label']:<9}\x1b[0m  {score}  {words}"
+
+
+def _box(face: Row) -> str:
+    left, top, right, bottom = (round(value) for value in face["box_xyxy"])
+    return f"face {right - left} x {bottom - top} at {left},{top}"
+
+
+def _prediction_cells(row: Row) -> Iterator[Row]:
+    height, width = row["size_hw"] or (None, None)
+    yield {
+        **row,
+        "faces": len(row["faces"]),
+        "width": width,
+        "height": height,
+        "error": row["error"] and row["error"]["message"],
+    }
+
+
+def _faces_text(row: Row) -> Iterator[str]:
+    number = "error" if row["error"] else f"{len(row['faces'])} face{'' if len(row['faces']) == 1 else 's'}"
+    yield f"{number:<9}  {row['name']}"
+    for face in row["faces"]:
+        yield f"{'':9}  {_box(face)}, confidence {face['confidence']:.2f}"
+
+
+def _faces_cells(row: Row) -> Iterator[Row]:
+    for number, face in enumerate(row["faces"]):
+        box = dict(zip(("left", "top", "right", "bottom"), face["box_xyxy"], strict=True))
+        yield {"name": row["name"], "face": number, **box, "confidence": face["confidence"]}
+    if row["error"]:
+        yield {"name": row["name"], "error": row["error"]["message"]}
+
+
+def _stability_text(row: Row) -> Iterator[str]:
+    if row["error"]:
+        yield _line({**row, "score": None}, row["name"])
+        return
+    low, high = row["interval"] or (None, None)
+    spread = "" if low is None else f"  [{low:.3f}, {high:.3f}]"
+    flips = f"  flips under {', '.join(row['flips'])}" if row["flips"] else ""
+    yield _line(row, f"{spread[2:]}{'  ' if spread else ''}{row['name']}{flips}")
+
+
+def _stability_cells(row: Row) -> Iterator[Row]:
+    low, high = row.get("interval") or (None, None)
+    error = row["error"] and row["error"]["message"]
+    yield {**row, "low": low, "high": high, "flips": " ".join(row.get("flips", ())), "error": error}
+
+
+def _video_text(row: Row) -> Iterator[str]:
+    if row["label"] == "error":
+        yield _line({**row, "score": None}, row["name"])
+        return
+    yield _line(row, row["name"])
+    lost = f", {row['lost_frames']} lost" if row["lost_frames"] else ""
+    share = "" if row["share_fake"] is None else f", {row['share_fake']:.0%} of them fake"
+    yield f"{'':19}{len(row['frames'])} frames, {row['frames_with_face']} with a face{share}{lost}"
+    if row["worst_s"]:
+        yield f"{'':19}highest at {', '.join(f'{time_s:.2f} s' for time_s in row['worst_s'])}"
+
+
+def _video_cells(row: Row) -> Iterator[Row]:
+    height, width = row.get("size_hw") or (None, None)
+    frames = len(row["frames"]) if "frames" in row else None
+    error = row["error"] and row["error"]["message"]
+    yield {**row, "frames": frames, "width": width, "height": height, "error": error}
+
+
+def _explanation_text(row: Row) -> Iterator[str]:
+    if row["error"]:
+        yield _line({**row, "score": None}, row["name"])
+        return
+    yield _line(row, f"{'evidence' if row['is_evidence'] else 'not evidence':<12}  {row['name']}")
+    regions = sorted(row["regions"].items(), key=lambda item: -item[1])
+    if regions:
+        yield f"{'':19}heat for {row['target']}: {_shares(regions)}"
+    yield from (f"{'':19}- {reason}" for reason in row["reasons"])
+
+
+def _shares(regions: Iterable[tuple[str, float]]) -> str:
+    return ", ".join(f"{name} {share:.0%}" for name, share in regions)
+
+
+def _explanation_cells(row: Row) -> Iterator[Row]:
+    error = row["error"] and row["error"]["message"]
+    shares, checks = row.get("regions") or {}, row.get("faithfulness") or {}
+    yield {**row, **checks, **shares, "reasons": "; ".join(row.get("reasons", ())), "error": error}
+
+
+PREDICTION = Form(
+    text=_prediction_text,
+    cells=_prediction_cells,
+    columns=(
+        *("name", "label", "score", "logit", "threshold", "faces", "width", "height"),
+        *("model", "revision", "seconds", "error"),
+    ),
+)
+"""A verdict: a line, and one for each face where there are several; in a table, a row."""
+
+STABILITY = Form(
+    text=_stability_text,
+    cells=_stability_cells,
+    columns=("name", "label", "score", "low", "high", "flips", "threshold", "model", "revision", "error"),
+)
+"""A verdict with its interval: a line; in a table, a row."""
+
+VIDEO = Form(
+    text=_video_text,
+    cells=_video_cells,
+    columns=(
+        *("name", "label", "score", "logit", "threshold", "frames", "frames_with_face", "share_fake", "lost_frames"),
+        *("duration_s", "width", "height", "model", "revision", "seconds", "error"),
+    ),
+)
+"""A verdict on a video: three lines, the times to look at among them; in a table, a row."""
+
+EXPLANATION = Form(
+    text=_explanation_text,
+    cells=_explanation_cells,
+    columns=(
+        *("name", "label", "score", "target", "method", "layer", "is_evidence", "reasons"),
+        *("right eye", "left eye", "nose", "mouth", "skin", "hair and background"),
+        *("fall", "deletion", "insertion", "random_weights", "shift", "error"),
+    ),
+)
+"""A verdict with its reasons: a line, the parts with their share of the heat, and why it is no evidence."""
+
+FACES = Form(
+    text=_faces_text,
+    cells=_faces_cells,
+    columns=("name", "face", "left", "top", "right", "bottom", "confidence", "error"),
+)
+"""The faces found: a line each; in a table, a row each."""
+
+
+def _csv_line(columns: Iterable[str], cells: Row) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow([cells.get(column) for column in columns])
+    return text.getvalue()
+
+
+def _stem(name: str) -> str:
+    """Make a safe file name of the last part of a path or URL, without its ending."""
+    if name == "-":
+        return "stdin"
+    last = re.split(r"[?#]", name.rstrip("/"))[0] if "://" in name else name
+    stem = re.sub(r"[^\w.-]+", "_", Path(last).stem)[:100].strip("._")
+    return stem or "picture"
+
+
+def _is_ours(folder: Path, name: str, path: str) -> bool:
+    """Say whether a name is free, or holds an earlier result of the same picture."""
+    kept = folder / f"{name}.json"
+    if not kept.exists():
+        return not (folder / f"{name}.png").exists()
+    try:
+        return bool(path != "-" and json.loads(kept.read_text(encoding="utf-8")).get("path") == path)
+    except (ValueError, AttributeError):
+        return False

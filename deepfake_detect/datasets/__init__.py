@@ -1,0 +1,1 @@
+"""Data sets of pictures: reading, labels, splits and face crops."""

@@ -1,0 +1,203 @@
+"""Where are the faces of pictures kept, so that each is looked for once?"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import math
+import os
+import uuid
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deepfake_detect.datasets.read import Sample
+from deepfake_detect.errors import ImageUnreadable
+from deepfake_detect.faces.crop import crop_square
+from deepfake_detect.faces.face import Face
+from deepfake_detect.faces.finder import FaceFinder
+from deepfake_detect.inputs.frames import VideoFrame
+from deepfake_detect.inputs.image import Picture
+
+LARGEST_PX = 1024
+"""Shorter side to which a large JPEG may be reduced before its face is kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Surroundings:
+    """A face with enough around it to crop it, now a little wider and now a little to the side.
+
+    `crop_face` gives the same pixels from here as from the whole picture.
+
+    Attributes:
+        pixels: [H, W, 3] uint8 RGB, not scaled unless the picture is far larger than any model needs.
+        box_xyxy: The face, in pixels of this cut-out.
+        landmarks_xy: [5, 2], likewise.
+    """
+
+    pixels: np.ndarray
+    box_xyxy: tuple[float, float, float, float]
+    landmarks_xy: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptFace:
+    """Where a face that was found is kept.
+
+    Attributes:
+        path: The file of the picture's faces.
+        number: Of the face, the largest first.
+        name: Of the picture.
+        size_hw: Of the picture, in pixels.
+    """
+
+    path: Path
+    number: int
+    name: str
+    size_hw: tuple[int, int]
+
+    def open_picture(self) -> Picture:
+        """Give the face with its surroundings as a picture."""
+        pixels = _read(self).pixels
+        return Picture(pixels=pixels, size_hw=(pixels.shape[0], pixels.shape[1]), name=self.name)
+
+
+class FaceStore:
+    """The faces of pictures, found once and kept on disk; keyed by the picture's bytes and the settings.
+
+    Safe for several processes at once: a file appears whole or not at all.
+
+    Args:
+        folder: Made where it is missing; `default_folder` where None.
+        finder: The face finder; the packaged one where None.
+        reach: Side of the cut-out as a multiple of the longer side of the face box.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str] | None = None,
+        *,
+        finder: FaceFinder | None = None,
+        reach: float = 1.8,
+    ) -> None:
+        self.finder, self.reach = finder or FaceFinder(), reach
+        settings = f"2 {self.finder.fingerprint} {reach} {LARGEST_PX}"
+        self.folder = Path(folder or default_folder()) / hashlib.sha256(settings.encode()).hexdigest()[:16]
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def find(self, sample: Sample, *, picture: Picture | None = None) -> tuple[KeptFace, ...]:
+        """Give the faces of a picture, the largest first; looked for where they are not kept yet.
+
+        Args:
+            sample: Of the picture.
+            picture: Its pixels, where they are at hand; opened only where they are needed.
+
+        Raises:
+            DeepfakeDetectError: The picture cannot be read.
+        """
+        path = self._place(sample.image)
+        if path is None:  # no file: the pixels themselves are the key
+            picture = picture or sample.open_picture()
+            path = self.folder / f"{hashlib.sha256(picture.pixels.tobytes()).hexdigest()[:32]}.npz"
+        kept = _kept_faces(path, sample.name)
+        if kept is None:
+            picture = picture or sample.open_picture(min_side_px=LARGEST_PX)
+            found = self.finder.find(picture.pixels, border=True)
+            _keep(path, picture.size_hw, [self._cut_out(face, picture.pixels) for face in found])
+            kept = _kept_faces(path, sample.name)
+        return kept or ()
+
+    def holds(self, sample: Sample) -> bool:
+        """Say whether the faces of a picture are kept already."""
+        path = self._place(sample.image)
+        return path is not None and path.exists()
+
+    def load(self, image: Any) -> Surroundings | None:
+        """Give a kept face, or the largest face of a picture; None where there is none."""
+        if isinstance(image, KeptFace):
+            return _read(image)
+        faces = self.find(Sample(image=image, label=0))
+        return _read(faces[0]) if faces else None
+
+    def _place(self, image: Any) -> Path | None:
+        key = _content_key(image)
+        return None if key is None else self.folder / f"{key}.npz"
+
+    def _cut_out(self, face: Face, pixels: np.ndarray) -> Surroundings:
+        size_hw = (pixels.shape[0], pixels.shape[1])
+        x1, y1, x2, y2 = crop_square(face.box_xyxy, margin=self.reach, size_hw=size_hw)
+        left, top = max(0, int(x1) - 4), max(0, int(y1) - 4)
+        bx1, by1, bx2, by2 = face.box_xyxy
+        return Surroundings(
+            pixels=pixels[top : math.ceil(y2) + 4, left : math.ceil(x2) + 4],
+            box_xyxy=(bx1 - left, by1 - top, bx2 - left, by2 - top),
+            landmarks_xy=face.landmarks_xy - np.array([left, top], np.float32),
+        )
+
+
+def default_folder() -> Path:
+    """Tell where found faces are kept: ``DEEPFAKE_DETECT_CACHE``, or ``deepfake-detect`` in the user's cache folder."""
+    own = os.environ.get("DEEPFAKE_DETECT_CACHE")
+    if own:
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deepfake-detect" / "faces"
+
+
+def _content_key(image: Any) -> str | None:
+    """Name the bytes that a picture is in; None where it is in no file."""
+    if isinstance(image, VideoFrame):
+        return f"{_file_key(image.path)}-{image.index}" if image.path.is_file() else None
+    if isinstance(image, bytes):
+        return hashlib.sha256(image).hexdigest()[:32]
+    is_file = isinstance(image, str | os.PathLike) and os.path.isfile(image)
+    return _file_key(Path(image)) if is_file else None
+
+
+def _file_key(path: Path) -> str:
+    state = path.stat()
+    return _hashed(path, state.st_size, state.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=200_000)
+def _hashed(path: Path, size: int, mtime_ns: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+
+
+def _keep(path: Path, size_hw: tuple[int, int], faces: Sequence[Surroundings]) -> None:
+    arrays: dict[str, Any] = {"size_hw": np.array(size_hw), "count": np.array(len(faces))}
+    for number, face in enumerate(faces):
+        arrays |= {f"pixels{number}": face.pixels, f"box{number}": face.box_xyxy, f"points{number}": face.landmarks_xy}
+    partial = path.with_name(f"{path.stem}.{uuid.uuid4().hex}.partial")
+    with partial.open("wb") as file:
+        np.savez(file, **arrays)
+    os.replace(partial, path)
+
+
+def _kept_faces(path: Path, name: str) -> tuple[KeptFace, ...] | None:
+    """List what is kept of a picture; None where nothing is, or a file that a full disk or a power cut damaged."""
+    try:
+        with path.open("rb") as file, np.load(file) as stored:  # numpy leaves a damaged file open
+            (height, width), count = (int(side) for side in stored["size_hw"]), int(stored["count"])
+    except _NOT_KEPT:
+        return None
+    return tuple(KeptFace(path=path, number=n, name=name, size_hw=(height, width)) for n in range(count))
+
+
+def _read(face: KeptFace) -> Surroundings:
+    try:
+        with face.path.open("rb") as file, np.load(file) as stored:
+            pixels, box, points = (stored[f"{what}{face.number}"] for what in ("pixels", "box", "points"))
+    except _NOT_KEPT as error:
+        raise ImageUnreadable(
+            f"{face.name}: its face in {face.path} is gone or damaged ({error}); delete that file and find crops again"
+        ) from error
+    x1, y1, x2, y2 = (float(value) for value in box)
+    return Surroundings(pixels=pixels, box_xyxy=(x1, y1, x2, y2), landmarks_xy=points)
+
+
+_NOT_KEPT = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile)

@@ -1,0 +1,178 @@
+"""What does the list of a network's operations look like as a graph of OpenVINO?"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from deepfake_detect.engines.outline import Operation
+from deepfake_detect.errors import MissingExtra
+
+_MAPS = [2, 3]  # height and width of [N, C, H, W]
+
+
+def build_graph(outline: Sequence[Operation], tensors: Mapping[str, np.ndarray], *, size_hw: tuple[int, int]) -> Any:
+    """Build the graph; batch norms are folded into the convolutions before them.
+
+    Args:
+        outline: See `outline.known_outline`.
+        tensors: Weights, as the state dict names them; float16 or float32.
+        size_hw: Height and width of the pictures.
+
+    Returns:
+        An ``openvino.Model`` that maps one picture [1, H, W, 3] float32, normalised, to logits [1, outputs].
+
+    Raises:
+        KeyError: A weight is missing.
+        RuntimeError: A weight has another shape than the operation takes.
+    """
+    from openvino import Model
+
+    pictures, logits = _Builder(tensors).build(outline, size_hw)
+    return Model([logits], [pictures])
+
+
+def require_openvino() -> Any:
+    """Import OpenVINO.
+
+    Raises:
+        MissingExtra: It is not installed, or cannot be imported.
+    """
+    try:
+        import openvino
+    except ImportError as error:
+        raise MissingExtra(
+            f"backend='openvino' needs OpenVINO ({error}); run: pip install 'deepfake-detect[openvino]'"
+        ) from error
+    return openvino
+
+
+def is_installed() -> bool:
+    """Say whether OpenVINO is installed, without importing it."""
+    return importlib.util.find_spec("openvino") is not None
+
+
+class _Builder:
+    def __init__(self, tensors: Mapping[str, np.ndarray]) -> None:
+        from openvino import opset1, opset13
+
+        self.ops, self.tensors = opset13, tensors
+        self.max_pool = opset1.max_pool  # later ones have a second result
+
+    def build(self, outline: Sequence[Operation], size_hw: tuple[int, int]) -> tuple[Any, Any]:
+        pictures = self.ops.parameter([1, *size_hw, 3], np.float32)
+        values = [self.ops.transpose(pictures, np.array([0, 3, 1, 2]))]
+        norms = _foldable(outline)
+        for place, operation in enumerate(outline[1:], start=1):
+            inputs = [values[other] for other in operation.inputs]
+            if place in norms.values():
+                values.append(inputs[0])  # the convolution has done it
+            elif operation.kind == "conv":
+                norm = outline[norms[place]] if place in norms else None
+                values.append(self._conv(inputs[0], operation, norm))
+            else:
+                values.append(getattr(self, f"_{operation.kind}")(operation, *inputs))
+        return pictures, values[-1]
+
+    def _conv(self, maps: Any, operation: Operation, norm: Operation | None) -> Any:
+        weight, bias = self._weight(operation, "weight"), self._bias(operation)
+        if norm is not None:
+            scale, shift = self._scale_shift(norm)
+            weight *= scale[:, None, None, None]
+            bias = shift if bias is None else shift + bias * scale
+        settings = operation.settings
+        place = (settings["stride"], settings["padding"], settings["padding"], settings["dilation"])
+        groups = settings["groups"]
+        if groups > 1:
+            parted = weight.reshape(groups, -1, *weight.shape[1:])
+            result = self.ops.group_convolution(maps, self._constant(parted), *place)
+        else:
+            result = self.ops.convolution(maps, self._constant(weight), *place)
+        return result if bias is None else self.ops.add(result, self._by_channel(bias))
+
+    def _norm(self, operation: Operation, maps: Any) -> Any:
+        scale, shift = self._scale_shift(operation)
+        return self.ops.add(self.ops.multiply(maps, self._by_channel(scale)), self._by_channel(shift))
+
+    def _linear(self, operation: Operation, features: Any) -> Any:
+        weight, bias = self._weight(operation, "weight"), self._bias(operation)
+        result = self.ops.matmul(features, self._constant(weight), False, True)
+        return result if bias is None else self.ops.add(result, self._constant(bias[None]))
+
+    def _max_pool(self, operation: Operation, maps: Any) -> Any:
+        stride, padding, kernel = (operation.settings[name] for name in ("stride", "padding", "kernel_size"))
+        return self.max_pool(maps, stride, padding, padding, kernel, "floor")
+
+    def _adaptive_pool(self, operation: Operation, maps: Any) -> Any:
+        size = operation.settings["size"]
+        if list(maps.get_output_shape(0))[2:] == size:
+            return maps
+        return self.ops.adaptive_avg_pool(maps, np.array(size))
+
+    def _mean(self, operation: Operation, maps: Any) -> Any:
+        return self.ops.reduce_mean(maps, np.array(_MAPS), operation.settings["keep"])
+
+    def _flatten(self, operation: Operation, maps: Any) -> Any:
+        return self.ops.reshape(maps, np.array([1, -1]), False)
+
+    def _add(self, operation: Operation, left: Any, right: Any) -> Any:
+        return self.ops.add(left, right)
+
+    def _multiply(self, operation: Operation, left: Any, right: Any) -> Any:
+        return self.ops.multiply(left, right)
+
+    def _concat(self, operation: Operation, *maps: Any) -> Any:
+        return self.ops.concat(list(maps), 1)
+
+    def _relu(self, operation: Operation, maps: Any) -> Any:
+        return self.ops.relu(maps)
+
+    def _sigmoid(self, operation: Operation, maps: Any) -> Any:
+        return self.ops.sigmoid(maps)
+
+    def _swish(self, operation: Operation, maps: Any) -> Any:
+        return self.ops.swish(maps)
+
+    def _hardswish(self, operation: Operation, maps: Any) -> Any:
+        return self.ops.hswish(maps)
+
+    def _hardtanh(self, operation: Operation, maps: Any) -> Any:
+        return self.ops.clamp(maps, *operation.settings["numbers"])
+
+    def _leaky_relu(self, operation: Operation, maps: Any) -> Any:
+        return self.ops.prelu(maps, self._constant(np.array(operation.settings["numbers"], np.float32)))
+
+    def _weight(self, operation: Operation, name: str) -> np.ndarray:
+        """Give a copy of a weight, float32."""
+        return self.tensors[f"{operation.weights}.{name}"].astype(np.float32)
+
+    def _bias(self, operation: Operation) -> np.ndarray | None:
+        has_one = f"{operation.weights}.bias" in self.tensors
+        return self._weight(operation, "bias") if has_one else None
+
+    def _scale_shift(self, norm: Operation) -> tuple[np.ndarray, np.ndarray]:
+        """Tell what a batch norm multiplies each channel by, and adds to it."""
+        names = ("weight", "bias", "running_mean", "running_var")
+        weight, bias, mean, variance = (self._weight(norm, name) for name in names)
+        scale = weight / np.sqrt(variance + np.float32(norm.settings["eps"]))
+        return scale, bias - mean * scale
+
+    def _constant(self, values: np.ndarray) -> Any:
+        return self.ops.constant(np.ascontiguousarray(values), shared_memory=True)
+
+    def _by_channel(self, values: np.ndarray) -> Any:
+        return self._constant(values.reshape(1, -1, 1, 1))
+
+
+def _foldable(outline: Sequence[Operation]) -> dict[int, int]:
+    """Find the batch norms right behind a convolution that nobody else asks: place of the convolution to theirs."""
+    users = Counter(other for operation in outline for other in operation.inputs)
+    return {
+        operation.inputs[0]: place
+        for place, operation in enumerate(outline)
+        if operation.kind == "norm" and outline[operation.inputs[0]].kind == "conv" and users[operation.inputs[0]] == 1
+    }

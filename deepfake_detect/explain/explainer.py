@@ -1,0 +1,252 @@
+"""Why does a detector say so?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from deepfake_detect.errors import nearest
+from deepfake_detect.explain.explanation import Explanation, FaceHeat
+from deepfake_detect.explain.faithfulness import LEVELS, Level, measure_faithfulness
+from deepfake_detect.explain.layers import find_layer
+from deepfake_detect.explain.methods import METHODS, ODD, OF_PIXELS, enlarge
+from deepfake_detect.explain.regions import Subject, measure_regions
+from deepfake_detect.faces.crop import crop_square
+from deepfake_detect.faces.face import Face
+from deepfake_detect.faces.parts import part_masks
+from deepfake_detect.predict.look import FaceChoice, Look, check_choice
+from deepfake_detect.predict.prediction import Prediction
+from deepfake_detect.predict.predictor import Predictor
+from deepfake_detect.predict.preprocess import to_batch
+from deepfake_detect.predict.stream import stream_predictions
+
+Target = Literal["fake", "real"]
+
+_AT_ONCE = 16
+
+
+def explain_image(
+    predictor: Predictor,
+    image: Any,
+    *,
+    method: str = "grad-cam",
+    layer: str | None = None,
+    faces: FaceChoice = "auto",
+    faithfulness: Level | Literal["off"] | None = "quick",
+    target: Target | None = None,
+    threshold: float | None = None,
+) -> Explanation:
+    """Show where in a picture a score comes from, and check how far that can be trusted.
+
+    Args:
+        predictor: A `Predictor` or a `Detector`.
+        image: Anything that `Predictor.predict` takes.
+        method: ``"grad-cam"``, ``"grad-cam++"``, ``"hirescam"``, ``"eigen-cam"``, ``"integrated-gradients"`` or
+            ``"occlusion"``; see the room `heat` for the papers.
+        layer: A name of ``predictor.model.named_modules()``; the last that gives a map where None, see `find_layer`.
+        faces: See `FaceChoice`.
+        faithfulness: ``"quick"`` checks the decisive face with some 40 runs of the model, ``"full"`` every face with
+            some 450; ``"off"`` or None does neither.
+        target: Shows what speaks for ``"fake"`` or ``"real"``; None takes the label, and fake for ``"uncertain"``.
+        threshold: See `Predictor.predict`.
+
+    Returns:
+        The heat in pixels of the original, and what the checks found. The verdict is that of `Predictor.predict`.
+
+    Raises:
+        ImageUnreadable: Not a picture.
+        ImageTooLarge: More pixels than the limit.
+        LayerNotFound: The model has no such layer, or its output is no map.
+        ValueError: No such method, or another choice that does not exist; a layer for a method of pixels.
+
+    Example:
+        >>> from deepfake_detect import Detector
+        >>> detector = Detector.from_pretrained("meso4-fakefaces")
+        >>> found = explain_image(detector, "examples/portrait.jpg", faithfulness="off")
+        >>> found.heat.shape, found.layer, round(sum(found.regions.values()), 6)
+        ((512, 512), 'head.pool', 1.0)
+    """
+    _check(method, layer, faithfulness, target)
+    check_choice(faces, threshold=threshold)
+    ask = _Ask(predictor, method, layer)
+    found = predictor.look(image, faces=faces)
+    prediction, raw = ask.answer(found, threshold)
+    shown = target or ("real" if prediction.label == "real" else "fake")
+    if shown == "real":
+        raw = ask.turned(found.crops, raw)
+    maps = _scaled(raw, predictor.card.preprocessing.size_px)
+    judged = zip(prediction.faces, found.crops, maps, strict=True)
+    explained = [
+        _face_heat(ask, face, crop, heat, _effort(face, prediction, faithfulness), shown, found.size_hw)
+        for face, crop, heat in judged
+    ]
+    return Explanation(
+        heat=_undone(explained, found.size_hw),
+        method=method,
+        layer=ask.layer,
+        target=shown,
+        faces=tuple(explained),
+        prediction=prediction,
+    )
+
+
+class _Ask:
+    """A method at a layer, for the model of a predictor or another with the same layers."""
+
+    def __init__(self, predictor: Predictor, method: str, layer: str | None) -> None:
+        self.predictor, self.method = predictor, method
+        size_px = predictor.card.preprocessing.size_px
+        self.layer = None if method in OF_PIXELS else find_layer(predictor.model, layer, size_px=size_px)[0]
+
+    def maps(self, model: nn.Module, batch: Tensor, *, sign: float = 1.0) -> tuple[Tensor, Tensor]:
+        """Give maps [N, h, w] and logits [N]; of the predictor's own model by its twin, where that can be."""
+        if self.layer is None:
+            return METHODS[self.method](model, batch, None, sign=sign)
+        if model is self.predictor.model and (twin := self.predictor.spliced(batch, self.layer)) is not None:
+            return METHODS[self.method](twin, batch, twin.layer, sign=sign)
+        return METHODS[self.method](model, batch, model.get_submodule(self.layer), sign=sign)
+
+    def answer(self, found: Look, threshold: float | None) -> tuple[Prediction, Tensor]:
+        """Score the faces as `predict` does, and keep what the same run shows for fake: maps [N, h, w]."""
+        maps = list[Tensor]()
+
+        def forward(crops: Sequence[np.ndarray]) -> list[float]:
+            raw, logit = self.maps(self.predictor.model, self._batch(crops))
+            maps.append(raw)
+            return [float(value) for value in logit] if self._is_exact else self.predictor.logits(crops)
+
+        prediction = next(
+            stream_predictions(
+                [found.source],
+                look=lambda _: found,
+                forward=forward,
+                card=self.predictor.card,
+                revision=self.predictor.revision,
+                threshold=threshold,
+                batch_size=_AT_ONCE,
+                workers=0,
+            )
+        )
+        return prediction, torch.cat(maps) if maps else torch.zeros(0, 1, 1)
+
+    def turned(self, crops: Sequence[np.ndarray], raw: Tensor) -> Tensor:
+        """Give what speaks for real in place of fake."""
+        if self.method in ODD or not crops:
+            return -raw
+        some = (self._batch(crops[first : first + _AT_ONCE]) for first in range(0, len(crops), _AT_ONCE))
+        return torch.cat([self.maps(self.predictor.model, batch, sign=-1.0)[0] for batch in some])
+
+    def copies(self, level: Level) -> int | None:
+        """Say how many networks with random weights are asked: one where a map takes dozens of runs, else as usual."""
+        return 1 if level == "quick" and self.method in OF_PIXELS else None
+
+    @property
+    def _is_exact(self) -> bool:
+        return self.predictor.dtype == torch.float32
+
+    def _batch(self, crops: Sequence[np.ndarray]) -> Tensor:
+        return to_batch(crops, preprocessing=self.predictor.card.preprocessing).to(self.predictor.device)
+
+
+def _check(method: str, layer: str | None, faithfulness: str | None, target: str | None) -> None:
+    if method not in METHODS:
+        raise ValueError(f"method is {method!r}, expected one of {', '.join(METHODS)}{nearest(str(method), METHODS)}")
+    if layer is not None and method in OF_PIXELS:
+        raise ValueError(f"layer is {layer!r}, but {method} asks the pixels; leave it out")
+    levels = (*LEVELS, "off")
+    if faithfulness is not None and faithfulness not in levels:
+        offer = nearest(str(faithfulness), levels)
+        raise ValueError(f"faithfulness is {faithfulness!r}, expected one of {', '.join(levels)}{offer}")
+    if target not in (None, "fake", "real"):
+        raise ValueError(f"target is {target!r}, expected 'fake', 'real' or None")
+
+
+def _scaled(raw: Tensor, size_px: int) -> np.ndarray:
+    """Keep what speaks for the class shown, at the size of the crop; the hottest place of all faces is 1."""
+    hot = enlarge(raw.clamp(min=0), size_px=size_px).float().cpu().numpy()
+    top = float(hot.max(initial=0.0))
+    return hot / top if top > 0 else hot
+
+
+def _effort(face: Face, prediction: Prediction, faithfulness: str | None) -> Level | None:
+    if faithfulness == "full":
+        return "full"
+    decides = face is max(prediction.faces, key=lambda one: one.score or 0.0)
+    return "quick" if decides and faithfulness == "quick" else None
+
+
+def _face_heat(
+    ask: _Ask, face: Face, crop: np.ndarray, heat: np.ndarray, level: Level | None, shown: str, size_hw: tuple[int, int]
+) -> FaceHeat:
+    square = _square(face, ask.predictor, size_hw)
+    masks = _masks(face, square, len(crop))
+    if level is None:
+        return FaceHeat(face=face, heat=heat, crop_xyxy=square, parts=measure_regions(heat, masks))
+    sign = -1.0 if shown == "real" else 1.0
+    subject = Subject.of(
+        crop,
+        model=ask.predictor.model,
+        preprocessing=ask.predictor.card.preprocessing,
+        device=ask.predictor.device,
+        belief=_belief(ask.predictor, sign),
+        forward=partial(_forward, ask.predictor),
+    )
+    return FaceHeat(
+        face=face,
+        heat=heat,
+        crop_xyxy=square,
+        parts=measure_regions(heat, masks, subject=subject),
+        faithfulness=measure_faithfulness(
+            subject, draw=partial(_draw, ask, sign), level=level, random_weights=ask.copies(level)
+        ),
+    )
+
+
+def _belief(predictor: Predictor, sign: float) -> Callable[[Tensor], Tensor]:
+    card = predictor.card
+    return lambda logit: torch.sigmoid(sign * (logit / card.temperature + card.bias))
+
+
+def _forward(predictor: Predictor, batch: Tensor) -> Tensor:
+    return torch.from_numpy(predictor.answer(batch.cpu().permute(0, 2, 3, 1).contiguous().numpy()))
+
+
+def _draw(ask: _Ask, sign: float, model: nn.Module, batch: Tensor) -> Tensor:
+    return ask.maps(model, batch, sign=sign)[0]
+
+
+def _square(face: Face, predictor: Predictor, size_hw: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Give what the model saw of a face: all of the picture where nobody looked for faces."""
+    if not len(face.landmarks_xy):
+        return face.box_xyxy
+    return crop_square(face.box_xyxy, margin=predictor.card.preprocessing.margin, size_hw=size_hw)
+
+
+def _masks(face: Face, square: tuple[float, float, float, float], size_px: int) -> dict[str, np.ndarray]:
+    if not len(face.landmarks_xy):
+        return {}
+    left, top, right, bottom = square
+    scale = size_px / np.array([right - left, bottom - top])
+    return dict(part_masks((face.landmarks_xy - (left, top)) * scale, (size_px, size_px)))
+
+
+def _undone(faces: Sequence[FaceHeat], size_hw: tuple[int, int]) -> np.ndarray:
+    """Lay the heat of each face where its crop was taken; where crops overlap, the hotter counts."""
+    whole = np.zeros(size_hw, np.float32)
+    for one in faces:
+        x1, y1, x2, y2 = one.crop_xyxy
+        left, top = int(x1), int(y1)
+        right, bottom = min(size_hw[1], -int(-x2 // 1)), min(size_hw[0], -int(-y2 // 1))
+        across, down = len(one.heat) / (x2 - x1), len(one.heat) / (y2 - y1)
+        matrix = (across, 0.0, (left - x1) * across, 0.0, down, (top - y1) * down)
+        size = (right - left, bottom - top)
+        laid = Image.fromarray(one.heat).transform(size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
+        part = whole[top:bottom, left:right]
+        np.maximum(part, np.asarray(laid), out=part)
+    return np.clip(whole, 0, 1)

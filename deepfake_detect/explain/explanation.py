@@ -1,0 +1,255 @@
+"""What does a caller get who asks why?"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from deepfake_detect.drawing.annotate import COLOURS
+from deepfake_detect.errors import DeepfakeDetectError, ImageUnreadable
+from deepfake_detect.explain.faithfulness import Faithfulness
+from deepfake_detect.explain.poster import Sheet, draw_poster
+from deepfake_detect.explain.regions import Region
+from deepfake_detect.faces.face import Face
+from deepfake_detect.faces.parts import OVALS, face_axes, oval
+from deepfake_detect.inputs.image import open_image
+from deepfake_detect.predict.prediction import Prediction, write_result
+
+_NOTEBOOK_PX = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FaceHeat:
+    """One face, and where on it the heat lies.
+
+    Attributes:
+        face: With its score and label.
+        heat: [S, S] float32 over what the model saw of this face, 0..1 where 1 is the hottest place of the picture.
+        crop_xyxy: What the model saw, in pixels of the upright original.
+        parts: Part of the face to its share of the heat and, where tried, the drop of the score; empty without
+            landmarks.
+        faithfulness: What the checks found; None where this face was not checked.
+    """
+
+    face: Face
+    heat: npt.NDArray[np.float32] = field(repr=False)
+    crop_xyxy: tuple[float, float, float, float]
+    parts: Mapping[str, Region]
+    faithfulness: Faithfulness | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give everything but the heat as plain JSON values."""
+        return {
+            "face": self.face.to_dict(),
+            "crop_xyxy": [float(value) for value in self.crop_xyxy],
+            "parts": {name: region.to_dict() for name, region in self.parts.items()},
+            "faithfulness": self.faithfulness and self.faithfulness.to_dict(),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Explanation:
+    """Where in a picture a score comes from, and how far that can be trusted.
+
+    Attributes:
+        heat: [H, W] float32 over the upright original, 0..1 where 1 is the hottest place; 0 where no model looked.
+        method: How it was asked, such as ``"grad-cam"``.
+        layer: The layer that was looked at; None for methods of pixels.
+        target: ``"fake"`` or ``"real"``: the heat shows what speaks for it.
+        faces: Largest first.
+        prediction: The verdict, as `Predictor.predict` gives it.
+    """
+
+    heat: npt.NDArray[np.float32]
+    method: str
+    layer: str | None
+    target: str
+    faces: tuple[FaceHeat, ...]
+    prediction: Prediction
+
+    @property
+    def name(self) -> str:
+        """Give the path or URL of the picture, or a word such as ``"<array>"``."""
+        return self.prediction.name
+
+    @property
+    def label(self) -> str:
+        """Give the verdict: ``"real"``, ``"fake"``, ``"uncertain"`` or ``"no-face"``."""
+        return self.prediction.label
+
+    @property
+    def score(self) -> float | None:
+        """Give the probability of fake, 0..1; None where no face was found."""
+        return self.prediction.score
+
+    @property
+    def decisive(self) -> FaceHeat | None:
+        """Give the face with the highest score, on which the verdict rests; None where no face was found."""
+        return max(self.faces, key=lambda one: one.face.score or 0.0, default=None)
+
+    @property
+    def regions(self) -> Mapping[str, float]:
+        """Give each part of the decisive face its share of the heat, 0..1; empty where there is no face to part."""
+        return {name: region.share for name, region in self._parts.items()}
+
+    @property
+    def drops(self) -> Mapping[str, float]:
+        """Give by how much the probability of the class shown falls when a part alone is blurred, where tried."""
+        return {name: region.drop for name, region in self._parts.items() if region.drop is not None}
+
+    @property
+    def faithfulness(self) -> Faithfulness | None:
+        """Give what the checks of the decisive face found; None where there were none."""
+        return self.decisive.faithfulness if self.decisive else None
+
+    @property
+    def is_evidence(self) -> bool:
+        """Say whether the heat of the decisive face may be shown to others as the reason of the verdict.
+
+        True if, and only if, the verdict is ``"fake"`` or ``"real"``, there is heat, it is that of the verdict, and
+        every check holds; see `Faithfulness` for the rule.
+        """
+        return not self.reasons
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Say in words why the heat is no evidence; empty where it is."""
+        if self.decisive is None:
+            return ("no face was found, and nothing was scored",)
+        found = []
+        if self.label == "uncertain":
+            found.append("the verdict is uncertain: there is nothing to give reasons for")
+        elif self.label != self.target:
+            found.append(f"the heat shows what speaks for {self.target}, against the verdict")
+        if not self.decisive.heat.any():
+            found.append(f"no place on the face speaks for {self.target}, as {self.method} sees it")
+        if self.faithfulness is None:
+            found.append("nobody checked the map")
+        return (*found, *(self.faithfulness.reasons if self.faithfulness else ()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give everything but the heat as plain JSON values."""
+        return {
+            "name": self.name,
+            "label": self.label,
+            "score": self.score,
+            "method": self.method,
+            "layer": self.layer,
+            "target": self.target,
+            "is_evidence": self.is_evidence,
+            "reasons": list(self.reasons),
+            "regions": dict(self.regions),
+            "drops": dict(self.drops),
+            "faithfulness": self.faithfulness and self.faithfulness.to_dict(),
+            "faces": [face.to_dict() for face in self.faces],
+            "prediction": self.prediction.to_dict(),
+        }
+
+    def to_json(self, *, indent: int | None = None) -> str:
+        """Give `to_dict` as JSON text, on one line unless an indent is given."""
+        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False, allow_nan=False)
+
+    def plot(self) -> Image.Image:
+        """Draw the picture with its faces, the heat over it, the decisive face by its parts, and what the checks say.
+
+        The picture is opened once more.
+
+        Returns:
+            RGB picture, 800 to 1520 pixels wide.
+
+        Raises:
+            DeepfakeDetectError: The picture is gone.
+        """
+        if self.prediction.source is None:
+            raise ImageUnreadable(f"{self.name}: this explanation holds no picture; explain it again to plot it")
+        return draw_poster(self._sheet(open_image(self.prediction.source).pixels))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the findings as JSON, or the `plot` as a picture.
+
+        Args:
+            path: Ends in .json, or in .png, .jpg, .jpeg or .webp.
+
+        Raises:
+            ValueError: Any other ending.
+        """
+        write_result(self, Path(path))
+
+    def __repr__(self) -> str:
+        score = "no score" if self.score is None else f"score {self.score:.3f}"
+        held = "evidence" if self.is_evidence else "not evidence"
+        short = self.name.replace("\\", "/").rstrip("/").rpartition("/")[2] or self.name
+        return f"Explanation({self.label}, {score}, {self.method} for {self.target}, {held}, {short})"
+
+    def _repr_html_(self) -> str:
+        text = html.escape(repr(self)[len("Explanation(") : -1])
+        picture = self._repr_png_()
+        if picture is None:  # the words are still worth showing
+            return f"<p>{text}</p>"
+        code = base64.b64encode(picture).decode()
+        return f'<figure><img src="data:image/png;base64,{code}"><figcaption>{text}</figcaption></figure>'
+
+    def _repr_png_(self) -> bytes | None:
+        try:
+            image, file = self.plot(), io.BytesIO()
+        except DeepfakeDetectError:
+            return None
+        image.thumbnail((_NOTEBOOK_PX, 4 * _NOTEBOOK_PX))
+        image.save(file, "PNG")
+        return file.getvalue()
+
+    @property
+    def _parts(self) -> Mapping[str, Region]:
+        return self.decisive.parts if self.decisive else {}
+
+    def _sheet(self, pixels: np.ndarray) -> Sheet:
+        said = self.label if self.score is None else f"{self.label}, score {self.score:.3f}"
+        decisive = self.decisive
+        asked = f"{self.method} at {self.layer}" if self.layer else self.method
+        return Sheet(
+            pixels=pixels,
+            heat=self.heat,
+            boxes=[one.face.box_xyxy for one in self.faces],
+            captions=[f"{one.face.label} {one.face.score:.3f}" for one in self.faces],
+            colours=[COLOURS.get(one.face.label or "", COLOURS["uncertain"]) for one in self.faces],
+            squares=[one.crop_xyxy for one in self.faces],
+            close_up=None if decisive is None else (_cut_out(pixels, decisive), decisive.heat),
+            outlines=_outlines(decisive) if decisive else (),
+            title=f"{said} ({'probability of fake' if self.score is not None else 'nothing to explain'})",
+            colour=COLOURS.get(self.label, COLOURS["uncertain"]),
+            shown=self.target,
+            rows=[(name, region.share, region.drop) for name, region in self._parts.items()],
+            found=self.reasons or (self.faithfulness.findings if self.faithfulness else ()),
+            holds=self.is_evidence,
+            note=f"{self.name}; {self.prediction.model}; {asked}; {self._checked()}",
+        )
+
+    def _checked(self) -> str:
+        return f"{self.faithfulness.level} checks" if self.faithfulness else "no checks"
+
+
+def _cut_out(pixels: np.ndarray, one: FaceHeat) -> np.ndarray:
+    side = len(one.heat)
+    image = Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC, box=one.crop_xyxy)
+    return np.asarray(image)
+
+
+def _outlines(one: FaceHeat) -> list[tuple[str, np.ndarray]]:
+    """Give the outlines of the parts, in pixels of the heat."""
+    if len(one.face.landmarks_xy) != 5:
+        return []
+    left, top, right, bottom = one.crop_xyxy
+    scale = len(one.heat) / np.array([right - left, bottom - top])
+    origin, axes = face_axes((one.face.landmarks_xy - (left, top)) * scale)
+    return [(name, oval(name, corners=48) @ axes + origin) for name in OVALS]

@@ -1,0 +1,263 @@
+"""Where in a picture does the logit of a model come from?
+
+One function for each way to ask, and each for any architecture. They give maps as they are computed: above zero lies
+what speaks for the class asked for, below what speaks against it; `enlarge` brings them to the size of the picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from deepfake_detect.explain.layers import Tapped, tap, undisturbed
+
+STEPS: Final = 32
+"""Pictures on the way from an even one to the real one, in `integrated_gradients`."""
+
+CELLS: Final = 10
+"""Rows and columns of the map that `occlusion` gives."""
+
+_SMOOTH_CELLS = 32  # a map with a value for each pixel is first averaged to so many rows and columns
+_AT_ONCE, _AT_ONCE_BACK = 16, 4  # pictures in a batch, without and with the way back
+
+
+class Method(Protocol):
+    """A way to ask where a logit comes from."""
+
+    def __call__(
+        self, model: nn.Module, batch: Tensor, layer: nn.Module | None, *, sign: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
+        """Give maps [N, h, w] and logits [N]."""
+
+
+def grad_cam(model: nn.Module, batch: Tensor, layer: nn.Module | None, *, sign: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Weigh every channel of a layer by its mean gradient.
+
+    Selvaraju et al. 2017, "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV. Of
+    a network that ends in a mean over the picture and one dense layer it is the class activation map.
+
+    Args:
+        model: [N, 3, S, S] to N logits.
+        batch: [N, 3, S, S], on the model's device.
+        layer: From `find_layer`.
+        sign: 1 asks what speaks for fake, -1 what speaks for real.
+
+    Returns:
+        [N, h, w] before the ReLU, and the logits [N].
+
+    Example:
+        >>> from deepfake_detect import create_model
+        >>> from deepfake_detect.explain.layers import find_layer
+        >>> model = create_model("cnn-simple", seed=0).eval()
+        >>> raw, logit = grad_cam(model, torch.zeros(2, 3, 64, 64), find_layer(model, size_px=64)[1])
+        >>> raw.shape, logit.shape
+        (torch.Size([2, 8, 8]), torch.Size([2]))
+    """
+    seen, slope = _tapped(model, batch, layer, sign)
+    return (slope.mean((2, 3), keepdim=True) * seen.activation).sum(1), seen.logit
+
+
+def grad_cam_plus_plus(
+    model: nn.Module, batch: Tensor, layer: nn.Module | None, *, sign: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Weigh every channel by its gradients above zero, so that several small causes count as one large.
+
+    Chattopadhay et al. 2018, "Grad-CAM++: Generalized Gradient-based Visual Explanations for Deep Convolutional
+    Networks", WACV. A gradient g has the share g^2 / (2 g^2 + sum(A) g^3), which is 1 / (2 + sum(A) g).
+
+    Args:
+        model: See `grad_cam`; so for the rest.
+        batch: Pictures.
+        layer: From `find_layer`.
+        sign: 1 for fake, -1 for real.
+
+    Returns:
+        [N, h, w] before the ReLU, and the logits [N].
+    """
+    seen, slope = _tapped(model, batch, layer, sign)
+    below = 2 + seen.activation.sum((2, 3), keepdim=True) * slope
+    share = torch.where(below == 0, 0.0, 1 / below)
+    weights = (share * slope.clamp(min=0)).sum((2, 3), keepdim=True)
+    return (weights * seen.activation).sum(1), seen.logit
+
+
+def hirescam(model: nn.Module, batch: Tensor, layer: nn.Module | None, *, sign: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Multiply activation and gradient place by place, and add up the channels.
+
+    Draelos and Carin 2020, "Use HiResCAM instead of Grad-CAM for faithful explanations of convolutional neural
+    networks" (arXiv:2011.08891). Where one dense layer follows, the map adds up to the logit without its bias.
+
+    Args:
+        model: See `grad_cam`; so for the rest.
+        batch: Pictures.
+        layer: From `find_layer`.
+        sign: 1 for fake, -1 for real.
+
+    Returns:
+        [N, h, w] before the ReLU, and the logits [N].
+    """
+    seen, slope = _tapped(model, batch, layer, sign)
+    return (slope * seen.activation).sum(1), seen.logit
+
+
+def eigen_cam(model: nn.Module, batch: Tensor, layer: nn.Module | None, *, sign: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Show the direction in which the activations of a layer differ most from place to place.
+
+    Muhammad and Yeasin 2020, "Eigen-CAM: Class Activation Map using Principal Components", IJCNN. No gradient, and so
+    no class: it says what the layer sees, not what it concludes.
+
+    Args:
+        model: See `grad_cam`; so for the rest.
+        batch: Pictures.
+        layer: From `find_layer`.
+        sign: Not used.
+
+    Returns:
+        [N, h, w], turned so that it is high where the mean activation is, and the logits [N].
+    """
+    seen = tap(model, batch, _needed(layer), gradient=False)
+    places = seen.activation.flatten(2).transpose(1, 2)  # [N, h * w, C]
+    places = places - places.mean(1, keepdim=True)
+    left, strength, _ = torch.linalg.svd(places, full_matrices=False)
+    first = left[:, :, 0] * strength[:, :1]  # [N, h * w]
+    turned = torch.where((first * places.mean(2)).sum(1, keepdim=True) < 0, -first, first)
+    return turned.view(len(turned), *seen.activation.shape[2:]), seen.logit
+
+
+def integrated_gradients(
+    model: nn.Module, batch: Tensor, layer: nn.Module | None = None, *, sign: float = 1.0, steps: int = STEPS
+) -> tuple[Tensor, Tensor]:
+    """Add up the gradients of the pixels on the way from an even picture to the real one.
+
+    Sundararajan et al. 2017, "Axiomatic Attribution for Deep Networks", ICML. The map adds up to the difference of
+    the two logits. The even picture has the mean colour of the real one.
+
+    Args:
+        model: [N, 3, S, S] to N logits.
+        batch: [N, 3, S, S], on the model's device.
+        layer: Not used.
+        sign: 1 for fake, -1 for real.
+        steps: On the way; the more, the closer is the sum.
+
+    Returns:
+        [N, S, S], and the logits [N].
+    """
+    total, even = torch.zeros_like(batch), _even(batch)
+    with undisturbed(model, batch):
+        away = batch - even
+        for shares in torch.split(_shares(steps).to(batch), max(1, _AT_ONCE_BACK // len(batch))):
+            between = even + shares[:, None, None, None, None] * away  # [steps at once, N, 3, S, S]
+            total += _input_slope(model, between.flatten(0, 1)).view(between.shape).sum(0)
+        logit = model(batch)
+    return sign * (total * away).sum(1) / steps, logit.float()
+
+
+def occlusion(
+    model: nn.Module, batch: Tensor, layer: nn.Module | None = None, *, sign: float = 1.0, cells: int = CELLS
+) -> tuple[Tensor, Tensor]:
+    """Cover one place after the other with an even square, and see by how much the logit falls.
+
+    Zeiler and Fergus 2014, "Visualizing and Understanding Convolutional Networks", ECCV. The square covers two by two
+    cells and moves by one; a cell has the mean fall of all squares that covered it.
+
+    Args:
+        model: [N, 3, S, S] to N logits.
+        batch: [N, 3, S, S], on the model's device.
+        layer: Not used.
+        sign: 1 for fake, -1 for real.
+        cells: Rows and columns of the map.
+
+    Returns:
+        [N, cells, cells], and the logits [N].
+    """
+    edges = torch.linspace(0, batch.shape[-1], cells + 1).round().int().tolist()
+    squares = [(row, column) for row in range(cells - 1) for column in range(cells - 1)]
+    fall, count = batch.new_zeros(len(batch), cells, cells), batch.new_zeros(cells, cells)
+    with undisturbed(model, batch):
+        logit, even = model(batch).float(), _even(batch)
+        for some in _portions(squares, max(1, _AT_ONCE // len(batch))):
+            covered = batch.repeat(len(some), 1, 1, 1, 1)  # [squares, N, 3, S, S]
+            for copy, (row, column) in zip(covered, some, strict=True):
+                copy[:, :, edges[row] : edges[row + 2], edges[column] : edges[column + 2]] = even
+            fell = logit - model(covered.flatten(0, 1)).float().view(covered.shape[:2])
+            for (row, column), value in zip(some, fell, strict=True):
+                fall[:, row : row + 2, column : column + 2] += value[:, None, None]
+                count[row : row + 2, column : column + 2] += 1
+    return sign * fall / count, logit
+
+
+METHODS: Final[dict[str, Method]] = {
+    "grad-cam": grad_cam,
+    "grad-cam++": grad_cam_plus_plus,
+    "hirescam": hirescam,
+    "eigen-cam": eigen_cam,
+    "integrated-gradients": integrated_gradients,
+    "occlusion": occlusion,
+}
+"""The ways to ask, by the name that a caller gives."""
+
+OF_PIXELS: Final = frozenset({"integrated-gradients", "occlusion"})
+"""Those that ask the pixels, and need no layer."""
+
+ODD: Final = frozenset({"grad-cam", "hirescam", "integrated-gradients", "occlusion"})
+"""Those whose map for real is the one for fake with its sign changed."""
+
+
+def enlarge(raw: Tensor, *, size_px: int) -> Tensor:
+    """Bring maps to the size of the picture.
+
+    Bilinear, as other libraries do. One with a value for each pixel is averaged to 32 rows and columns first: a single
+    pixel says nothing.
+
+    Args:
+        raw: [N, h, w].
+        size_px: Side of the picture.
+
+    Returns:
+        [N, size_px, size_px].
+
+    Example:
+        >>> enlarge(torch.eye(2)[None], size_px=4)[0, 0]
+        tensor([1.0000, 0.7500, 0.2500, 0.0000])
+    """
+    maps = raw[:, None]
+    if raw.shape[-1] > _SMOOTH_CELLS and raw.shape[-1] >= size_px:
+        maps = functional.adaptive_avg_pool2d(maps, _SMOOTH_CELLS)
+    return functional.interpolate(maps, (size_px, size_px), mode="bilinear", align_corners=False)[:, 0]
+
+
+def _tapped(model: nn.Module, batch: Tensor, layer: nn.Module | None, sign: float) -> tuple[Tapped, Tensor]:
+    seen = tap(model, batch, _needed(layer))
+    assert seen.gradient is not None
+    return seen, sign * seen.gradient
+
+
+def _needed(layer: nn.Module | None) -> nn.Module:
+    if layer is None:
+        raise ValueError("layer is None, expected one of the model's layers; find_layer chooses it")
+    return layer
+
+
+def _even(batch: Tensor) -> Tensor:
+    """Give the mean colour of each picture, [N, 3, 1, 1]: even in whatever numbers the model takes."""
+    return batch.mean((2, 3), keepdim=True)
+
+
+def _shares(steps: int) -> Tensor:
+    """Give how far along the way each step is, [steps] in 0..1: in the middle of its part."""
+    return (torch.arange(steps) + 0.5) / steps
+
+
+def _input_slope(model: nn.Module, pictures: Tensor) -> Tensor:
+    with torch.enable_grad():
+        leaf = pictures.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(model(leaf.clone()).float().sum(), leaf)
+    return torch.as_tensor(slope)
+
+
+def _portions(places: list[tuple[int, int]], size: int) -> Iterator[list[tuple[int, int]]]:
+    return (places[first : first + size] for first in range(0, len(places), size))

@@ -1,0 +1,1 @@
+"""Face finding, face crops and the parts of a face."""

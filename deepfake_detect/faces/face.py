@@ -1,0 +1,42 @@
+"""A face: its box, landmarks and, once scored, its verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Face:
+    """One face, and what was said of it.
+
+    Attributes:
+        box_xyxy: Left, top, right, bottom, in pixels of the upright original.
+        landmarks_xy: [5, 2] float32, in the same pixels: right eye, left eye, nose tip, right and left corner of
+            the mouth, "right" being the person's own. Empty, [0, 2], where the whole picture stands for a face.
+        confidence: How sure the finder is that this is a face, 0..1.
+        score: Calibrated probability that the face is fake, 0..1; None where nobody scored it.
+        logit: What the model said; positive means fake.
+        label: ``"real"``, ``"fake"`` or ``"uncertain"``.
+    """
+
+    box_xyxy: tuple[float, float, float, float]
+    landmarks_xy: npt.NDArray[np.float32]
+    confidence: float
+    score: float | None = None
+    logit: float | None = None
+    label: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the face as plain JSON values."""
+        return {
+            "box_xyxy": [float(value) for value in self.box_xyxy],
+            "landmarks_xy": np.asarray(self.landmarks_xy).tolist(),
+            "confidence": float(self.confidence),
+            "score": None if self.score is None else float(self.score),
+            "logit": None if self.logit is None else float(self.logit),
+            "label": self.label,
+        }

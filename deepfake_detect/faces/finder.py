@@ -1,0 +1,211 @@
+"""Where are the faces, and which pixels of one does a model see?"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+
+from deepfake_detect.errors import UnknownWeights, WeightsCorrupted
+from deepfake_detect.faces.face import Face
+from deepfake_detect.faces.yunet import YuNet
+from deepfake_detect.inputs.image import open_image
+
+PACKAGED = "dd-yunet@1"
+"""The face finder in the wheel: ours, of YuNet's kind; `MODELS.md` says what it misses."""
+
+THRESHOLD = 0.5
+"""Confidence from which a face counts: as many false alarms as the published YuNet makes at 0.6, or fewer."""
+
+SIDES_PX = (256, 768)
+"""Longer side that a picture is shrunk to, for large and for small faces."""
+
+_OVERLAP = 0.3  # intersection over union from which two boxes are one face
+
+_THREAD = threading.local()  # a network of OpenCV's serves one thread at a time
+
+_LOADING = threading.Lock()
+
+
+class FaceFinder:
+    """Find faces with a network of YuNet's kind, run by OpenCV.
+
+    Usable from several threads: each gets a network of its own. Wu et al. 2023, "YuNet: A Tiny
+    Millisecond-level Face Detector", Machine Intelligence Research 20.
+
+    Args:
+        model: An ONNX file that ``cv2.FaceDetectorYN`` decodes: a path, its bytes,
+            ``hf://owner/name/file.onnx`` on the Hub, or None for the packaged one.
+        threshold: Confidence in 0..1 from which a face counts.
+        backend: ``"opencv"``, which takes all processors for a picture; or ``"openvino"``, which takes one, and half
+            the time in all: for many pictures at once. Boxes are the same, to a thousandth of a pixel.
+
+    Raises:
+        FileNotFoundError: No such file.
+        UnknownWeights: No such repository on the Hub, or the address names no file.
+        WeightsCorrupted: OpenCV cannot read the file.
+        MissingExtra: OpenVINO was asked for and is not installed.
+
+    Example:
+        >>> import numpy as np
+        >>> FaceFinder().find(np.zeros((64, 64, 3), np.uint8))
+        []
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | bytes | None = None,
+        *,
+        threshold: float = THRESHOLD,
+        backend: Literal["opencv", "openvino"] = "opencv",
+    ) -> None:
+        self.name, self._weights = _read_model(model)
+        self.fingerprint = f"{hashlib.sha256(self._weights).hexdigest()[:16]} {threshold}"
+        self.threshold = threshold
+        self._network()
+        compiled = backend == "openvino"
+        self._yunet = YuNet(self._weights, threshold=threshold, suppress=self._suppress) if compiled else None
+
+    def find(self, pixels: np.ndarray, *, border: bool = False) -> list[Face]:
+        """Find the faces of one picture, largest first.
+
+        Args:
+            pixels: [H, W, 3] uint8 RGB.
+            border: Where no face is found, look once more with a border around the picture: tight
+                crops leave the network too little to see around the face.
+
+        Returns:
+            Faces with boxes inside the picture, in its pixels; empty where there is none.
+        """
+        rows = self._look(pixels)
+        if border and not len(rows):
+            rows = self._look_with_border(pixels)
+        height, width = pixels.shape[:2]
+        faces = [_face(row, height, width) for row in rows]
+        return sorted((face for face in faces if _area(face.box_xyxy) >= 1), key=lambda f: -_area(f.box_xyxy))
+
+    def _look(self, pixels: np.ndarray) -> np.ndarray:
+        """Look for large, then for small faces: rows of box, points, confidence [N, 15]."""
+        longer = max(pixels.shape[:2])
+        sides = [min(SIDES_PX[0], longer)]
+        if longer > 1.5 * SIDES_PX[0]:
+            sides.append(min(SIDES_PX[1], longer))
+        return _drop_doubles(np.concatenate([self._look_at(pixels, side / longer) for side in sides]))
+
+    def _look_at(self, pixels: np.ndarray, scale: float) -> np.ndarray:
+        height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
+        if scale < 1:
+            pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+        rows = self._detect(pixels) if self._yunet is None else self._yunet.detect(pixels)
+        rows[:, :14] /= scale
+        return rows
+
+    def _detect(self, pixels: np.ndarray) -> np.ndarray:
+        network = self._network()
+        network.setInputSize((pixels.shape[1], pixels.shape[0]))
+        _, rows = network.detect(cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+        return np.zeros((0, 15), np.float32) if rows is None else np.asarray(rows)
+
+    def _suppress(self, boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        kept = cv2.dnn.NMSBoxes(boxes.tolist(), scores.tolist(), self.threshold, _OVERLAP)
+        return np.asarray(kept, np.intp)
+
+    def _look_with_border(self, pixels: np.ndarray) -> np.ndarray:
+        pad = max(pixels.shape[:2]) // 3
+        rows = self._look(cv2.copyMakeBorder(pixels, pad, pad, pad, pad, cv2.BORDER_REPLICATE))
+        rows[:, [0, 1, *range(4, 14)]] -= pad
+        return rows
+
+    def _network(self) -> Any:
+        networks: dict[str, Any] = _THREAD.__dict__.setdefault("networks", {})
+        if self.fingerprint not in networks:
+            networks[self.fingerprint] = _load_network(self.name, self._weights, self.threshold)
+        return networks[self.fingerprint]
+
+
+def find_faces(
+    image: Any,
+    *,
+    model: str | os.PathLike[str] | bytes | None = None,
+    threshold: float = THRESHOLD,
+    border: bool = True,
+) -> list[Face]:
+    """Find the faces of a picture, largest first.
+
+    Args:
+        image: Anything that `open_image` takes.
+        model: Another face finder; see `FaceFinder`.
+        threshold: Confidence in 0..1 from which a face counts.
+        border: Look once more with a border where none is found, since a picture may be a tight crop.
+
+    Returns:
+        Faces with box, five landmarks and confidence, in pixels of the upright picture.
+
+    Raises:
+        ImageUnreadable: Not a picture.
+    """
+    return FaceFinder(model, threshold=threshold).find(open_image(image).pixels, border=border)
+
+
+def _read_model(model: str | os.PathLike[str] | bytes | None) -> tuple[str, bytes]:
+    if isinstance(model, bytes):
+        return "<bytes>", model
+    if model is None:
+        return PACKAGED, (Path(__file__).parents[1] / "pretrained" / PACKAGED / "finder.onnx").read_bytes()
+    if str(model).startswith("hf://"):
+        return str(model), _read_from_hub(str(model))
+    path = Path(model)
+    if not path.is_file():
+        raise FileNotFoundError(f"no face finder at {path}; expected an ONNX file that cv2.FaceDetectorYN reads")
+    return path.name, path.read_bytes()
+
+
+def _read_from_hub(address: str) -> bytes:
+    from deepfake_detect.weights.hub import download_file  # loads the Hub's client
+
+    owner, _, rest = address.removeprefix("hf://").partition("/")
+    name, _, file = rest.partition("/")
+    if not (owner and name and file):
+        raise UnknownWeights(f"{address!r} names no file on the Hub; expected 'hf://owner/name/file.onnx'")
+    return download_file(f"{owner}/{name}", file).read_bytes()
+
+
+def _load_network(name: str, weights: bytes, threshold: float) -> Any:
+    data, nothing = np.frombuffer(weights, np.uint8), np.zeros(0, np.uint8)
+    with _LOADING:  # OpenCV 5 warns at every load that targets cannot be chosen; its log level is global
+        level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+        try:
+            return cv2.FaceDetectorYN.create("onnx", data, nothing, (32, 32), threshold, _OVERLAP, 500)
+        except cv2.error as error:
+            raise WeightsCorrupted(
+                f"face finder {name} ({len(weights)} bytes) is no ONNX file that cv2.FaceDetectorYN reads: {error.err}"
+            ) from None
+        finally:
+            cv2.utils.logging.setLogLevel(level)
+
+
+def _drop_doubles(rows: np.ndarray, *, overlap: float = _OVERLAP) -> np.ndarray:
+    """Keep the surest of faces that overlap, as when both scales found one."""
+    boxes = [[float(value) for value in row[:4]] for row in rows]
+    kept = cv2.dnn.NMSBoxes(boxes, [float(row[14]) for row in rows], 0.0, overlap) if boxes else []
+    return rows[np.asarray(kept, np.intp)]
+
+
+def _face(row: np.ndarray, height: int, width: int) -> Face:
+    x, y, w, h = (float(value) for value in row[:4])
+    box = (max(x, 0.0), max(y, 0.0), min(x + w, float(width)), min(y + h, float(height)))
+    return Face(
+        box_xyxy=box,
+        landmarks_xy=row[4:14].reshape(5, 2).astype(np.float32),
+        confidence=min(1.0, float(row[14])),
+    )
+
+
+def _area(box_xyxy: tuple[float, float, float, float]) -> float:
+    x1, y1, x2, y2 = box_xyxy
+    return max(0.0, x2 - x1) * max(0.0, y2 - y1)

@@ -1,0 +1,122 @@
+"""What does a network of YuNet's kind say of a picture, run by OpenVINO?
+
+``cv2.FaceDetectorYN`` runs such a network too, and takes nearly twice the time of a processor for it. What it makes of
+the network's outputs is done here in the same way, step for step. Wu et al. 2023, "YuNet: A Tiny Millisecond-level Face
+Detector".
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from deepfake_detect.engines.openvino_graph import require_openvino
+from deepfake_detect.system.device import count_processors
+
+STRIDES = (8, 16, 32)
+"""Pixels between the places that each of the three output maps answers for."""
+
+_OUTPUTS = ("cls", "obj", "bbox", "kps")
+_SMALL = 256  # px; a picture is looked at in this size and in a larger one, in turns
+_TOP = 500  # faces of a picture
+
+Suppress = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Gives the places of the boxes [N, 4] (x, y, width, height) that remain, by their scores [N]."""
+
+
+class YuNet:
+    """The network, compiled once for pictures of every size. May be used from several threads at once.
+
+    Args:
+        weights: An ONNX file.
+        threshold: Score in 0..1 from which a face counts.
+        suppress: Drops the lesser of faces that overlap.
+
+    Raises:
+        MissingExtra: OpenVINO is not installed.
+        RuntimeError: OpenVINO cannot read the file, or it has other outputs.
+    """
+
+    def __init__(self, weights: bytes, *, threshold: float, suppress: Suppress) -> None:
+        self._openvino = require_openvino()
+        self._threshold, self._suppress = threshold, suppress
+        self._core = self._openvino.Core()
+        self._network = _of_pixels(self._core.read_model(weights, b""), self._openvino)
+        for name in _names():
+            self._network.output(name)  # raises where there is none
+        self._compiled: dict[bool, Any] = {}  # for large and for small pictures
+        self._lock = threading.Lock()
+        self._own = threading.local()
+
+    def detect(self, pixels: np.ndarray) -> np.ndarray:
+        """Find faces.
+
+        Args:
+            pixels: [H, W, 3] uint8 RGB.
+
+        Returns:
+            [N, 15] float32: x, y, width and height of the box, five points, the score; surest first.
+        """
+        height, width = (-(-side // STRIDES[-1]) * STRIDES[-1] for side in pixels.shape[:2])
+        filled = np.zeros((1, height, width, 3), np.uint8)
+        filled[0, : pixels.shape[0], : pixels.shape[1]] = pixels
+        request = self._request(is_large=max(height, width) > _SMALL)
+        request.set_input_tensor(self._openvino.Tensor(filled, shared_memory=True))
+        request.infer()
+        found = {name: request.get_tensor(name).data[0] for name in _names()}
+        maps = {stride: [found[f"{name}_{stride}"] for name in _OUTPUTS] for stride in STRIDES}
+        rows = np.concatenate(
+            [_decode(maps[s], stride=s, columns=width // s, threshold=self._threshold) for s in STRIDES]
+        )
+        if len(rows) > 1:
+            rows = rows[self._suppress(np.trunc(rows[:, :4]), rows[:, 14])[:_TOP]]  # OpenCV compares whole pixels
+        return rows
+
+    def _request(self, *, is_large: bool) -> Any:
+        """Give what holds the maps of one call; each thread has two, since to change the size of maps takes long."""
+        own: dict[bool, Any] = self._own.__dict__.setdefault("requests", {})
+        if is_large not in own:
+            own[is_large] = self._compile(is_large=is_large).create_infer_request()
+        return own[is_large]
+
+    def _compile(self, *, is_large: bool) -> Any:
+        streams = count_processors()
+        settings = {
+            "INFERENCE_PRECISION_HINT": "f32",
+            "NUM_STREAMS": streams,
+            "INFERENCE_NUM_THREADS": streams,
+            "ENABLE_CPU_PINNING": False,
+        }
+        with self._lock:
+            if is_large not in self._compiled:
+                self._compiled[is_large] = self._core.compile_model(self._network, "CPU", settings)
+            return self._compiled[is_large]
+
+
+def _names() -> list[str]:
+    return [f"{name}_{stride}" for name in _OUTPUTS for stride in STRIDES]
+
+
+def _of_pixels(network: Any, openvino: Any) -> Any:
+    """Let a network take RGB bytes, height, width and channels in this order, where it takes BGR numbers."""
+    network.reshape([1, 3, -1, -1])
+    steps = openvino.preprocess.PrePostProcessor(network)
+    steps.input().tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
+    steps.input().model().set_layout(openvino.Layout("NCHW"))
+    steps.input().preprocess().convert_element_type(openvino.Type.f32).reverse_channels()
+    return steps.build()
+
+
+def _decode(maps: Sequence[np.ndarray], *, stride: int, columns: int, threshold: float) -> np.ndarray:
+    """Make rows of a map's places [M] whose score reaches the threshold."""
+    cls, obj, bbox, kps = maps
+    score = np.sqrt(np.clip(cls[:, 0], 0, 1) * np.clip(obj[:, 0], 0, 1))
+    (places,) = np.nonzero(score >= threshold)
+    at = np.stack([places % columns, places // columns], 1).astype(np.float32)  # column and row [K, 2]
+    centre, size = (at + bbox[places, :2]) * stride, np.exp(bbox[places, 2:]) * stride
+    points = (kps[places].reshape(-1, 5, 2) + at[:, None]) * stride
+    parts = (centre - size / 2, size, points.reshape(-1, 10), score[places, None])
+    return np.concatenate(parts, 1).astype(np.float32)

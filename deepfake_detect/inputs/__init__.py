@@ -1,0 +1,1 @@
+"""Pictures and video frames from anything a caller may hand over."""

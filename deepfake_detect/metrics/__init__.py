@@ -1,0 +1,1 @@
+"""Figures of merit in closed form, intervals and conformal bounds."""

@@ -1,0 +1,198 @@
+"""Which architectures are there, and how is one built?
+
+Every architecture maps pictures [N, 3, H, W] to logits [N]; a positive logit means fake. Weights are random here:
+``weights`` fills them in.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from deepfake_detect.errors import UnknownModel, UnknownWeights, nearest
+from deepfake_detect.models.cnn import Cnn4, Cnn6, CnnSimple
+from deepfake_detect.models.head import add_hidden
+from deepfake_detect.models.meso import Meso4, MesoInception4
+from deepfake_detect.models.timm_backbone import (
+    Triple,
+    backbone_mean_std,
+    backbone_size_px,
+    create_backbone,
+    imagenet_repo,
+)
+
+__all__ = ["create_model", "imagenet_home", "list_models", "native_mean_std", "native_size_px"]
+
+TIMM = "timm:"
+_HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Architecture:
+    build: Callable[..., nn.Module]  # takes dropout=
+    size_px: int
+    dropout: float | None  # None: timm's choice
+    timm: str = ""  # timm's name, where it is one of its networks
+    mean_std: tuple[Triple, Triple] = _HALF
+
+
+_UNCHANGED = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def _of_timm(name: str, *, size_px: int, mean_std: tuple[Triple, Triple] = _IMAGENET) -> _Architecture:
+    build = functools.partial(create_backbone, name)
+    return _Architecture(build=build, size_px=size_px, dropout=None, timm=name, mean_std=mean_std)
+
+
+_ARCHITECTURES = {
+    "cnn-simple": _Architecture(build=CnnSimple, size_px=224, dropout=0.0),
+    "cnn4": _Architecture(build=Cnn4, size_px=224, dropout=0.5),
+    "cnn6": _Architecture(build=Cnn6, size_px=224, dropout=0.0),
+    "cnn6-dropout": _Architecture(build=Cnn6, size_px=224, dropout=0.2),
+    "efficientnet-b0": _of_timm("efficientnet_b0", size_px=224),
+    "efficientnet-b4": _of_timm("efficientnet_b4", size_px=380),
+    "meso4": _Architecture(build=Meso4, size_px=256, dropout=0.5, mean_std=_UNCHANGED),
+    "mesoinception4": _Architecture(build=MesoInception4, size_px=256, dropout=0.5, mean_std=_UNCHANGED),
+    "vgg16": _of_timm("vgg16", size_px=224),
+    "xception": _of_timm("legacy_xception", size_px=299, mean_std=_HALF),
+}
+
+
+def list_models() -> list[str]:
+    """List the names that ``create_model`` knows, sorted; any network of timm is there as ``timm:NAME`` besides.
+
+    Example:
+        >>> list_models()[:3]
+        ['cnn-simple', 'cnn4', 'cnn6']
+    """
+    return sorted(_ARCHITECTURES)
+
+
+def create_model(name: str, *, seed: int | None = None, dropout: float | None = None, outputs: int = 1) -> nn.Module:
+    """Build an architecture with random weights, in training mode.
+
+    Args:
+        name: One of ``list_models()``, or ``timm:NAME`` for any network of timm; with ``/64`` behind it, there is a
+            hidden layer of 64 before the logit.
+        seed: Makes the weights the same at every call, and leaves torch's own random state as it was; None draws
+            them from that state.
+        dropout: Share of activations that training drops, 0 up to but not including 1; None takes what the
+            architecture is known for.
+        outputs: Logits for each picture; several for networks of timm alone.
+
+    Returns:
+        A module that maps RGB pictures [N, 3, H, W] to logits [N], positive for fake; with several outputs, to
+        [N, outputs].
+
+    Raises:
+        UnknownModel: No architecture of that name.
+        MissingExtra: The architecture is one of timm's, and timm cannot be imported.
+        ValueError: ``dropout`` is out of range, or the architecture has one output only.
+
+    Example:
+        >>> import torch
+        >>> model = create_model("meso4", seed=0).eval()
+        >>> model(torch.zeros(2, 3, 256, 256)).shape
+        torch.Size([2])
+    """
+    if dropout is not None and not 0 <= dropout < 1:
+        raise ValueError(f"dropout is {dropout}, expected 0 or more and less than 1")
+    name, hidden = _name_and_hidden(name)
+    build = functools.partial(_build, _builder(name, dropout, outputs), hidden)
+    if seed is None:
+        return build()
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed the accelerators as well
+        return build()
+
+
+def native_size_px(name: str) -> int:
+    """Tell the side of the square input that an architecture was made for, in pixels.
+
+    Args:
+        name: One of ``list_models()``, or ``timm:NAME``.
+
+    Raises:
+        UnknownModel: No architecture of that name.
+        MissingExtra: The name begins with ``timm:``, and timm cannot be imported.
+
+    Example:
+        >>> native_size_px("xception")
+        299
+    """
+    name, _ = _name_and_hidden(name)
+    if name.startswith(TIMM):
+        return backbone_size_px(name.removeprefix(TIMM))
+    return _architecture(name).size_px
+
+
+def native_mean_std(name: str) -> tuple[Triple, Triple]:
+    """Tell the mean and standard deviation of each RGB channel, in [0, 1], that an architecture was made for.
+
+    Args:
+        name: One of ``list_models()``, or ``timm:NAME``.
+
+    Raises:
+        UnknownModel: No architecture of that name.
+        MissingExtra: The name begins with ``timm:``, and timm cannot be imported.
+
+    Example:
+        >>> native_mean_std("xception")
+        ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    """
+    name, _ = _name_and_hidden(name)
+    if name.startswith(TIMM):
+        return backbone_mean_std(name.removeprefix(TIMM))
+    return _architecture(name).mean_std
+
+
+def imagenet_home(name: str) -> str:
+    """Tell which repository of the Hub holds ImageNet weights of an architecture.
+
+    Args:
+        name: One of ``list_models()``, or ``timm:NAME``.
+
+    Raises:
+        UnknownModel: No architecture of that name.
+        UnknownWeights: There are none on the Hub.
+        MissingExtra: timm cannot be imported.
+    """
+    name, _ = _name_and_hidden(name)
+    known = name.removeprefix(TIMM) if name.startswith(TIMM) else _architecture(name).timm
+    if not known:
+        raise UnknownWeights(f"there are no ImageNet weights of {name!r}; train it from scratch")
+    return imagenet_repo(known)
+
+
+def _name_and_hidden(name: str) -> tuple[str, int]:
+    plain, _, width = name.rpartition("/")
+    return (plain, int(width)) if plain and width.isdecimal() and int(width) > 0 else (name, 0)
+
+
+def _build(build: Callable[[], nn.Module], hidden: int) -> nn.Module:
+    model = build()
+    if hidden:
+        add_hidden(model, hidden)
+    return model
+
+
+def _builder(name: str, dropout: float | None, outputs: int) -> Callable[[], nn.Module]:
+    if name.startswith(TIMM):
+        return functools.partial(create_backbone, name.removeprefix(TIMM), dropout=dropout, outputs=outputs)
+    architecture = _architecture(name)
+    if outputs != 1:
+        raise ValueError(f"outputs is {outputs}, but {name!r} has one; take a network of timm, as 'timm:NAME'")
+    chosen = architecture.dropout if dropout is None else dropout
+    return functools.partial(architecture.build, dropout=chosen)
+
+
+def _architecture(name: str) -> _Architecture:
+    if name not in _ARCHITECTURES:
+        hint = nearest(name, _ARCHITECTURES)
+        raise UnknownModel(f"no architecture called {name!r}{hint} (networks of timm are written 'timm:NAME')")
+    return _ARCHITECTURES[name]

@@ -1,0 +1,147 @@
+"""What is on this picture: an animal, a face, a vehicle, or something else?"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from deepfake_detect.engines.openvino_engine import Compiled, compile_bundle
+from deepfake_detect.engines.openvino_graph import is_installed
+from deepfake_detect.errors import WeightsMismatch
+from deepfake_detect.faces.crop import crop_square, whole_picture
+from deepfake_detect.faces.finder import FaceFinder
+from deepfake_detect.inputs.image import name_image, open_image
+from deepfake_detect.predict.preprocess import normalise
+from deepfake_detect.weights.bundle import CONTENT, Bundle, find_bundle
+from deepfake_detect.weights.card import Card
+
+if TYPE_CHECKING:
+    from deepfake_detect.engines.torch_engine import Forward
+
+LEAST_FACE = 0.15
+"""A face of this share of the picture's shorter side, or larger, may make it a picture of a face."""
+
+AROUND = 2.0
+"""Side of what is looked at then, in longer sides of the face box: as in the pictures that were learned from."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """What a picture shows, as a whole.
+
+    Attributes:
+        label: ``"animal"``, ``"face"``, ``"vehicle"`` or ``"other"``: the class of the highest score.
+        scores: Probability of each class, 0..1; they sum to 1.
+        size_hw: Height and width of the picture, in pixels.
+        model: ``"content-classes@1"``.
+    """
+
+    label: str
+    scores: dict[str, float]
+    size_hw: tuple[int, int]
+    model: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the result as plain Python values."""
+        return asdict(self)
+
+    def to_json(self) -> str:
+        """Give the result as one line of JSON."""
+        return json.dumps(self.to_dict(), allow_nan=False)
+
+    def __repr__(self) -> str:
+        return f"Content({self.label!r}, {self.scores[self.label]:.3f}, model={self.model!r})"
+
+
+def classify_content(image: Any) -> Content:
+    """Tell what a picture shows before asking whether it is real: a detector of faces has no opinion on a lorry.
+
+    The whole picture is scaled to a square and classified on the CPU. Where that gives no face, but the finder finds
+    one of at least `LEAST_FACE` of the picture's shorter side, the network is asked about its surroundings alone, and
+    may call them a face: so a person in front of a machine is one. The first call loads the network.
+
+    Args:
+        image: As for `Predictor.predict`.
+
+    Returns:
+        The class with the highest score, and all scores.
+
+    Raises:
+        ImageUnreadable: Not a picture; the message says what was found.
+        ImageTooLarge: More pixels than the limit.
+
+    Example:
+        >>> classify_content("examples/portrait.jpg").label
+        'face'
+    """
+    card = _classifier()[1]
+    picture = open_image(image, min_side_px=2 * card.preprocessing.size_px)
+    logits = content_logits(picture.pixels)
+    if max(logits, key=lambda name: logits[name]) != "face":
+        logits = _closer(picture.pixels) or logits
+    if not all(math.isfinite(logit) for logit in logits.values()):
+        raise WeightsMismatch(f"{card.id} gives no numbers for {name_image(image)}; ask `deepfake-detect doctor`")
+    highest = max(logits.values())
+    weight = {name: math.exp((logit - highest) / card.temperature) for name, logit in logits.items()}
+    return Content(
+        label=max(logits, key=lambda name: logits[name]),
+        scores={name: value / sum(weight.values()) for name, value in weight.items()},
+        size_hw=picture.size_hw,
+        model=card.id,
+    )
+
+
+def content_logits(pixels: np.ndarray) -> dict[str, float]:
+    """Give the packaged network's logit for each class.
+
+    Args:
+        pixels: [H, W, 3] uint8 RGB, the whole picture.
+
+    Example:
+        >>> list(content_logits(np.zeros((64, 64, 3), np.uint8)))
+        ['animal', 'face', 'vehicle', 'other']
+    """
+    network, card = _classifier()
+    wanted = card.preprocessing
+    crop = whole_picture(pixels, size_px=wanted.size_px, interpolation=wanted.interpolation)
+    (logits,) = network(normalise([crop], preprocessing=wanted))
+    return dict(zip(card.classes, logits.tolist(), strict=True))
+
+
+def _closer(pixels: np.ndarray) -> dict[str, float] | None:
+    """Give the logits of the largest face with as much around it as the network knows, where it says so too."""
+    height, width = pixels.shape[:2]
+    found = _finder().find(pixels)
+    if not found:
+        return None
+    x1, y1, x2, y2 = found[0].box_xyxy
+    if max(x2 - x1, y2 - y1) < LEAST_FACE * min(height, width):
+        return None
+    left, top, right, bottom = crop_square(found[0].box_xyxy, margin=AROUND, size_hw=(height, width))
+    logits = content_logits(pixels[max(0, round(top)) : round(bottom), max(0, round(left)) : round(right)])
+    return logits if max(logits, key=lambda name: logits[name]) == "face" else None
+
+
+@functools.cache
+def _finder() -> FaceFinder:
+    return FaceFinder()
+
+
+@functools.cache
+def _classifier() -> tuple[Compiled | Forward, Card]:
+    bundle = find_bundle(CONTENT)
+    return (compile_bundle(bundle) if is_installed() else None) or _in_torch(bundle), bundle.card
+
+
+def _in_torch(bundle: Bundle) -> Forward:
+    import torch
+
+    from deepfake_detect.engines.torch_engine import Forward
+    from deepfake_detect.weights.load import load_model
+
+    return Forward(load_model(bundle), device=torch.device("cpu"))

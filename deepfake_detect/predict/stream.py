@@ -1,0 +1,334 @@
+"""How do many pictures become predictions: in order, in batches, in bounded memory?
+
+Every worker does all the work there is: it opens a picture, finds its faces, and as soon as enough crops wait for the
+model, it runs the model on them. So nobody waits while there is anything to do, whichever part is the slow one.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+
+from deepfake_detect.errors import DeepfakeDetectError
+from deepfake_detect.inputs.image import name_image
+from deepfake_detect.predict.look import Look
+from deepfake_detect.predict.prediction import Prediction
+from deepfake_detect.predict.verdict import judge
+from deepfake_detect.system.device import free_memory, is_out_of_memory
+from deepfake_detect.system.malloc import keep_blocks
+from deepfake_detect.weights.card import Card
+
+OnError = Literal["raise", "yield"]
+"""What becomes of a picture that cannot be scored."""
+
+
+def stream_predictions(
+    images: Iterable[Any],
+    *,
+    look: Callable[[Any], Look],
+    forward: Callable[[Sequence[np.ndarray]], Sequence[float]],
+    card: Card,
+    revision: str | None = None,
+    threshold: float | None = None,
+    batch_size: int = 16,
+    workers: int = 2,
+    lanes: int = 1,
+    on_error: OnError = "raise",
+    how: Callable[[], dict[str, str]] = dict,
+    join: Callable[..., None] | None = None,
+) -> Generator[Prediction, None, None]:
+    """Score pictures as they come, in order.
+
+    ``images`` is pulled by the caller's thread, at most ``(lanes + 2) * batch_size + workers`` pictures ahead of
+    the prediction handed out. A batch is filled across pictures and faces.
+
+    Args:
+        images: May be endless.
+        look: Opens one picture and cuts out its faces; called in threads.
+        forward: Gives the logits of up to ``batch_size`` crops; called in threads, up to ``lanes`` at a time.
+        card: Turns logits into scores and labels.
+        revision: Named in the predictions.
+        threshold: In place of the card's.
+        batch_size: Crops the model gets at once; halved once, with a warning, where memory runs out.
+        workers: Threads; 0 does everything in the caller's thread, one picture at a time.
+        lanes: Batches that may be computed at the same time.
+        on_error: ``"raise"`` ends with the error at the place of the picture, after those before it;
+            ``"yield"`` gives a prediction that carries the error.
+        how: Tells backend and dtype, once a picture is scored.
+        join: Called with the new pool, ``workers`` and ``lanes``, to give every thread its share of the processor.
+
+    Yields:
+        One prediction a picture. Its ``seconds`` are the time in which the picture was opened and its
+        faces cut out, and its crops' share of the time of their batches: not the time waited in between.
+    """
+    keep_blocks()
+    finish = _Finish(card=card, revision=revision, threshold=threshold, on_error=on_error, how=how)
+    entries: deque[_Entry] = deque()  # pictures in order, the next to be handed out first
+    coming, ended, ahead = iter(images), False, (lanes + 2) * batch_size + workers
+    with _Crew(look, forward, size=batch_size, workers=workers, lanes=lanes, join=join) as crew:
+        while True:
+            while not ended and len(entries) < ahead and not (entries and entries[0].is_scored):
+                entry = _pull(coming)
+                ended = entry is None or entry.broken_source
+                if entry is not None:
+                    entries.append(entry)
+                    crew.take(entry)
+            if not entries:
+                return
+            crew.wait_for(entries[0])
+            yield finish(entries.popleft())
+
+
+def refuse_one_picture(images: Any) -> None:
+    """Refuse what is one picture where several are expected.
+
+    Raises:
+        TypeError: It is one.
+    """
+    one = isinstance(images, str | bytes | os.PathLike) or callable(getattr(images, "read", None))
+    if one or getattr(images, "ndim", 4) < 4 or not isinstance(images, Iterable):
+        raise TypeError(
+            f"predict_many got one {type(images).__name__}, expected several pictures; "
+            "use predict(image), or predict_many([image])"
+        )
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Entry:
+    """A picture on its way from the caller to its prediction."""
+
+    source: Any
+    look: Look | None = None
+    error: Exception | None = None
+    broken_source: bool = False
+    seconds: float = 0.0
+    logits: list[float] = field(default_factory=list)
+    missing: int = -1  # logits to come; -1 until it was looked at
+
+    @property
+    def is_scored(self) -> bool:
+        return self.missing == 0
+
+
+class _Crew:
+    """The threads, and what waits for the model.
+
+    Args:
+        look: See `stream_predictions`.
+        forward: See there.
+        size: Crops in a batch.
+        workers: Threads; 0 works in the thread of the caller.
+        lanes: Batches at the same time.
+        join: See there.
+    """
+
+    def __init__(
+        self,
+        look: Callable[[Any], Look],
+        forward: Callable[[Sequence[np.ndarray]], Sequence[float]],
+        *,
+        size: int,
+        workers: int,
+        lanes: int,
+        join: Callable[..., None] | None = None,
+    ) -> None:
+        self.look, self.forward, self.size, self.free_lanes = look, forward, size, lanes
+        self.todo: deque[tuple[_Entry, int, np.ndarray]] = deque()  # crops that wait: whose, its which, pixels
+        self.looking = 0
+        self.halved = False
+        self.warning: str | None = None
+        self.fault: BaseException | None = None
+        self.changed = threading.Condition()
+        self.pool = ThreadPoolExecutor(workers, thread_name_prefix="deepfake-detect") if workers else None
+        if self.pool and join:
+            join(self.pool, workers=workers, lanes=lanes)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self.pool:
+            self.pool.shutdown(cancel_futures=True)
+
+    def take(self, entry: _Entry) -> None:
+        """Have a picture looked at, and scored when there is a batch."""
+        with self.changed:
+            self.looking += 1
+        self._do(self._look, entry)
+
+    def wait_for(self, entry: _Entry) -> None:
+        """Wait until a picture is scored; what waits for a full batch in vain is computed as it is."""
+        while not entry.is_scored:
+            with self.changed:
+                self.changed.wait_for(lambda: entry.is_scored or self.fault or self._is_stuck())
+                stuck = self._is_stuck() and not (entry.is_scored or self.fault)
+            self._tell()
+            if stuck:
+                self._do(self._run_batches, 1)
+        self._tell()
+
+    def _is_stuck(self) -> bool:
+        return not self.looking and self.free_lanes > 0 and len(self.todo) > 0
+
+    def _tell(self) -> None:
+        if self.warning:
+            text, self.warning = self.warning, None
+            warnings.warn(text, RuntimeWarning, stacklevel=4)
+        if self.fault:
+            raise self.fault
+
+    def _do(self, work: Callable[[Any], None], argument: Any) -> None:
+        if self.pool:
+            self.pool.submit(self._guarded, work, argument)
+        else:
+            self._guarded(work, argument)
+
+    def _guarded(self, work: Callable[[Any], None], argument: Any) -> None:
+        try:
+            work(argument)
+        except BaseException as error:  # raised where the caller waits
+            with self.changed:
+                self.fault = error
+                self.changed.notify_all()
+
+    def _look(self, entry: _Entry) -> None:
+        start = time.perf_counter()
+        if entry.error is None:
+            try:
+                entry.look = self.look(entry.source)
+            except Exception as error:  # handed to the caller in the order of the pictures
+                entry.error = error
+        crops = entry.look.crops if entry.look else ()
+        with self.changed:
+            entry.seconds += time.perf_counter() - start
+            entry.logits = [0.0] * len(crops)
+            entry.missing = len(crops)
+            self.todo.extend((entry, which, crop) for which, crop in enumerate(crops))
+            self.looking -= 1
+            self.changed.notify_all()
+        self._run_batches(self.size)
+
+    def _run_batches(self, least: int) -> None:
+        """Run the model as long as a lane is free and at least so many crops wait."""
+        while True:
+            with self.changed:
+                if not self.free_lanes or len(self.todo) < min(least, self.size):
+                    return
+                chosen = [self.todo.popleft() for _ in range(min(self.size, len(self.todo)))]
+                self.free_lanes -= 1
+            start = time.perf_counter()
+            try:
+                logits = self._logits([crop for _, _, crop in chosen])
+            finally:
+                with self.changed:
+                    self.free_lanes += 1
+            share = (time.perf_counter() - start) / len(chosen)
+            with self.changed:
+                for (entry, which, _), logit in zip(chosen, logits, strict=True):
+                    entry.logits[which] = logit
+                    entry.missing -= 1
+                    entry.seconds += share
+                self.changed.notify_all()
+
+    def _logits(self, crops: list[np.ndarray]) -> Sequence[float]:
+        try:
+            return self.forward(crops)
+        except RuntimeError as error:
+            if self.halved or len(crops) < 2 or not is_out_of_memory(error):
+                raise
+        half = (len(crops) + 1) // 2
+        with self.changed:
+            self.halved, self.size = True, half
+            self.warning = (
+                f"the device has no memory for {len(crops)} faces at once; going on with {half}: "
+                f"pass batch_size={half} to avoid this"
+            )
+        free_memory()
+        return [*self.forward(crops[:half]), *self.forward(crops[half:])]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Finish:
+    """Make an entry a prediction, or raise its error."""
+
+    card: Card
+    revision: str | None
+    threshold: float | None
+    on_error: OnError
+    how: Callable[[], dict[str, str]]
+
+    def raises(self, entry: _Entry) -> bool:
+        own = isinstance(entry.error, DeepfakeDetectError) and not entry.broken_source
+        return entry.error is not None and (self.on_error == "raise" or not own)
+
+    def __call__(self, entry: _Entry) -> Prediction:
+        if entry.error is None:
+            try:
+                return self._prediction(entry)
+            except DeepfakeDetectError as error:
+                entry.error = error
+        if self.raises(entry):
+            raise entry.error
+        return self._failed(entry)
+
+    def _prediction(self, entry: _Entry) -> Prediction:
+        assert entry.look is not None
+        judged = [judge(logit, card=self.card, threshold=self.threshold) for logit in entry.logits]
+        faces = tuple(
+            replace(face, logit=logit, score=score, label=label)
+            for face, logit, (score, label) in zip(entry.look.faces, entry.logits, judged, strict=True)
+        )
+        worst = max(faces, key=lambda face: face.score or 0.0, default=None)
+        return Prediction(
+            name=entry.look.name,
+            source=entry.look.source,
+            size_hw=entry.look.size_hw,
+            label=(worst.label or "") if worst else "no-face",
+            score=worst.score if worst else None,
+            logit=worst.logit if worst else None,
+            faces=faces,
+            **self._common(entry),
+        )
+
+    def _failed(self, entry: _Entry) -> Prediction:
+        return Prediction(
+            name=name_image(entry.source),
+            source=entry.source,
+            size_hw=None,
+            label="error",
+            score=None,
+            logit=None,
+            faces=(),
+            error=entry.error if isinstance(entry.error, DeepfakeDetectError) else None,
+            **self._common(entry),
+        )
+
+    def _common(self, entry: _Entry) -> dict[str, Any]:
+        return {
+            "threshold": self.card.threshold if self.threshold is None else self.threshold,
+            "model": self.card.id,
+            "revision": self.revision,
+            "seconds": entry.seconds,
+            **self.how(),
+        }
+
+
+def _pull(images: Iterator[Any]) -> _Entry | None:
+    try:
+        return _Entry(source=next(images))
+    except StopIteration:
+        return None
+    except Exception as error:  # the caller's own: raised where it stands in the order
+        return _Entry(source=None, error=error, broken_source=True)

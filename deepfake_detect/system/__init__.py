@@ -1,0 +1,1 @@
+"""Processor, device and memory of the machine."""

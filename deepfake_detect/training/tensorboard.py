@@ -1,0 +1,47 @@
+"""Where does one watch a training?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from deepfake_detect.training.schedule import Epoch
+
+
+class Board:
+    """A log for TensorBoard beside the bundle, where TensorBoard is installed; otherwise nothing.
+
+    Args:
+        folder: Of the bundle; None writes nothing.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._writer = None if folder is None else _writer(folder / "tensorboard")
+
+    def show(self, epoch: Epoch) -> None:
+        """Write what an epoch came to."""
+        if self._writer is not None:
+            for name, value in asdict(epoch).items():
+                if isinstance(value, float) and math.isfinite(value):
+                    self._writer.add_scalar(name, value, epoch.epoch)
+            self._writer.flush()
+
+    def __enter__(self) -> Board:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _writer(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:  # an extra that few need: pip install 'deepfake-detect[tensorboard]'
+        return None
+    return SummaryWriter(str(folder))

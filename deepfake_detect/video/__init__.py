@@ -1,0 +1,1 @@
+"""From a video to a verdict over time."""

@@ -1,0 +1,126 @@
+"""When in a video does it look forged?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw, ImageFont
+
+from deepfake_detect.drawing.annotate import COLOURS, Colour
+
+_HEIGHT_PX, _LEFT_PX, _RIGHT_PX, _TOP_PX, _BOTTOM_PX = 240, 52, 20, 16, 44
+_INK, _SOFT, _GRID, _BAND = (26, 26, 26), (110, 110, 110), (228, 228, 228), (240, 240, 240)
+_STEPS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """One score at one time.
+
+    Attributes:
+        time_s: From the beginning.
+        score: 0..1; None leaves a tick on the axis, where there was nothing to score.
+        colour: RGB 0..255.
+        joined: The line through the marks passes here.
+    """
+
+    time_s: float
+    score: float | None
+    colour: Colour
+    joined: bool = False
+
+
+def draw_timeline(
+    marks: Sequence[Mark],
+    *,
+    duration_s: float,
+    threshold: float,
+    uncertain: tuple[float, float] | None = None,
+    width: int = 1000,
+) -> Image.Image:
+    """Draw scores over time, with the threshold as a line and the interval without a verdict as a band.
+
+    Args:
+        marks: In the order of time.
+        duration_s: Where the axis ends.
+        threshold: Score from which a label is fake.
+        uncertain: Scores between which there is no verdict.
+        width: Of the picture, in pixels.
+
+    Returns:
+        RGB picture, 240 pixels high.
+
+    Example:
+        >>> mark = Mark(time_s=1.0, score=0.9, colour=COLOURS["fake"])
+        >>> draw_timeline([mark], duration_s=4.0, threshold=0.5).size
+        (1000, 240)
+    """
+    image = Image.new("RGB", (width, _HEIGHT_PX), "white")
+    ruler = _Ruler(
+        draw=ImageDraw.Draw(image), width=width, duration_s=max(duration_s, *(m.time_s for m in marks), 1e-3)
+    )
+    ruler.paper(threshold, uncertain)
+    line = [ruler.place(mark.time_s, mark.score) for mark in marks if mark.joined and mark.score is not None]
+    if len(line) > 1:
+        ruler.draw.line(line, fill=_SOFT, width=2)
+    for mark in marks:
+        ruler.mark(mark)
+    return image
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ruler:
+    """Where a time and a score lie on the paper."""
+
+    draw: ImageDraw.ImageDraw
+    width: int
+    duration_s: float
+
+    def place(self, time_s: float, score: float) -> tuple[float, float]:
+        across = _LEFT_PX + time_s / self.duration_s * (self.width - _LEFT_PX - _RIGHT_PX)
+        return across, _TOP_PX + (1 - score) * (_HEIGHT_PX - _TOP_PX - _BOTTOM_PX)
+
+    def paper(self, threshold: float, uncertain: tuple[float, float] | None) -> None:
+        font, (right, bottom) = ImageFont.load_default(13), self.place(self.duration_s, 0)
+        if uncertain is not None:
+            self.draw.rectangle(
+                (_LEFT_PX, self.place(0, uncertain[1])[1], right, self.place(0, uncertain[0])[1]), _BAND
+            )
+        for score, words in ((0.0, "0 real"), (0.5, "0.5"), (1.0, "1 fake")):
+            level = self.place(0, score)[1]
+            self.draw.line((_LEFT_PX, level, right, level), fill=_GRID)
+            self.draw.text((_LEFT_PX - 6, level), words, fill=_SOFT, font=font, anchor="rm")
+        level = self.place(0, threshold)[1]
+        self.draw.line((_LEFT_PX, level, right, level), fill=COLOURS["fake"], width=2)
+        self.draw.text((right, level - 3), f"threshold {threshold:.2f}", fill=_SOFT, font=font, anchor="rb")
+        self._times(bottom, font)
+
+    def _times(self, bottom: float, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> None:
+        fitting = (step for step in _STEPS_S if self.duration_s / step <= 12)
+        step = next(fitting, self.duration_s / 10)
+        for number in range(int(self.duration_s / step + 1e-9) + 1):
+            across = self.place(number * step, 0)[0]
+            self.draw.line((across, bottom, across, bottom + 6), fill=_SOFT)
+            self.draw.text((across, bottom + 18), clock(number * step), fill=_SOFT, font=font, anchor="mm")
+
+    def mark(self, mark: Mark) -> None:
+        if mark.score is None:
+            across, bottom = self.place(mark.time_s, 0)
+            self.draw.line((across, bottom - 5, across, bottom + 5), fill=_SOFT, width=2)
+        else:
+            self.draw.circle(self.place(mark.time_s, mark.score), 6, fill=mark.colour, outline=_INK)
+
+
+def clock(time_s: float) -> str:
+    """Write a time as people read it.
+
+    Example:
+        >>> clock(3.25), clock(83), clock(4000)
+        ('3.25 s', '1:23', '1:06:40')
+    """
+    if time_s < 60:
+        return f"{time_s:.2f}".rstrip("0").rstrip(".") + " s"
+    minutes, seconds = divmod(round(time_s), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

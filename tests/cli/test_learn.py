@@ -1,0 +1,137 @@
+"""Do the commands that teach, measure and calibrate do so, say what came of it, and leave with the right status?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from deepfake_detect import Detector
+from deepfake_detect.cli.main import main
+from tests.inputs.test_frames import write_video
+from tests.small_world import PORTRAIT, small_bundle
+from tests.training.test_pipeline import write_portraits
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder with labelled faces and a bundle."""
+    folder = tmp_path_factory.mktemp("world")
+    write_portraits(folder / "faces", count=12)
+    small_bundle(folder / "bundle")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def here(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(world)
+    monkeypatch.setenv("DEEPFAKE_DETECT_CACHE", str(world / "cache"))
+    torch.set_num_threads(1)
+
+
+def run(*arguments: object, status: int = 0) -> Result:
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == status, (result.output, result.exception)
+    return result
+
+
+def asked(*arguments: object, status: int = 0, **_: Any) -> Any:
+    return json.loads(run(*arguments, "--json", status=status).stdout)
+
+
+def test_train_then_resume_then_fine_tune() -> None:
+    options = ("--epochs", 1, "--batch-size", 8, "--no-audit", "--device", "cpu")
+    begun = run("train", "faces", "--arch", "cnn-simple", "--size-px", 48, "--out", "mine", *options)
+    assert begun.stdout.startswith("mine@0: 1 epochs, validation AUC 0.")
+    assert "24 faces" in begun.stderr or "faces, no face in" in begun.stderr
+    again = run("train", "faces", "--arch", "cnn-simple", "--size-px", 48, "--out", "mine", *options, status=2)
+    assert "pass resume=True" in again.stderr
+    run("train", "faces", "--arch", "cnn-simple", "--size-px", 48, "--out", "mine", "--resume", *options)
+    tuned = run("fine-tune", "faces", "--model", "mine", "--freeze", "backbone", "--out", "tuned", *options)
+    assert tuned.stdout.startswith("tuned@0: 1 epochs")
+    assert Detector.from_pretrained("tuned", device="cpu").card.architecture == "cnn-simple"
+
+
+def test_a_folder_of_videos_with_a_table_becomes_a_training_set(world: Path) -> None:
+    (world / "clips").mkdir()
+    write_video(world / "clips" / "a.avi")
+    (world / "clips" / "labels.csv").write_text("file,label\na.avi,fake\n")
+    told = run("train", "clips", "--arch", "cnn-simple", "--no-audit", "--out", "none", status=1)
+    assert "found 0 real and 0 fake pictures with a face" in told.stderr
+    assert "no face in 1" in told.stderr  # the frames were looked at: there is nobody in them
+
+
+def test_a_strict_audit_refuses_to_train() -> None:
+    told = run("train", "faces", "--arch", "cnn-simple", "--strict", "--out", "none", status=1)
+    assert "strict refuses them" in told.stderr
+
+
+def test_evaluate_prints_and_keeps() -> None:
+    told = run("evaluate", "faces", "--model", "bundle", "--device", "cpu", "--save", "report")
+    assert "24 pictures, 12 real and 12 fake" in told.stdout
+    assert Path("report/report.html").exists()
+    assert asked("evaluate", "faces", "--model", "bundle", "--device", "cpu", "--threshold", 0.9)["threshold"] == 0.9
+    assert (
+        "the data names no split" in run("evaluate", "faces", "--model", "bundle", "--split", "test", status=1).stderr
+    )
+
+
+def test_a_picture_that_cannot_be_read_shows_in_the_status(world: Path) -> None:
+    (world / "table.csv").write_text(
+        "file,label\nfaces/real/00.png,real\nfaces/fake/00.png,fake\nbundle/card.json,real\n"
+    )
+    assert asked("evaluate", "table.csv", "--model", "bundle", "--device", "cpu", status=1)["unreadable"] == 1
+
+
+def test_audit_prints_keeps_and_judges(world: Path) -> None:
+    told = run("audit", "faces", "--save", "audit.html")
+    assert told.stdout.startswith("24 pictures: 12 real, 12 fake")
+    assert Path("audit.html").exists()
+    assert asked("audit", "faces")["n"] == 24
+    (world / "both.csv").write_text("file,label\nfaces/real/00.png,real\nfaces/real/00.png,fake\n")
+    told = run("audit", "both.csv", "--strict", status=1)
+    assert "ERROR" in told.stdout and "duplicates" in told.stdout
+    run("audit", "both.csv")
+
+
+def test_calibrate_says_what_it_promises(world: Path) -> None:
+    (world / "reals").mkdir(exist_ok=True)
+    head = Image.open(PORTRAIT).crop((100, 0, 412, 312)).resize((112, 112))
+    for number in range(12):
+        head.rotate(number).save(world / "reals" / f"{number}.png")
+    told = run("calibrate", "reals", "--model", "bundle", "--device", "cpu", "--max-false-alarm", 0.2, "--out", "sure")
+    assert "at most 20" in told.stdout and "threshold" in told.stdout
+    assert Detector.from_pretrained("sure", device="cpu").calibration["method"] == "conformal"
+    few = run("calibrate", "reals", "--model", "bundle", "--device", "cpu", "--out", "sure", status=1)
+    assert "12 real photographs allow" in few.stderr
+    fitted = asked(
+        "calibrate", "faces", "--model", "bundle", "--method", "temperature", "--device", "cpu", "--out", "warm"
+    )
+    assert fitted["method"] == "temperature"
+
+
+def test_tune_ranks_and_keeps_the_best() -> None:
+    options = ("--arch", "cnn-simple", "--trials", 1, "--epochs", 1, "--out", "search", "--device", "cpu")
+    (trial,) = asked("tune", "faces", *options)
+    assert trial["params"]["model"] == "cnn-simple" and Path("search/best/card.json").exists()
+    assert "1 epochs" in run("tune", "faces", *options).stdout
+
+
+def test_stability_shows_the_interval(world: Path) -> None:
+    row, bad = asked("stability", PORTRAIT, world / "bundle" / "card.json", "--model", "bundle", status=1)
+    assert row["interval"][0] <= row["score"] <= row["interval"][1]
+    assert bad["error"]["type"] == "ImageUnreadable"
+    assert "[" in run("stability", PORTRAIT, "--model", "bundle", "--save", "kept").stdout
+    assert Path("kept/portrait.png").exists()
+    header, line = run("stability", PORTRAIT, "--model", "bundle", "--csv").stdout.splitlines()
+    assert header.startswith("name,label,score,low,high,flips") and line.startswith(str(PORTRAIT))
+
+
+def test_wrong_data_is_told_by_name() -> None:
+    assert "no data set at nowhere" in run("audit", "nowhere", status=1).stderr
+    assert "expected real/ and fake/" in run("audit", "faces/real", status=1).stderr

@@ -1,0 +1,254 @@
+"""Does the verdict on one picture say honestly whether it survives its delivery?"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from deepfake_detect import Card, Detector, ImageUnreadable, Preprocessing
+from deepfake_detect.drawing.annotate import COLOURS
+from deepfake_detect.evaluation.stability import Stability, measure_stability
+from deepfake_detect.inputs.delivery import STABILITY
+from tests.small_world import PORTRAIT, empty_scene, portrait, small_detector
+
+CARD = Card(name="rule", version=3, architecture="meso4", preprocessing=Preprocessing(size_px=64), uncertain=(0.4, 0.6))
+
+
+class Rule(torch.nn.Module):
+    """A model that follows a rule in place of weights."""
+
+    def __init__(self, rule: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.rule = rule
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        return self.rule(batch)
+
+
+def ruled(rule: Callable[[torch.Tensor], torch.Tensor], card: Card = CARD) -> Detector:
+    return Detector(model=Rule(rule), card=card, device="cpu")
+
+
+def grain(batch: torch.Tensor) -> torch.Tensor:
+    """Mean difference between neighbours: what blur and smaller copies take away."""
+    return (batch[..., 1:] - batch[..., :-1]).abs().mean((1, 2, 3))
+
+
+def result(labels: Mapping[str, str] | None = None, **changed: Any) -> Stability:
+    """Give a result by hand: real and 0.2 under every delivery but those that are named."""
+    every = {**dict.fromkeys(STABILITY, "real"), **(labels or {})}
+    score = {"real": 0.2, "fake": 0.9, "uncertain": 0.5}
+    values: dict[str, Any] = {
+        "name": "album/photo.jpg",
+        "threshold": 0.5,
+        "scores": {name: score.get(label) for name, label in every.items()},
+        "logits": {name: score.get(label) for name, label in every.items()},
+        "labels": every,
+        "faces": {name: int(label in score) for name, label in every.items()},
+        "model": "rule@3",
+        "boxes": dict.fromkeys(every),
+        "source": np.full((60, 80, 3), 90, np.uint8),
+    }
+    return Stability(**{**values, **changed})
+
+
+@pytest.mark.parametrize(
+    ("labels", "label", "flips"),
+    [
+        ({}, "real", ()),
+        ({"half": "fake"}, "uncertain", ("half",)),
+        ({"jpeg40": "fake", "webp": "no-face"}, "uncertain", ("jpeg40", "webp")),
+        ({"half": "uncertain"}, "real", ()),
+        ({"half": "error"}, "real", ()),
+        (dict.fromkeys(STABILITY, "fake") | {"crop": "real"}, "uncertain", ("crop",)),
+        (dict.fromkeys(STABILITY, "fake") | {"crop": "uncertain"}, "fake", ()),
+        ({"original": "uncertain", "crop": "fake"}, "uncertain", ()),
+        ({"original": "uncertain", "crop": "no-face"}, "uncertain", ("crop",)),
+        (dict.fromkeys(STABILITY, "no-face"), "no-face", ()),
+        (dict.fromkeys(STABILITY, "no-face") | {"half": "fake"}, "no-face", ("half",)),
+        (dict.fromkeys(STABILITY, "no-face") | {"half": "error"}, "no-face", ()),
+    ],
+)
+def test_what_is_a_flip(labels: dict[str, str], label: str, flips: tuple[str, ...]) -> None:
+    found = result(labels)
+    assert (found.label, found.flips) == (label, flips)
+
+
+def test_interval_is_of_what_was_scored() -> None:
+    assert result().interval == (0.2, 0.2)
+    assert result({"crop": "fake", "half": "no-face", "webp": "error"}).interval == (0.2, 0.9)
+    assert result(dict.fromkeys(STABILITY, "no-face")).interval is None
+
+
+def test_each_score_is_that_of_the_picture_delivered_by_hand() -> None:
+    detector = small_detector(temperature=9.0)
+    found = measure_stability(detector, PORTRAIT)
+    assert list(found.scores) == list(found.logits) == list(found.labels) == list(found.boxes) == list(STABILITY)
+    for name, change in STABILITY.items():
+        alone = detector.predict(PORTRAIT if name == "original" else change(portrait()))
+        assert found.scores[name] == pytest.approx(alone.score, abs=1e-6)
+        assert found.logits[name] == pytest.approx(alone.logit, abs=1e-4)
+        assert found.labels[name] == alone.label
+        assert found.faces[name] == len(alone.faces)
+        assert found.boxes[name] == max(alone.faces, key=lambda face: face.score or 0).box_xyxy
+    assert found.score == found.scores["original"] == pytest.approx(detector.predict(PORTRAIT).score, abs=1e-6)
+    assert len(set(found.scores.values())) == len(STABILITY)
+    assert (found.name, found.model) == (str(PORTRAIT), "small@0")
+
+
+def test_a_detector_that_lives_on_grain_flips() -> None:
+    sharp = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    found = measure_stability(ruled(lambda batch: 40 * (grain(batch) - 0.3)), sharp, faces="none")
+    assert {name for name, label in found.labels.items() if label == "real"} == {"half", "screenshot"}
+    assert found.flips == ("half", "screenshot")
+    assert found.label == "uncertain" and found.labels["original"] == "fake"
+    assert found.interval == (found.scores["half"], found.score)
+
+
+def test_a_detector_that_does_not_look_never_flips() -> None:
+    found = measure_stability(ruled(lambda batch: 0 * batch.mean((1, 2, 3)) + 2), portrait(), faces="largest")
+    expected = pytest.approx(1 / (1 + np.exp(-2)))
+    assert found.interval == (expected, expected)
+    assert (found.label, found.flips) == ("fake", ())
+
+
+def test_threshold_is_the_caller_s() -> None:
+    detector = ruled(lambda batch: 0 * batch.mean((1, 2, 3)) + 2)
+    found = measure_stability(detector, portrait(), faces="none", threshold=0.95)
+    assert (found.label, found.threshold) == ("real", 0.95)
+
+
+def test_without_a_face_nothing_is_made_up() -> None:
+    found = measure_stability(small_detector(), empty_scene())
+    assert (found.label, found.score, found.interval, found.flips) == ("no-face", None, None, ())
+    assert set(found.scores.values()) == {None}
+    assert found.plot().width > 100
+    assert "no-face, no score" in repr(found)
+
+
+class Stream(io.RawIOBase):
+    """A file that can be read once, from its start."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        size = len(self.content) if size is None or size < 0 else size
+        part, self.content = self.content[:size], self.content[size:]
+        return part
+
+
+def test_a_file_that_reads_once_is_enough() -> None:
+    detector = small_detector()
+    detector.revision = "abc"
+    found = measure_stability(detector, Stream(PORTRAIT.read_bytes()))
+    assert found.scores == measure_stability(detector, PORTRAIT).scores
+    assert found.revision == found.to_dict()["revision"] == "abc"
+    found.plot()
+
+
+def test_a_bad_picture_raises() -> None:
+    with pytest.raises(ImageUnreadable):
+        measure_stability(small_detector(), b"no picture")
+    with pytest.raises(ValueError, match="faces is 'al'"):
+        measure_stability(small_detector(), portrait(), faces="al")  # type: ignore[arg-type]
+
+
+def test_what_a_format_cannot_hold_is_left_out_and_told(caplog: pytest.LogCaptureFixture) -> None:
+    wide = np.full((3, 17_000, 3), 128, np.uint8)
+    with caplog.at_level(logging.WARNING):
+        found = measure_stability(small_detector(), wide, faces="none")
+    assert [name for name, label in found.labels.items() if label == "error"] == ["webp"]
+    assert found.scores["webp"] is None and "webp" not in found.flips
+    assert "as webp is left out: 17000 x 3 pixels, WEBP holds 16383 a side" in caplog.text
+
+
+def test_json_holds_the_verdict_and_no_pixels() -> None:
+    found = result({"crop": "fake", "half": "no-face"})
+    told = json.loads(found.to_json())
+    assert told == found.to_dict()
+    assert told["label"] == "uncertain" and told["interval"] == [0.2, 0.9] and told["flips"] == ["half", "crop"]
+    assert told["scores"]["half"] is None and told["score"] == 0.2
+    assert set(told) == {
+        *("name", "label", "score", "interval", "flips", "threshold"),
+        *("scores", "logits", "labels", "faces", "model", "revision"),
+    }
+    assert json.loads(result(dict.fromkeys(STABILITY, "no-face")).to_json())["interval"] is None
+
+
+def test_repr_is_one_line() -> None:
+    assert repr(result()) == "Stability(real, score 0.200 [0.200, 0.200], rule@3, photo.jpg)"
+    said = repr(result({"crop": "fake", "half": "fake"}))
+    assert said == "Stability(uncertain, score 0.200 [0.200, 0.900], flips under half, crop, rule@3, photo.jpg)"
+
+
+def test_plot_has_a_tile_for_each_delivery_and_a_dot_for_each_score() -> None:
+    image = result({"crop": "fake"}).plot()
+    pixels = np.asarray(image)
+    strip = [tuple(pixels[225, 20 + 180 * place]) for place in range(8)]  # left end of each caption
+    assert strip == [COLOURS["fake" if name == "crop" else "real"] for name in STABILITY]
+    level, ends = pixels[image.height - 48], (56, image.width - 56)
+    for score, label in ((0.2, "real"), (0.9, "fake")):
+        assert tuple(level[round(ends[0] + score * (ends[1] - ends[0]))]) == COLOURS[label]
+
+
+def test_a_tile_tells_of_another_number_of_faces(monkeypatch: pytest.MonkeyPatch) -> None:
+    notes: list[str] = []
+
+    def listen(sections: Any, *, columns: int) -> Image.Image:
+        notes.extend(tile.note for tile in sections[0][1])
+        return Image.new("RGB", (200, 10))
+
+    monkeypatch.setattr("deepfake_detect.evaluation.stability.draw_gallery", listen)
+    counts = {**dict.fromkeys(STABILITY, 2), "half": 3, "crop": 1, "webp": 0}
+    result({"crop": "fake", "webp": "no-face"}, faces=counts).plot()
+    told = [
+        "original",
+        "jpeg90",
+        "jpeg60",
+        "jpeg40",
+        "half: 3 faces",
+        "webp: flips",
+        "crop: flips, 1 face",
+        "screenshot",
+    ]
+    assert notes == told
+
+
+def test_plot_shows_what_arrived() -> None:
+    halves = np.zeros((100, 100, 3), np.uint8)
+    halves[:, 10:90] = 255  # the edges are what a crop to 80 % cuts off
+    pixels = np.asarray(result(source=halves).plot())
+    edges = [int(pixels[130, 12 + 180 * place + 5, 0]) for place in range(8)]
+    assert [name for name, edge in zip(STABILITY, edges, strict=True) if edge > 200] == ["crop"]
+
+
+def test_save_by_ending(tmp_path: Path) -> None:
+    found = result({"crop": "fake"})
+    found.save(tmp_path / "a.json")
+    assert json.loads((tmp_path / "a.json").read_text()) == found.to_dict()
+    found.save(tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.size == found.plot().size
+    with pytest.raises(ValueError, match=r"ends in '\.txt', expected \.json or one of \.png"):
+        found.save(tmp_path / "a.txt")
+
+
+def test_notebooks_show_words_where_the_picture_is_gone() -> None:
+    assert result()._repr_html_().startswith('<figure><img src="data:image/png;base64,')
+    gone = result(source=None, name="<b>.jpg")
+    assert gone._repr_html_().startswith("<p>real, score") and "&lt;b&gt;.jpg" in gone._repr_html_()
+    with pytest.raises(ImageUnreadable, match="holds no picture; ask for its stability again"):
+        gone.plot()

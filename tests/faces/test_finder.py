@@ -1,0 +1,169 @@
+"""Are the faces found, and are the right pixels cut out?"""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import deepfake_detect
+from deepfake_detect.errors import UnknownWeights, WeightsCorrupted
+from deepfake_detect.faces.crop import crop_face, crop_square, whole_picture
+from deepfake_detect.faces.finder import FaceFinder, find_faces
+from tests.hub_server import serving
+
+PORTRAIT = Path(__file__).parents[2] / "examples" / "portrait.jpg"
+
+
+@pytest.fixture(scope="module")
+def finder() -> FaceFinder:
+    return FaceFinder()
+
+
+@pytest.fixture(scope="module")
+def portrait() -> np.ndarray:
+    return np.asarray(Image.open(PORTRAIT).convert("RGB"))
+
+
+def test_portrait_has_one_face_with_eyes_over_the_mouth(finder: FaceFinder, portrait: np.ndarray) -> None:
+    (face,) = finder.find(portrait)
+    x1, y1, x2, y2 = face.box_xyxy
+    right_eye, left_eye, nose, right_mouth, left_mouth = face.landmarks_xy
+    assert x1 < right_eye[0] < nose[0] < left_eye[0] < x2
+    assert y1 < right_eye[1] < nose[1] < right_mouth[1] < y2
+    assert right_mouth[0] < left_mouth[0]
+    assert 0.3 < face.confidence <= 1
+
+
+def test_faces_come_largest_first(finder: FaceFinder, portrait: np.ndarray) -> None:
+    small = np.asarray(Image.fromarray(portrait).resize((200, 200)))
+    canvas = np.full((512, 800, 3), 127, np.uint8)
+    canvas[:200, :200] = small
+    canvas[:, 288:] = portrait
+    faces = finder.find(canvas)
+    assert len(faces) == 2
+    assert faces[0].box_xyxy[0] > 288 > faces[1].box_xyxy[2]
+
+
+def test_mirrored_picture_has_a_mirrored_box(finder: FaceFinder, portrait: np.ndarray) -> None:
+    (face,), (mirrored,) = finder.find(portrait), finder.find(portrait[:, ::-1])
+    width = portrait.shape[1]
+    x1, y1, x2, y2 = mirrored.box_xyxy
+    np.testing.assert_allclose(face.box_xyxy, (width - x2, y1, width - x1, y2), atol=0.08 * (x2 - x1))
+
+
+def test_colour_order_is_rgb(finder: FaceFinder, portrait: np.ndarray) -> None:
+    (face,) = find_faces(str(PORTRAIT))
+    (again,) = finder.find(portrait)
+    np.testing.assert_allclose(face.box_xyxy, again.box_xyxy)
+
+
+@pytest.mark.parametrize("scale", [0.25, 4.0])
+def test_box_scales_with_the_picture(finder: FaceFinder, portrait: np.ndarray, scale: float) -> None:
+    side = round(512 * scale)
+    (face,) = finder.find(np.asarray(Image.fromarray(portrait).resize((side, side))))
+    (original,) = finder.find(portrait)
+    size = original.box_xyxy[2] - original.box_xyxy[0]
+    np.testing.assert_allclose(np.divide(face.box_xyxy, scale), original.box_xyxy, atol=0.12 * size)
+    np.testing.assert_allclose(face.landmarks_xy / scale, original.landmarks_xy, atol=0.12 * size)
+
+
+def test_border_finds_a_face_that_overflows_the_picture(finder: FaceFinder, portrait: np.ndarray) -> None:
+    (face,) = finder.find(portrait)
+    x1, y1, x2, y2 = (round(value) for value in face.box_xyxy)
+    inset = round(0.34 * (x2 - x1))
+    left, top, right, bottom = x1 + inset, y1 + inset, x2 - inset, y2 - inset
+    tight = Image.fromarray(portrait[top:bottom, left:right])
+    pixels = np.asarray(tight.resize((3 * tight.width, 3 * tight.height)))
+    assert finder.find(pixels) == []
+    (found,) = finder.find(pixels, border=True)
+    assert found.box_xyxy == (0, 0, 3 * tight.width, 3 * tight.height)
+    expected = (face.landmarks_xy - [left, top]) * 3
+    np.testing.assert_allclose(found.landmarks_xy, expected, atol=0.12 * 3 * (x2 - x1))
+
+
+@pytest.mark.parametrize("size_hw", [(1, 1), (7, 300), (64, 64)])
+def test_nothing_is_found_where_nothing_is(finder: FaceFinder, size_hw: tuple[int, int]) -> None:
+    assert finder.find(np.full((*size_hw, 3), 90, np.uint8), border=True) == []
+
+
+def test_threads_agree(finder: FaceFinder, portrait: np.ndarray) -> None:
+    boxes: list[tuple[float, ...]] = []
+    threads = [threading.Thread(target=lambda: boxes.append(finder.find(portrait)[0].box_xyxy)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(boxes) == 4 and len(set(boxes)) == 1
+
+
+def test_finder_survives_pickling(finder: FaceFinder, portrait: np.ndarray) -> None:
+    again = pickle.loads(pickle.dumps(finder))
+    assert again.find(portrait)[0].box_xyxy == finder.find(portrait)[0].box_xyxy
+
+
+def test_other_finders_by_path_and_by_bytes(tmp_path: Path, portrait: np.ndarray) -> None:
+    packaged = Path(deepfake_detect.__file__).parent / "pretrained" / "dd-yunet@1" / "finder.onnx"
+    by_path, by_bytes = FaceFinder(packaged), FaceFinder(packaged.read_bytes())
+    assert by_path.name == "finder.onnx" and by_bytes.name == "<bytes>"
+    assert by_path.find(portrait)[0].box_xyxy == by_bytes.find(portrait)[0].box_xyxy
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # of the Hub's client, by the client
+def test_finder_on_the_hub(tmp_path: Path, portrait: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    packaged = Path(deepfake_detect.__file__).parent / "pretrained" / "dd-yunet@1" / "finder.onnx"
+    with serving(monkeypatch, tmp_path) as hub:
+        hub.commit("owner/faces", {"onnx/finder.onnx": packaged.read_bytes()})
+        finder = FaceFinder("hf://owner/faces/onnx/finder.onnx")
+    assert finder.name == "hf://owner/faces/onnx/finder.onnx"
+    assert finder.find(portrait)[0].box_xyxy == FaceFinder().find(portrait)[0].box_xyxy
+    with pytest.raises(UnknownWeights, match="names no file on the Hub"):
+        FaceFinder("hf://owner/faces")
+
+
+def test_damaged_or_missing_finder_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "bad.onnx").write_bytes(b"not a network")
+    with pytest.raises(WeightsCorrupted, match=r"bad\.onnx \(13 bytes\)"):
+        FaceFinder(tmp_path / "bad.onnx")
+    with pytest.raises(FileNotFoundError, match=r"gone\.onnx"):
+        FaceFinder(tmp_path / "gone.onnx")
+
+
+def test_square_is_centred_moved_or_shrunk() -> None:
+    assert crop_square((40, 30, 60, 70), margin=1.5, size_hw=(100, 100)) == (20, 20, 80, 80)
+    assert crop_square((90, 90, 100, 100), margin=2, size_hw=(100, 200)) == (85, 80, 105, 100)
+    assert crop_square((0, 0, 50, 80), margin=2, size_hw=(90, 60)) == (0, 10, 60, 70)
+
+
+def test_crop_without_scaling_copies_pixels() -> None:
+    pixels = np.arange(60 * 80 * 3).astype(np.uint8).reshape(60, 80, 3)
+    crop = crop_face(pixels, (20, 10, 40, 30), margin=1.0, size_px=20)
+    np.testing.assert_array_equal(crop, pixels[10:30, 20:40])
+
+
+def test_crop_of_a_ramp_is_a_ramp() -> None:
+    ramp = np.repeat(np.repeat(np.arange(200, dtype=np.uint8)[None, :, None], 200, 0), 3, 2)
+    crop = crop_face(ramp, (60, 60, 140, 140), margin=1.0, size_px=20, interpolation="bilinear")
+    np.testing.assert_allclose(crop[10, :, 0], 60 + 4 * (np.arange(20) + 0.5) - 0.5, atol=1)
+
+
+def test_crop_does_not_depend_on_what_lies_far_away() -> None:
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (500, 700, 3)).astype(np.uint8)
+    direct = np.asarray(
+        Image.fromarray(pixels).resize((32, 32), Image.Resampling.BICUBIC, box=(301.5, 200.25, 401.5, 300.25))
+    )
+    crop = crop_face(pixels, (301.5, 200.25, 401.5, 300.25), margin=1.0, size_px=32)
+    np.testing.assert_array_equal(crop, direct)
+
+
+def test_whole_picture_keeps_the_corners() -> None:
+    pixels = np.zeros((50, 100, 3), np.uint8)
+    pixels[:25, 50:] = 255
+    small = whole_picture(pixels, size_px=10)
+    assert small.shape == (10, 10, 3)
+    assert small[0, -1].min() == 255 and small[-1, 0].max() == 0
