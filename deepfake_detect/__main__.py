@@ -1,4 +1,4 @@
-"""What does ``python -m deepfake_detect`` do?"""
+"""Run the command line as ``python -m deepfake_detect``."""
 
 from deepfake_detect.cli.main import main
 

@@ -127,10 +127,11 @@ TABLES = {"tree": tree_table, "modules": module_table, "homes": home_table}
 
 def with_tables(page: str) -> str:
     """Return a page with every generated table between its markers made anew."""
-    for name, table in TABLES.items():
-        marked = re.compile(rf"(<!-- table: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        page = marked.sub(lambda match, text=table(): f"{match[1]}\n{text}\n\n{match[2]}", page)
-    return page
+
+    def written(match: re.Match[str]) -> str:
+        return f"<!-- table: {match[1]} -->\n\n{TABLES[match[1]]()}\n\n<!-- end -->"
+
+    return re.sub(r"<!-- table: (\w+) -->\n.*?<!-- end -->", written, page, flags=re.DOTALL)
 
 
 if __name__ == "__main__":

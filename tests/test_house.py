@@ -152,28 +152,31 @@ def _distribution(line: str) -> str:
     return re.split(r"[\[>=<;\s]", line)[0].lower().replace("_", "-")
 
 
-def imported() -> set[str]:
-    """Return the distributions that the package imports anywhere."""
-    known = {"umap": ["umap-learn"], "c2pa": ["c2pa-python"], **metadata.packages_distributions()}
-    tops = {module.split(".")[0] for tree in TREES.values() for module, _ in imports(tree)}
-    outside = tops - set(sys.stdlib_module_names) - {"deepfake_detect"}
-    return {name.lower().replace("_", "-") for top in outside for name in known.get(top, [top])}
+# Distributions that the tests may have to do without.
+NOT_ALWAYS_INSTALLED = {"umap": ["umap-learn"], "c2pa": ["c2pa-python"], "mcp": ["mcp"], "ray": ["ray"]}
+DISTRIBUTIONS = {**NOT_ALWAYS_INSTALLED, **metadata.packages_distributions()}
+
+
+def outside(tree: ast.AST) -> dict[str, set[str]]:
+    """Return the third-party modules a tree imports, each with the distributions that it may come from."""
+    names = {module for module, _ in imports(tree)}
+    tops = {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) - {"deepfake_detect"}
+    tops |= {"tensorboard"} if "torch.utils.tensorboard" in names else set()
+    return {top: {name.lower().replace("_", "-") for name in DISTRIBUTIONS.get(top, [top])} for top in tops}
 
 
 def test_every_third_party_import_is_declared() -> None:
     declared = {name for names in requirements().values() for name in names}
     for file, tree in TREES.items():
-        known = {"umap": ["umap-learn"], "c2pa": ["c2pa-python"], **metadata.packages_distributions()}
-        tops = {module.split(".")[0] for module, _ in imports(tree)} - set(sys.stdlib_module_names)
-        for top in tops - {"deepfake_detect"}:
-            names = {name.lower().replace("_", "-") for name in known.get(top, [top])}
+        for top, names in outside(tree).items():
             assert names & declared, f"{file} imports {top}, which pyproject.toml does not name"
 
 
 def test_every_extra_has_code_that_imports_it() -> None:
     for_developers = {"", "test", "dev", "docs", "recipes"}
+    imported = {name for tree in TREES.values() for names in outside(tree).values() for name in names}
     for extra, names in requirements().items():
-        assert extra in for_developers or set(names) & imported(), f"nothing imports what [{extra}] installs"
+        assert extra in for_developers or set(names) & imported, f"nothing imports what [{extra}] installs"
 
 
 def test_light_modules_do_not_load_torch_at_once() -> None:
