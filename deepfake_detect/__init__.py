@@ -9,8 +9,10 @@ Modules, and torch with them, are imported when one of the names below is first 
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from deepfake_detect._lazy import lazy_exports
+from deepfake_detect._version import __version__
 
 if TYPE_CHECKING:
     from deepfake_detect.auditing.checks import audit
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
         HubUnavailable,
         ImageTooLarge,
         ImageUnreadable,
+        InvalidOption,
         LayerNotFound,
         MissingExtra,
         TrainingDiverged,
@@ -45,7 +48,6 @@ if TYPE_CHECKING:
     from deepfake_detect.video.predict import VideoPrediction
     from deepfake_detect.weights.bundle import list_pretrained
     from deepfake_detect.weights.card import Card, Preprocessing
-from deepfake_detect._version import __version__
 
 __all__ = [
     "AuditReport",
@@ -63,6 +65,7 @@ __all__ = [
     "HubUnavailable",
     "ImageTooLarge",
     "ImageUnreadable",
+    "InvalidOption",
     "LayerNotFound",
     "MissingExtra",
     "Prediction",
@@ -88,36 +91,41 @@ __all__ = [
     "tune",
 ]
 
-_HOMES = {
-    "auditing.checks": ("audit",),
-    "auditing.report": ("AuditReport", "Finding"),
-    "detector": ("Detector",),
-    "evaluation.report": ("Report",),
-    "evaluation.stability": ("Stability",),
-    "explain.explanation": ("Explanation",),
-    "faces.face": ("Face",),
-    "faces.finder": ("find_faces",),
-    "health": ("DoctorReport", "doctor"),
-    "models.registry": ("create_model", "list_models"),
-    "predict.content": ("Content", "classify_content"),
-    "predict.prediction": ("Prediction",),
-    "training.augment": ("Augmentation",),
-    "training.schedule": ("Epoch", "Schedule"),
-    "training.search": ("Trial", "tune"),
-    "video.predict": ("VideoPrediction",),
-    "weights.bundle": ("list_pretrained",),
-    "weights.card": ("Card", "Preprocessing"),
-}
-_MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_MODULE_OF.get(name, 'errors')}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "auditing.checks": ("audit",),
+        "auditing.report": ("AuditReport", "Finding"),
+        "detector": ("Detector",),
+        "errors": (
+            "DatasetError",
+            "DeepfakeDetectError",
+            "HubUnavailable",
+            "ImageTooLarge",
+            "ImageUnreadable",
+            "InvalidOption",
+            "LayerNotFound",
+            "MissingExtra",
+            "TrainingDiverged",
+            "UnknownModel",
+            "UnknownWeights",
+            "WeightsCorrupted",
+            "WeightsMismatch",
+        ),
+        "evaluation.report": ("Report",),
+        "evaluation.stability": ("Stability",),
+        "explain.explanation": ("Explanation",),
+        "faces.face": ("Face",),
+        "faces.finder": ("find_faces",),
+        "health": ("DoctorReport", "doctor"),
+        "models.registry": ("create_model", "list_models"),
+        "predict.content": ("Content", "classify_content"),
+        "predict.prediction": ("Prediction",),
+        "training.augment": ("Augmentation",),
+        "training.schedule": ("Epoch", "Schedule"),
+        "training.search": ("Trial", "tune"),
+        "video.predict": ("VideoPrediction",),
+        "weights.bundle": ("list_pretrained",),
+        "weights.card": ("Card", "Preprocessing"),
+    },
+)

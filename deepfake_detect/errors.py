@@ -1,4 +1,4 @@
-"""What can go wrong, and what does the caller do about it?
+"""Errors that the package raises on purpose; each is also the builtin that a caller would expect.
 
 ::
 
@@ -12,6 +12,7 @@
     ├── HubUnavailable     (OSError)       the Hub cannot be reached, or refuses
     ├── LayerNotFound      (ValueError)    no layer of that name
     ├── DatasetError       (ValueError)    the data set cannot be read or understood
+    ├── InvalidOption      (ValueError)    an argument is out of range, of the wrong type, or no known choice
     ├── TrainingDiverged   (RuntimeError)  the loss is no number any more
     └── MissingExtra       (ImportError)   an optional package is not installed
 
@@ -66,6 +67,10 @@ class LayerNotFound(DeepfakeDetectError, ValueError):
 
 class DatasetError(DeepfakeDetectError, ValueError):
     """The data set cannot be read, or its labels cannot be told."""
+
+
+class InvalidOption(DeepfakeDetectError, ValueError):
+    """An argument is out of range, of the wrong type, or none of the known choices."""
 
 
 class TrainingDiverged(DeepfakeDetectError, RuntimeError):

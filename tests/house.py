@@ -20,7 +20,7 @@ TEXTS = {path.relative_to(SOURCE).as_posix(): path.read_text("utf-8") for path i
 TREES = {file: ast.parse(text) for file, text in TEXTS.items()}
 
 FLOORS = [  # an entry imports only entries of lower floors
-    ["errors", "_version"],
+    ["errors", "_version", "_lazy"],
     ["system", "inputs", "metrics", "models"],
     ["drawing", "weights"],
     ["engines"],

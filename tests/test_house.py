@@ -36,9 +36,10 @@ HEAVY = {"torch", "timm", "torchvision", "huggingface_hub", "safetensors", "skle
 DOOR = {
     "AuditReport", "Augmentation", "Card", "Content", "Detector", "DoctorReport", "Epoch", "Explanation", "Face",
     "Finding", "Prediction", "Preprocessing", "Report", "Schedule", "Stability", "Trial", "audit", "tune",
-    "DatasetError", "DeepfakeDetectError", "HubUnavailable", "ImageTooLarge", "ImageUnreadable", "LayerNotFound",
-    "MissingExtra", "TrainingDiverged", "UnknownModel", "UnknownWeights", "WeightsCorrupted", "WeightsMismatch",
-    "VideoPrediction", "classify_content", "create_model", "doctor", "find_faces", "list_models", "list_pretrained",
+    "DatasetError", "DeepfakeDetectError", "HubUnavailable", "ImageTooLarge", "ImageUnreadable", "InvalidOption",
+    "LayerNotFound", "MissingExtra", "TrainingDiverged", "UnknownModel", "UnknownWeights", "WeightsCorrupted",
+    "WeightsMismatch", "VideoPrediction", "classify_content", "create_model", "doctor", "find_faces", "list_models",
+    "list_pretrained",
 }  # fmt: skip
 FORBIDDEN = {"utils", "util", "core", "base", "common", "helpers", "misc"}
 
