@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol, TypeAlias, Union, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,9 @@ from PIL.Image import Transpose
 
 from deepfake_detect.errors import DeepfakeDetectError, ImageTooLarge, ImageUnreadable
 from deepfake_detect.inputs.source import describe_bytes, open_bytes
+
+if TYPE_CHECKING:
+    import torch
 
 MAX_PIXELS: Final = 200_000_000
 """Most pixels that a picture may have, unless the caller says otherwise."""
@@ -80,8 +83,31 @@ class Lazy(Protocol):
         """Decode it."""
 
 
+class BinaryReader(Protocol):
+    """A file object, opened in binary mode."""
+
+    def read(self) -> bytes:
+        """Return all bytes that are left."""
+
+
+ImageInput: TypeAlias = Union[  # "|" does not take a name in quotes
+    str,
+    os.PathLike[str],
+    bytes,
+    bytearray,
+    memoryview,
+    BinaryReader,
+    Image.Image,
+    npt.NDArray[Any],
+    "torch.Tensor",
+    Picture,
+    Lazy,
+]
+"""What may stand for a picture: path, http(s) URL, data URI, bytes, binary file, PIL image, array or tensor."""
+
+
 def open_image(
-    image: object,
+    image: ImageInput | None,
     *,
     min_side_px: int | None = None,
     max_pixels: int = MAX_PIXELS,

@@ -16,7 +16,7 @@ from PIL import Image
 from deepfake_detect.drawing.annotate import COLOURS, draw_banner, draw_faces
 from deepfake_detect.errors import DeepfakeDetectError, ImageUnreadable
 from deepfake_detect.faces.face import Face
-from deepfake_detect.inputs.image import open_image
+from deepfake_detect.inputs.image import ImageInput, open_image
 
 _PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 _NOTEBOOK_PX = 640
@@ -61,7 +61,7 @@ class Prediction:
     backend: str = "torch"
     dtype: str = "float32"
     error: DeepfakeDetectError | None = None
-    source: object = field(default=None, repr=False)
+    source: ImageInput | None = field(default=None, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Give the verdict as plain JSON values; the picture itself is not among them."""
