@@ -1,8 +1,8 @@
 """Run every example of README, docs and docstrings, against the installed package.
 
 The source folder goes to the end of the path: `pytest` tests the wheel where one is installed, and the source where
-none is. With ``CI`` set it must be a wheel. Nothing but this machine can be reached, and settings of the Hub in the
-environment do not count.
+none is, or where ``PYTHONPATH`` names it. With ``CI`` set it must be a wheel. Nothing but this machine can be reached,
+and settings of the Hub in the environment do not count.
 
 Examples run in a temporary folder that holds a copy of ``examples/``. In a ``console`` block, lines that begin with
 ``$ deepfake-detect`` are run, must succeed, and print what stands below them.
@@ -24,7 +24,8 @@ from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipP
 from sybil.parsers.rest import DocTestParser
 
 ROOT = Path(__file__).resolve().parent
-sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != ROOT] + [str(ROOT)]
+if ROOT not in [Path(entry).resolve() for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]:
+    sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != ROOT] + [str(ROOT)]
 HUB_HOME = tempfile.TemporaryDirectory()
 for name in [name for name in os.environ if name.startswith("HF_")]:
     del os.environ[name]

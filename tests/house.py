@@ -35,8 +35,8 @@ FLOORS = [  # an entry imports only entries of lower floors
 ]
 FLOOR_OF = {entry: floor for floor, entries in enumerate(FLOORS) for entry in entries}
 
-HOMES = {  # the only modules that import a third-party library
-    "click": {"cli/main", "cli/learn"},
+HOMES = {  # the only modules, or whole wings, that import a third-party library
+    "click": {"cli"},
     "cv2": {"faces/finder", "inputs/image", "inputs/resize", "inputs/frames"},
     "huggingface_hub": {"weights/hub"},
     "matplotlib": {"drawing/canvas"},

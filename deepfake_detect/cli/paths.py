@@ -1,13 +1,16 @@
-"""Which pictures does a PATH on the command line stand for?"""
+"""Expand the PATHs of a command line into single pictures or videos, and explain those that stand for nothing."""
 
 from __future__ import annotations
 
 import glob
 import os
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence, Set
 from pathlib import Path
 
+from deepfake_detect.cli.console import plural
+from deepfake_detect.errors import DeepfakeDetectError
 from deepfake_detect.inputs.image import PICTURE_SUFFIXES
 
 STDIN = "-"
@@ -15,15 +18,15 @@ STDIN = "-"
 
 
 def expand_paths(paths: Sequence[str], *, suffixes: Set[str] = PICTURE_SUFFIXES) -> list[str]:
-    """Turn files, folders, patterns and addresses into single pictures, or videos.
+    """Turn files, folders, patterns and URLs into single pictures, or videos.
 
-    A folder stands for every such file below it, but none in hidden folders; a pattern for what it
-    matches (``**`` for any folders). URLs and ``-`` stay as they are, and so does what stands for
-    nothing, so that its error is told where it belongs.
+    A folder stands for every such file below it, except in hidden folders; a pattern for what it
+    matches (``**`` for any folders). URLs and ``-`` stay as they are, and so does what matches
+    nothing, so that its error is reported in its place among the results.
 
     Args:
         paths: As given on the command line.
-        suffixes: What counts as such a file in a folder.
+        suffixes: Which files of a folder to take.
 
     Returns:
         Pictures in the order of the arguments; sorted within a folder or pattern.
@@ -32,9 +35,58 @@ def expand_paths(paths: Sequence[str], *, suffixes: Set[str] = PICTURE_SUFFIXES)
 
 
 def open_stdin(pictures: Iterable[str]) -> Iterator[str | bytes]:
-    """Put the bytes on standard input in the place of ``-``."""
+    """Replace ``-`` by the bytes on standard input."""
     for picture in pictures:
         yield sys.stdin.buffer.read() if picture == STDIN else picture
+
+
+def better_error(path: str, error: DeepfakeDetectError, *, expected: str = "picture") -> DeepfakeDetectError:
+    """Return an error that names the right command, where a path is a video in place of a picture, or the reverse.
+
+    Args:
+        path: One of those that `expand_paths` returned.
+        error: What opening it raised; returned where there is nothing better to say.
+        expected: ``"picture"`` or ``"video"``.
+    """
+    other, command = ("video", "video") if expected == "picture" else ("picture", "predict")
+    if os.path.isdir(path):
+        return type(error)(_nothing_in(path, expected=expected, other=other, command=command))
+    if os.path.isfile(path) and Path(path).suffix.lower() in suffixes_of(other):
+        return type(error)(f"{path} is a {other}, expected a {expected}; run: {_command(command, path)}")
+    return error
+
+
+def suffixes_of(kind: str) -> Set[str]:
+    """Return the endings of files that count as a ``"picture"`` or a ``"video"`` in a folder."""
+    if kind == "picture":
+        return PICTURE_SUFFIXES
+    from deepfake_detect.inputs.frames import VIDEO_SUFFIXES  # loads OpenCV
+
+    return VIDEO_SUFFIXES
+
+
+def note_on_videos(paths: Sequence[str]) -> str:
+    """Say which videos a command for pictures leaves out, and how to score them; empty where there are none."""
+    folders = [path for path in paths if os.path.isdir(path)]
+    videos = {folder: len(_below(folder, suffixes_of("video"))) for folder in folders}
+    notes = (
+        f"{plural(number, 'video')} in {folder} left out; run: {_command('video', folder)}"
+        for folder, number in videos.items()
+        if number and _below(folder, PICTURE_SUFFIXES)
+    )
+    return "\n".join(notes)
+
+
+def _nothing_in(folder: str, *, expected: str, other: str, command: str) -> str:
+    there = len(_below(folder, suffixes_of(other)))
+    if there:
+        return f"{folder} holds no {expected} but {plural(there, other)}; run: {_command(command, folder)}"
+    endings = ", ".join(sorted(suffixes_of(expected)))
+    return f"{folder} holds no {expected} (looked in it and in all folders below it for {endings})"
+
+
+def _command(command: str, path: str) -> str:
+    return f"deepfake-detect {command} {shlex.quote(path)}"
 
 
 def _expand(path: str, suffixes: Set[str]) -> list[str]:
@@ -42,14 +94,14 @@ def _expand(path: str, suffixes: Set[str]) -> list[str]:
         return _below(path, suffixes)
     if os.path.lexists(path) or path == STDIN or "://" in path or path.startswith("data:"):
         return [path]
-    found = sorted(glob.glob(path, recursive=True)) if glob.has_magic(path) else []
-    return [picture for match in found for picture in (_below(match, suffixes) if os.path.isdir(match) else [match])]
+    matches = sorted(glob.glob(path, recursive=True)) if glob.has_magic(path) else []
+    return [file for match in matches for file in (_below(match, suffixes) if os.path.isdir(match) else [match])]
 
 
 def _below(folder: str, suffixes: Set[str]) -> list[str]:
-    found = []
+    paths = []
     for parent, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        pictures = (name for name in sorted(files) if Path(name).suffix.lower() in suffixes)
-        found += [os.path.join(parent, name) for name in pictures if not name.startswith(".")]
-    return found
+        names = (name for name in sorted(files) if Path(name).suffix.lower() in suffixes)
+        paths += [os.path.join(parent, name) for name in names if not name.startswith(".")]
+    return paths

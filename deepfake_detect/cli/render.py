@@ -1,10 +1,11 @@
-"""How does a result read on a terminal, as JSON, as CSV, and where is it kept?"""
+"""Write results as lines for a terminal, as JSON or as CSV, and save them to a folder."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -13,19 +14,21 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
 
+from deepfake_detect.cli.console import plural
+
 Row = dict[str, Any]
 
-_COLOURS = {"fake": 31, "real": 32, "uncertain": 33, "error": 35}  # of terminals; taken out again where there is none
+_COLOURS = {"fake": 31, "real": 32, "uncertain": 33, "error": 35}  # ANSI codes, which click removes where not wanted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
-    """How results of one kind are written: a function each for people and for tables.
+    """How results of one kind are written.
 
     Attributes:
-        text: Lines for a terminal.
-        cells: Rows of a table, column to value; all of them have the columns in `columns`.
-        columns: The header of the table.
+        text: Turns a result into lines for a terminal.
+        cells: Turns a result into rows of a table, column to value; a missing column is empty.
+        columns: Header of the table.
     """
 
     text: Callable[[Row], Iterator[str]]
@@ -34,29 +37,29 @@ class Form:
 
 
 class Result(Protocol):
-    """What can be kept: a `Prediction`, a `Stability`, an `Explanation`, a `VideoPrediction`."""
+    """What can be saved: a `Prediction`, `Stability`, `Explanation` or `VideoPrediction`."""
 
     @property
     def name(self) -> str:
-        """Of the picture or video."""
+        """Path or URL of the picture or video."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Give it as plain JSON values."""
+        """Return plain JSON values."""
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it as a picture."""
 
 
 def render_results(rows: Iterable[Row], *, style: str, form: Form) -> Iterator[str]:
-    """Write results as they come; a JSON array only when all are there.
+    """Write each result as soon as it is there; a JSON array when all are.
 
     Args:
-        rows: Plain JSON values of each result.
+        rows: Results as plain JSON values.
         style: ``"text"``, ``"json"``, ``"jsonl"`` or ``"csv"``.
-        form: Of this kind of result.
+        form: How results of this kind are written.
 
     Yields:
-        Text of one or more lines, without the last line's end.
+        Text of one or more lines, without the final line break.
     """
     if style == "json":
         yield json.dumps(list(rows), indent=2, ensure_ascii=False)
@@ -70,34 +73,34 @@ def render_results(rows: Iterable[Row], *, style: str, form: Form) -> Iterator[s
 
 
 def save_result(result: Result, folder: Path) -> Path:
-    """Keep a result as ``NAME.json`` and the drawn picture as ``NAME.png``.
+    """Save a result as ``NAME.json`` and the drawn picture as ``NAME.png``.
 
-    NAME is the picture's own without its ending, with a number behind it where another picture's
-    result has that name.
+    NAME is the file name of the picture without its ending, with a number appended where the result of
+    another picture has that name already.
 
     Args:
-        result: Of a picture that could be scored.
-        folder: Made where it is missing.
+        result: Result of a picture that could be scored.
+        folder: Created where it is missing.
 
     Returns:
-        The JSON file.
+        Path of the JSON file.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = os.path.abspath(result.name) if os.path.exists(result.name) else result.name
     stem = _stem(result.name)
     names = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
-    name = next(name for name in names if _is_ours(folder, name, path))
-    kept = {"path": path, **result.to_dict()}
+    name = next(name for name in names if _is_free_or_same(folder, name, path))
+    content = {"path": path, **result.to_dict()}
     target = folder / f"{name}.json"
     target.write_text(
-        json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", errors="backslashreplace"
+        json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", errors="backslashreplace"
     )
     result.save(folder / f"{name}.png")
     return target
 
 
 def _prediction_text(row: Row) -> Iterator[str]:
-    yield _line(row, row["name"] + (f"  ({len(row['faces'])} faces)" if len(row["faces"]) > 1 else ""))
+    yield _line(row, row["name"] + (f"  ({plural(len(row['faces']), 'face')})" if len(row["faces"]) > 1 else ""))
     if len(row["faces"]) > 1:
         for face in row["faces"]:
             yield _line(face, f"  {_box(face)}")
@@ -126,8 +129,8 @@ def _prediction_cells(row: Row) -> Iterator[Row]:
 
 
 def _faces_text(row: Row) -> Iterator[str]:
-    number = "error" if row["error"] else f"{len(row['faces'])} face{'' if len(row['faces']) == 1 else 's'}"
-    yield f"{number:<9}  {row['name']}"
+    faces = "error" if row["error"] else plural(len(row["faces"]), "face")
+    yield f"{faces:<9}  {row['name']}"
     for face in row["faces"]:
         yield f"{'':9}  {_box(face)}, confidence {face['confidence']:.2f}"
 
@@ -163,7 +166,7 @@ def _video_text(row: Row) -> Iterator[str]:
     yield _line(row, row["name"])
     lost = f", {row['lost_frames']} lost" if row["lost_frames"] else ""
     share = "" if row["share_fake"] is None else f", {row['share_fake']:.0%} of them fake"
-    yield f"{'':19}{len(row['frames'])} frames, {row['frames_with_face']} with a face{share}{lost}"
+    yield f"{'':19}{plural(len(row['frames']), 'frame')}, {row['frames_with_face']} with a face{share}{lost}"
     if row["worst_s"]:
         yield f"{'':19}highest at {', '.join(f'{time_s:.2f} s' for time_s in row['worst_s'])}"
 
@@ -204,14 +207,14 @@ PREDICTION = Form(
         *("model", "revision", "seconds", "error"),
     ),
 )
-"""A verdict: a line, and one for each face where there are several; in a table, a row."""
+"""A prediction: a line, and one for each face where there are several; a row of a table."""
 
 STABILITY = Form(
     text=_stability_text,
     cells=_stability_cells,
     columns=("name", "label", "score", "low", "high", "flips", "threshold", "model", "revision", "error"),
 )
-"""A verdict with its interval: a line; in a table, a row."""
+"""A score with its interval: a line; a row of a table."""
 
 VIDEO = Form(
     text=_video_text,
@@ -221,7 +224,7 @@ VIDEO = Form(
         *("duration_s", "width", "height", "model", "revision", "seconds", "error"),
     ),
 )
-"""A verdict on a video: three lines, the times to look at among them; in a table, a row."""
+"""A video: up to three lines, with the times at which the score is highest; a row of a table."""
 
 EXPLANATION = Form(
     text=_explanation_text,
@@ -232,14 +235,14 @@ EXPLANATION = Form(
         *("fall", "deletion", "insertion", "random_weights", "shift", "error"),
     ),
 )
-"""A verdict with its reasons: a line, the parts with their share of the heat, and why it is no evidence."""
+"""An explanation: the score, the share of the heat on each part of the face, and why it is no evidence."""
 
 FACES = Form(
     text=_faces_text,
     cells=_faces_cells,
     columns=("name", "face", "left", "top", "right", "bottom", "confidence", "error"),
 )
-"""The faces found: a line each; in a table, a row each."""
+"""Faces without a score: a line each; a row of a table each."""
 
 
 def _csv_line(columns: Iterable[str], cells: Row) -> str:
@@ -249,7 +252,7 @@ def _csv_line(columns: Iterable[str], cells: Row) -> str:
 
 
 def _stem(name: str) -> str:
-    """Make a safe file name of the last part of a path or URL, without its ending."""
+    """Turn the last part of a path or URL into a safe file name without ending."""
     if name == "-":
         return "stdin"
     last = re.split(r"[?#]", name.rstrip("/"))[0] if "://" in name else name
@@ -257,12 +260,20 @@ def _stem(name: str) -> str:
     return stem or "picture"
 
 
-def _is_ours(folder: Path, name: str, path: str) -> bool:
-    """Say whether a name is free, or holds an earlier result of the same picture."""
-    kept = folder / f"{name}.json"
-    if not kept.exists():
+def _is_free_or_same(folder: Path, name: str, path: str) -> bool:
+    """Tell whether a name is free, or holds an earlier result of the same picture."""
+    earlier = folder / f"{name}.json"
+    if not earlier.exists():
         return not (folder / f"{name}.png").exists()
     try:
-        return bool(path != "-" and json.loads(kept.read_text(encoding="utf-8")).get("path") == path)
+        return bool(path != "-" and json.loads(earlier.read_text(encoding="utf-8")).get("path") == path)
     except (ValueError, AttributeError):
         return False
+
+
+def training_summary(detector: Any, out: Path) -> str:
+    """Describe a finished training in a line: its epochs, which of them was kept, and where the bundle is."""
+    best = max(detector.history, key=lambda epoch: epoch.merit, default=None)
+    score = "" if best is None or math.isnan(best.valid_auc) else f", validation AUC {best.valid_auc:.3f}"
+    kept = f"{score} in epoch {best.epoch}, which was kept" if best and score else ""
+    return f"{detector.card.id}: {plural(len(detector.history), 'epoch')}{kept}; saved in {out}"

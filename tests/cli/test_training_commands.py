@@ -47,13 +47,13 @@ def asked(*arguments: object, status: int = 0, **_: Any) -> Any:
 def test_train_then_resume_then_fine_tune() -> None:
     options = ("--epochs", 1, "--batch-size", 8, "--no-audit", "--device", "cpu")
     begun = run("train", "faces", "--arch", "cnn-simple", "--size-px", 48, "--out", "mine", *options)
-    assert begun.stdout.startswith("mine@0: 1 epochs, validation AUC 0.")
+    assert begun.stdout.startswith("mine@0: 1 epoch, validation AUC 0.")
     assert "24 faces" in begun.stderr or "faces, no face in" in begun.stderr
     again = run("train", "faces", "--arch", "cnn-simple", "--size-px", 48, "--out", "mine", *options, status=2)
     assert "pass resume=True" in again.stderr
     run("train", "faces", "--arch", "cnn-simple", "--size-px", 48, "--out", "mine", "--resume", *options)
     tuned = run("fine-tune", "faces", "--model", "mine", "--freeze", "backbone", "--out", "tuned", *options)
-    assert tuned.stdout.startswith("tuned@0: 1 epochs")
+    assert tuned.stdout.startswith("tuned@0: 1 epoch, ")
     assert Detector.from_pretrained("tuned", device="cpu").card.architecture == "cnn-simple"
 
 
