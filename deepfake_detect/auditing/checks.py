@@ -19,7 +19,7 @@ from deepfake_detect.auditing.report import SEVERITIES, SHOWN, AuditReport, Find
 from deepfake_detect.auditing.separability import chance_auc, separability_auc, telling_facts
 from deepfake_detect.datasets.crops import Census, find_crops
 from deepfake_detect.datasets.face_cache import FaceStore
-from deepfake_detect.datasets.labels import read_label
+from deepfake_detect.datasets.labels import find_label, is_plain_name
 from deepfake_detect.datasets.read import Sample, read_dataset
 from deepfake_detect.errors import DatasetError
 from deepfake_detect.metrics.classification import bootstrap_interval, roc_auc
@@ -193,7 +193,7 @@ def _polarity(samples: Sequence[Sample]) -> Iterator[Finding]:
     folders = [Path(sample.image).parts[:-1] for sample in files]
     first, last = (min(folders), max(folders)) if folders else ((), ())
     shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, last)))  # noqa: B905
-    meant = [next((m for part in parts[shared:] if (m := _meaning(part)) is not None), None) for parts in folders]
+    meant = [_class_of(parts[shared:]) for parts in folders]
     told = [(sample, meaning) for sample, meaning in zip(files, meant, strict=True) if meaning is not None]
     wrong = [sample for sample, meaning in told if meaning != sample.label]
     if wrong and len({meaning for _, meaning in told}) == 2:
@@ -208,11 +208,10 @@ def _polarity(samples: Sequence[Sample]) -> Iterator[Finding]:
 
 
 @cache
-def _meaning(folder: str) -> int | None:
-    try:
-        return None if folder.isdecimal() else read_label(folder)
-    except DatasetError:
-        return None
+def _class_of(folders: tuple[str, ...]) -> int | None:
+    """Return what the names of folders say, the innermost one, and "real" and "fake" more than synonyms."""
+    named = [name for name in reversed(folders) if not name.isdecimal() and find_label(name) is not None]
+    return find_label(next((name for name in named if is_plain_name(name)), named[0])) if named else None
 
 
 def _flipped(predictor: Predictor, samples: Sequence[Sample], seed: int) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Which crops of faces does a model learn from?"""
+"""Find the faces of a data set and choose the crops to train on."""
 
 from __future__ import annotations
 
@@ -16,30 +16,33 @@ import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
-from deepfake_detect.datasets.face_cache import FaceStore, KeptFace
+from deepfake_detect.datasets.face_cache import FaceStore, KeptFace, Surroundings, WholePicture
 from deepfake_detect.datasets.read import Sample
-from deepfake_detect.errors import DatasetError, DeepfakeDetectError
+from deepfake_detect.errors import DatasetError, DeepfakeDetectError, InvalidOption
 from deepfake_detect.faces.crop import crop_square
 from deepfake_detect.inputs.frames import VideoFrame, read_frames
 from deepfake_detect.system.device import count_processors
 
-FacePolicy = Literal["keep-largest", "drop", "all"]
-"""What becomes of a picture with several faces: the largest is taken, the picture is left out, or each is a sample.
+FacePolicy = Literal["keep-largest", "drop", "all", "none"]
+"""How pictures with several faces are used: the largest face, not at all, or each face as a sample.
 
 ``"all"`` gives every face the label of its picture, which is wrong where one of several is forged; the faces of one
-picture are a group, so that a split does not part them."""
+picture are a group, so that a split does not separate them. ``"none"`` looks for no faces and takes each picture whole,
+as for animals, vehicles or scenes."""
+
+FacesOrError = tuple[KeptFace, ...] | tuple[WholePicture] | DeepfakeDetectError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Census:
-    """What became of the pictures of a data set when their faces were looked for.
+    """The faces found in a data set, and the pictures left out.
 
     Attributes:
-        samples: One for each face to learn from, in order; ``image`` is a `KeptFace`.
-        no_face: Names of the pictures in which no face was found: left out.
-        several: Names of those with several.
-        unreadable: Name and error of those that could not be opened: left out.
-        policy: What became of those with several.
+        samples: One for each face to train on, in order; ``image`` is a `KeptFace`.
+        no_face: Names of the pictures without a face: left out.
+        several: Names of the pictures with several faces.
+        unreadable: Name and error of the pictures that could not be opened: left out.
+        policy: How pictures with several faces are used.
     """
 
     samples: tuple[Sample, ...]
@@ -49,9 +52,11 @@ class Census:
     policy: FacePolicy
 
     def __str__(self) -> str:
-        fate = {"keep-largest": "the largest kept", "drop": "left out", "all": "all kept"}[self.policy]
+        unreadable = f"{len(self.unreadable)} unreadable (left out)"
+        use = {"keep-largest": "the largest kept", "drop": "left out", "all": "all kept", "none": ""}[self.policy]
         parts = [f"{len(self.samples)} faces", f"no face in {len(self.no_face)} pictures (left out)"]
-        parts += [f"several in {len(self.several)} ({fate})", f"{len(self.unreadable)} unreadable (left out)"]
+        parts += [f"several in {len(self.several)} ({use})", unreadable]
+        parts = [f"{len(self.samples)} whole pictures", unreadable] if self.policy == "none" else parts
         return ", ".join(parts) + "".join(f"\n  {message}" for _, message in self.unreadable[:5])
 
 
@@ -62,33 +67,35 @@ def find_crops(
     faces: FacePolicy = "keep-largest",
     workers: int | None = None,
 ) -> Census:
-    """Look for the faces of every picture, and say which are there to learn from.
+    """Find the faces of every picture, and choose the ones to train on.
 
-    Frames of one video are decoded in one pass, wherever they stand.
+    Frames of one video are decoded in one pass, wherever they stand in the list.
 
     Args:
         samples: Any number.
         store: Where the faces are kept.
-        faces: What becomes of pictures with several.
+        faces: How pictures with several faces are used.
         workers: Threads; as many as there are processors where None.
 
     Returns:
-        The samples with a face, and what became of the others.
+        The samples with a face, and the names of the others.
 
     Raises:
-        ValueError: No such policy.
+        InvalidOption: An unknown policy.
     """
     if faces not in get_args(FacePolicy):
-        raise ValueError(f"faces is {faces!r}, expected one of {', '.join(get_args(FacePolicy))}")
-    groups = _together(samples)
-    found: dict[int, tuple[KeptFace, ...] | DeepfakeDetectError] = {}
+        raise InvalidOption(f"faces is {faces!r}, expected one of {', '.join(get_args(FacePolicy))}")
+    groups = _videos_together(samples)
+    results: dict[int, FacesOrError] = {}
     bar = tqdm(total=len(samples), desc="faces", leave=False, disable=None)
     with ThreadPoolExecutor(workers or count_processors()) as pool, bar:
-        looks = pool.map(lambda group: _look(store, [samples[place] for place in group]), groups)
-        for group, looked in zip(groups, looks, strict=True):
-            found.update(zip(group, looked, strict=True))
+        searches = pool.map(
+            lambda group: _find(store, [samples[place] for place in group], whole=faces == "none"), groups
+        )
+        for group, group_results in zip(groups, searches, strict=True):
+            results.update(zip(group, group_results, strict=True))
             bar.update(len(group))
-    return _census([(sample, found[place]) for place, sample in enumerate(samples)], faces)
+    return _census([(sample, results[place]) for place, sample in enumerate(samples)], faces)
 
 
 def write_crops(census: Census, store: FaceStore, folder: str | os.PathLike[str], *, margin: float = 1.3) -> Path:
@@ -96,14 +103,14 @@ def write_crops(census: Census, store: FaceStore, folder: str | os.PathLike[str]
 
     Args:
         census: From `find_crops`.
-        store: The same.
-        folder: Made where it is missing; gets ``real/``, ``fake/`` and ``manifest.csv``.
+        store: The store given to `find_crops`.
+        folder: Created if missing; gets ``real/``, ``fake/`` and ``manifest.csv``.
         margin: Side of the crop as a multiple of the longer side of the face box. The pixels are not scaled.
 
     Returns:
-        The table.
+        Path of the table.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     rows = []
     for number, sample in enumerate(census.samples):
         face = store.load(sample.image)
@@ -112,11 +119,7 @@ def write_crops(census: Census, store: FaceStore, folder: str | os.PathLike[str]
         label = "fake" if sample.label else "real"
         file = Path(label, f"{number:06}-{re.sub(r'[^A-Za-z0-9]+', '-', Path(sample.name).stem)[:40]}.png")
         (folder / label).mkdir(parents=True, exist_ok=True)
-        height, width = face.pixels.shape[:2]
-        left, top, right, _ = crop_square(face.box_xyxy, margin=margin, size_hw=(height, width))
-        side = round(right - left)
-        cut = face.pixels[round(top) :, round(left) :][:side, :side]
-        Image.fromarray(np.ascontiguousarray(cut)).save(folder / file)
+        Image.fromarray(np.ascontiguousarray(_cut(face, margin))).save(folder / file)
         rows.append([file.as_posix(), label, sample.source, sample.generator, sample.group, sample.split, sample.note])
     table = folder / "manifest.csv"
     with table.open("w", newline="", encoding="utf-8") as out:
@@ -124,8 +127,18 @@ def write_crops(census: Census, store: FaceStore, folder: str | os.PathLike[str]
     return table
 
 
-def _together(samples: Sequence[Sample]) -> list[list[int]]:
-    """Give the places of the samples, those of one video in one list in the order of its frames."""
+def _cut(face: Surroundings, margin: float) -> np.ndarray:
+    """Return the square around a face, or a whole picture as it is."""
+    if not len(face.landmarks_xy):
+        return face.pixels
+    height, width = face.pixels.shape[:2]
+    left, top, right, _ = crop_square(face.box_xyxy, margin=margin, size_hw=(height, width))
+    side = round(right - left)
+    return face.pixels[round(top) :, round(left) :][:side, :side]
+
+
+def _videos_together(samples: Sequence[Sample]) -> list[list[int]]:
+    """Return the places of the samples, those of one video in one list in the order of its frames."""
     groups: dict[object, list[int]] = defaultdict(list)
     for place, sample in enumerate(samples):
         groups[sample.image.path if isinstance(sample.image, VideoFrame) else place].append(place)
@@ -135,24 +148,25 @@ def _together(samples: Sequence[Sample]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _look(store: FaceStore, group: Sequence[Sample]) -> list[tuple[KeptFace, ...] | DeepfakeDetectError]:
+def _find(store: FaceStore, group: Sequence[Sample], *, whole: bool) -> list[FacesOrError]:
     """Find the faces of one picture, or of the frames of one video."""
     frames = [sample.image for sample in group if isinstance(sample.image, VideoFrame)]
-    pictures = read_frames(frames) if frames and not all(store.holds(sample) for sample in group) else None
-    found: list[tuple[KeptFace, ...] | DeepfakeDetectError] = []
+    held = all(store.holds(sample, whole=whole) for sample in group)
+    pictures = read_frames(frames) if frames and not held else None
+    results: list[FacesOrError] = []
     for sample in group:
         try:
-            found.append(store.find(sample, picture=next(pictures) if pictures else None))
+            results.append(store.find(sample, picture=next(pictures) if pictures else None, whole=whole))
         except DeepfakeDetectError as error:
-            found.append(error)
-            pictures = None  # what follows in a damaged video is asked for by itself
-    return found
+            results.append(error)
+            pictures = None  # the later frames of a damaged video are read one by one
+    return results
 
 
-def _census(found: Sequence[tuple[Sample, tuple[KeptFace, ...] | DeepfakeDetectError]], policy: FacePolicy) -> Census:
+def _census(results: Sequence[tuple[Sample, FacesOrError]], policy: FacePolicy) -> Census:
     usable: list[Sample] = []
     no_face, several, unreadable = [], [], []
-    for sample, faces in found:
+    for sample, faces in results:
         if isinstance(faces, DeepfakeDetectError):
             unreadable.append((sample.name, f"{type(faces).__name__}: {faces}"))
             continue
@@ -161,8 +175,8 @@ def _census(found: Sequence[tuple[Sample, tuple[KeptFace, ...] | DeepfakeDetectE
         if len(faces) > 1:
             several.append(sample.name)
         dropped = policy == "drop" and len(faces) > 1
-        chosen = () if dropped else faces if policy == "all" else faces[:1]
-        group = sample.group or (chosen[0].path.stem if len(chosen) > 1 else "")
+        chosen: Sequence[KeptFace | WholePicture] = () if dropped else faces if policy == "all" else faces[:1]
+        group = sample.group or (chosen[0].path.stem if len(chosen) > 1 and isinstance(chosen[0], KeptFace) else "")
         usable += [replace(sample, image=face, group=group) for face in chosen]
     return Census(
         samples=tuple(usable),

@@ -1,11 +1,13 @@
-"""Where are the faces of pictures kept, so that each is looked for once?"""
+"""Find the faces of pictures once, and keep them on disk."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import logging
 import math
 import os
+import tempfile
 import uuid
 import zipfile
 from collections.abc import Sequence
@@ -21,22 +23,24 @@ from deepfake_detect.faces.crop import crop_square
 from deepfake_detect.faces.face import Face
 from deepfake_detect.faces.finder import FaceFinder
 from deepfake_detect.inputs.frames import VideoFrame
-from deepfake_detect.inputs.image import Picture
+from deepfake_detect.inputs.image import Picture, open_image
+
+logger = logging.getLogger("deepfake_detect")
 
 LARGEST_PX = 1024
-"""Shorter side to which a large JPEG may be reduced before its face is kept."""
+"""Shorter side, in pixels, to which a large JPEG may be reduced before its faces are stored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Surroundings:
-    """A face with enough around it to crop it, now a little wider and now a little to the side.
+    """A face with enough around it for crops that are shifted and zoomed; or a whole picture.
 
     `crop_face` gives the same pixels from here as from the whole picture.
 
     Attributes:
         pixels: [H, W, 3] uint8 RGB, not scaled unless the picture is far larger than any model needs.
         box_xyxy: The face, in pixels of this cut-out.
-        landmarks_xy: [5, 2], likewise.
+        landmarks_xy: [5, 2], likewise; [0, 2] for a whole picture.
     """
 
     pixels: np.ndarray
@@ -46,13 +50,13 @@ class Surroundings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptFace:
-    """Where a face that was found is kept.
+    """A reference to a stored face.
 
     Attributes:
-        path: The file of the picture's faces.
-        number: Of the face, the largest first.
-        name: Of the picture.
-        size_hw: Of the picture, in pixels.
+        path: File with the faces of the picture.
+        number: Number of the face, the largest first.
+        name: Name of the picture.
+        size_hw: Height and width of the picture, in pixels.
     """
 
     path: Path
@@ -61,18 +65,44 @@ class KeptFace:
     size_hw: tuple[int, int]
 
     def open_picture(self) -> Picture:
-        """Give the face with its surroundings as a picture."""
+        """Return the face with its surroundings as a picture."""
         pixels = _read(self).pixels
         return Picture(pixels=pixels, size_hw=(pixels.shape[0], pixels.shape[1]), name=self.name)
 
 
-class FaceStore:
-    """The faces of pictures, found once and kept on disk; keyed by the picture's bytes and the settings.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class WholePicture:
+    """A picture that is used whole, without a search for faces; decoded each time.
 
-    Safe for several processes at once: a file appears whole or not at all.
+    Attributes:
+        image: Anything that `open_image` takes.
+        name: Name of the picture.
+        key: Hash of its content.
+    """
+
+    image: Any
+    name: str
+    key: str
+
+    def open_picture(self, *, min_side_px: int | None = None) -> Picture:
+        """Read the pixels; arguments as for `open_image`."""
+        return open_image(self.image, min_side_px=min_side_px)
+
+    def surroundings(self, *, min_side_px: int | None = None) -> Surroundings:
+        """Return the pixels, with the whole picture as the box; arguments as for `open_image`."""
+        pixels = self.open_picture(min_side_px=min_side_px).pixels
+        height, width = pixels.shape[:2]
+        box = (0.0, 0.0, float(width), float(height))
+        return Surroundings(pixels=pixels, box_xyxy=box, landmarks_xy=np.zeros((0, 2), np.float32))
+
+
+class FaceStore:
+    """The faces of pictures, found once and kept on disk by the hash of the picture's bytes and the settings.
+
+    Safe for several processes at once: files are written to a temporary name and renamed.
 
     Args:
-        folder: Made where it is missing; `default_folder` where None.
+        folder: Created if missing; `default_folder` where None.
         finder: The face finder; the packaged one where None.
         reach: Side of the cut-out as a multiple of the longer side of the face box.
     """
@@ -86,19 +116,24 @@ class FaceStore:
     ) -> None:
         self.finder, self.reach = finder or FaceFinder(), reach
         settings = f"2 {self.finder.fingerprint} {reach} {LARGEST_PX}"
-        self.folder = Path(folder or default_folder()) / hashlib.sha256(settings.encode()).hexdigest()[:16]
-        self.folder.mkdir(parents=True, exist_ok=True)
+        name = hashlib.sha256(settings.encode()).hexdigest()[:16]
+        self.folder = _writable(default_folder() if folder is None else Path(folder).expanduser(), name)
 
-    def find(self, sample: Sample, *, picture: Picture | None = None) -> tuple[KeptFace, ...]:
-        """Give the faces of a picture, the largest first; looked for where they are not kept yet.
+    def find(
+        self, sample: Sample, *, picture: Picture | None = None, whole: bool = False
+    ) -> tuple[KeptFace, ...] | tuple[WholePicture]:
+        """Return the faces of a picture, the largest first, and search for them if they are not stored yet.
 
         Args:
-            sample: Of the picture.
-            picture: Its pixels, where they are at hand; opened only where they are needed.
+            sample: The picture.
+            picture: Its pixels, where they are decoded already; otherwise opened if needed.
+            whole: Search for no faces, and return the whole picture if it can be read.
 
         Raises:
             DeepfakeDetectError: The picture cannot be read.
         """
+        if whole:
+            return (_whole(sample, picture),)
         path = self._place(sample.image)
         if path is None:  # no file: the pixels themselves are the key
             picture = picture or sample.open_picture()
@@ -106,22 +141,24 @@ class FaceStore:
         kept = _kept_faces(path, sample.name)
         if kept is None:
             picture = picture or sample.open_picture(min_side_px=LARGEST_PX)
-            found = self.finder.find(picture.pixels, border=True)
-            _keep(path, picture.size_hw, [self._cut_out(face, picture.pixels) for face in found])
+            faces = self.finder.find(picture.pixels, border=True)
+            _keep(path, picture.size_hw, [self._cut_out(face, picture.pixels) for face in faces])
             kept = _kept_faces(path, sample.name)
         return kept or ()
 
-    def holds(self, sample: Sample) -> bool:
-        """Say whether the faces of a picture are kept already."""
+    def holds(self, sample: Sample, *, whole: bool = False) -> bool:
+        """Return whether the faces of a picture are stored already."""
         path = self._place(sample.image)
-        return path is not None and path.exists()
+        return not whole and path is not None and path.exists()
 
     def load(self, image: Any) -> Surroundings | None:
-        """Give a kept face, or the largest face of a picture; None where there is none."""
+        """Return a stored face, the largest face of a picture, or a whole picture; None where there is no face."""
         if isinstance(image, KeptFace):
             return _read(image)
+        if isinstance(image, WholePicture):
+            return image.surroundings()
         faces = self.find(Sample(image=image, label=0))
-        return _read(faces[0]) if faces else None
+        return _read(faces[0]) if faces and isinstance(faces[0], KeptFace) else None
 
     def _place(self, image: Any) -> Path | None:
         key = _content_key(image)
@@ -140,15 +177,46 @@ class FaceStore:
 
 
 def default_folder() -> Path:
-    """Tell where found faces are kept: ``DEEPFAKE_DETECT_CACHE``, or ``deepfake-detect`` in the user's cache folder."""
-    own = os.environ.get("DEEPFAKE_DETECT_CACHE")
-    if own:
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deepfake-detect" / "faces"
+    """Return where faces are stored: ``DEEPFAKE_DETECT_CACHE``, or ``deepfake-detect`` in the user's cache folder.
+
+    A temporary folder where the user has no home.
+    """
+    configured = os.environ.get("DEEPFAKE_DETECT_CACHE")
+    if configured:
+        return Path(configured).expanduser()
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # no HOME, and the user is unknown
+        cache = Path(tempfile.gettempdir())
+    return cache / "deepfake-detect" / "faces"
+
+
+def _writable(folder: Path, name: str) -> Path:
+    """Create a folder for the faces; below the temporary folder where the usual place cannot be written."""
+    try:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        usable = os.access(folder / name, os.W_OK)
+    except OSError:
+        usable = False
+    if usable:
+        return folder / name
+    instead = Path(tempfile.gettempdir(), "deepfake-detect", "faces")
+    (instead / name).mkdir(parents=True, exist_ok=True)
+    logger.warning(
+        "%s cannot be written, so found faces are kept in %s; set DEEPFAKE_DETECT_CACHE to another folder",
+        folder, instead,
+    )  # fmt: skip
+    return instead / name
+
+
+def _whole(sample: Sample, picture: Picture | None) -> WholePicture:
+    picture = picture or sample.open_picture(min_side_px=LARGEST_PX)
+    key = _content_key(sample.image) or hashlib.sha256(picture.pixels.tobytes()).hexdigest()[:32]
+    return WholePicture(image=sample.image, name=sample.name, key=key)
 
 
 def _content_key(image: Any) -> str | None:
-    """Name the bytes that a picture is in; None where it is in no file."""
+    """Return a hash of the file that a picture is in; None where it is in no file."""
     if isinstance(image, VideoFrame):
         return f"{_file_key(image.path)}-{image.index}" if image.path.is_file() else None
     if isinstance(image, bytes):
@@ -179,7 +247,7 @@ def _keep(path: Path, size_hw: tuple[int, int], faces: Sequence[Surroundings]) -
 
 
 def _kept_faces(path: Path, name: str) -> tuple[KeptFace, ...] | None:
-    """List what is kept of a picture; None where nothing is, or a file that a full disk or a power cut damaged."""
+    """Return the stored faces of a picture; None where nothing is stored, or the file is damaged or cut short."""
     try:
         with path.open("rb") as file, np.load(file) as stored:  # numpy leaves a damaged file open
             (height, width), count = (int(side) for side in stored["size_hw"]), int(stored["count"])

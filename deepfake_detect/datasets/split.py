@@ -1,4 +1,4 @@
-"""Which pictures stand on which side of a split, and how often is each drawn?"""
+"""Split samples into training, validation and test sets or folds, and weigh them for a balanced draw."""
 
 from __future__ import annotations
 
@@ -9,28 +9,27 @@ from dataclasses import replace
 import numpy as np
 
 from deepfake_detect.datasets.read import Sample
-from deepfake_detect.errors import DatasetError
+from deepfake_detect.errors import DatasetError, InvalidOption
 
 
 def split_samples(samples: Sequence[Sample], *, valid: float = 0.15, test: float = 0.0, seed: int = 0) -> list[Sample]:
-    """Give every sample a side: ``"train"``, ``"val"`` or ``"test"``.
+    """Assign every sample to ``"train"``, ``"val"`` or ``"test"``.
 
-    Whole groups go to a side, chosen so that each side gets its share of every source and class. Samples that name
-    a split keep it, and the rest of their group follows them. Where the data name a validation split, ``valid`` is
-    not taken out of the rest; likewise ``test``. A source and class of fewer than four groups goes to training whole
-    at the usual shares.
+    Groups stay together, and each split gets its share of every source and class. Samples that name a split keep it,
+    and the rest of their group follows them. Where the data name a validation split, ``valid`` is not taken out of the
+    rest; likewise ``test``. A source and class of fewer than four groups goes to training whole at the usual shares.
 
     Args:
         samples: Any number.
         valid: Share to validate on, 0 to 1.
         test: Share to test on, 0 to 1.
-        seed: Of the choice among groups.
+        seed: Random seed of the choice among groups.
 
     Returns:
         The same samples in the same order, each with a split.
 
     Raises:
-        ValueError: Shares out of range.
+        InvalidOption: Shares out of range.
 
     Example:
         >>> people = [Sample(image=f"{n}.jpg", label=n % 2, group=f"person {n // 4}") for n in range(40)]
@@ -39,28 +38,28 @@ def split_samples(samples: Sequence[Sample], *, valid: float = 0.15, test: float
         8
     """
     if not (0 <= valid < 1 and 0 <= test < 1 and valid + test < 1):
-        raise ValueError(f"valid is {valid} and test {test}, expected shares whose sum is below 1")
+        raise InvalidOption(f"valid is {valid} and test {test}, expected shares whose sum is below 1")
     named = {sample.split for sample in samples}
-    told = {sample.group: sample.split for sample in samples if sample.group and sample.split}
+    split_of_group = {sample.group: sample.split for sample in samples if sample.group and sample.split}
     shares = {
         "val": 0.0 if "val" in named else valid,
         "test": 0.0 if "test" in named else test,
     }
     shares["train"] = 1 - sum(shares.values())
-    settled = [sample.split or told.get(sample.group, "") for sample in samples]
-    free = [index for index, split in enumerate(settled) if not split]
-    side = _dealt([samples[index] for index in free], list(shares.values()), seed)
+    fixed = [sample.split or split_of_group.get(sample.group, "") for sample in samples]
+    free = [index for index, split in enumerate(fixed) if not split]
+    side = _deal([samples[index] for index in free], list(shares.values()), seed)
     chosen = {index: list(shares)[number] for index, number in zip(free, side, strict=True)}
-    return [replace(sample, split=chosen.get(index, settled[index])) for index, sample in enumerate(samples)]
+    return [replace(sample, split=chosen.get(index, fixed[index])) for index, sample in enumerate(samples)]
 
 
 def folds(samples: Sequence[Sample], count: int, *, seed: int = 0) -> list[int]:
-    """Deal samples into folds for a cross-validation: whole groups, each fold with its share of source and class.
+    """Split samples into folds for a cross-validation: groups stay together, and folds are stratified.
 
     Args:
         samples: Any number.
-        count: Of folds, at least 2.
-        seed: Of the choice among groups.
+        count: Number of folds, at least 2.
+        seed: Random seed of the choice among groups.
 
     Returns:
         The fold of each sample, 0 to ``count - 1``.
@@ -71,25 +70,25 @@ def folds(samples: Sequence[Sample], count: int, *, seed: int = 0) -> list[int]:
     groups = len(set(_groups(samples)))
     if count < 2 or groups < count:
         raise DatasetError(f"{groups} groups cannot be dealt into {count} folds; expected 2 folds and a group for each")
-    return _dealt(samples, [1 / count] * count, seed)
+    return _deal(samples, [1 / count] * count, seed)
 
 
 def balanced_weights(
     samples: Sequence[Sample], *, power: float = 0.5, favour: Mapping[str, float] | None = None
 ) -> np.ndarray:
-    """Weigh samples so that no source drowns the others, and no class outweighs the other.
+    """Return sampling weights that balance the classes, and sources of different size.
 
     Args:
         samples: Any number, both classes among them.
-        power: A source of n pictures counts n ** power; 1 leaves the sources as large as they are.
-        favour: Sources that count so many times as much: those that are hard to learn.
+        power: A source of n pictures has the weight n ** power; 1 leaves sources as they are.
+        favour: Factors on the weight of some sources, such as those that are hard to learn.
 
     Returns:
         [N] float64 that sums to 1: half of it real, half fake; within a source that has both
-        classes, both count the same.
+        classes, both have the same weight.
 
     Raises:
-        DatasetError: One class only.
+        DatasetError: Only one class.
     """
     cells = Counter((sample.source, sample.label) for sample in samples)
     if len({label for _, label in cells}) < 2:
@@ -105,12 +104,12 @@ def balanced_weights(
 
 
 def _groups(samples: Sequence[Sample]) -> list[str]:
-    """Name the group of each sample; one without is its own."""
+    """Return the name of each sample's group; a sample without one is its own group."""
     return [f"group {sample.group}" if sample.group else f"sample {index}" for index, sample in enumerate(samples)]
 
 
-def _dealt(samples: Sequence[Sample], shares: Sequence[float], seed: int) -> list[int]:
-    """Deal groups to sides, the largest first, each to the side that lacks most of what the group holds."""
+def _deal(samples: Sequence[Sample], shares: Sequence[float], seed: int) -> list[int]:
+    """Assign groups to sides, the largest first, each to the side that lacks most of what the group holds."""
     members = defaultdict(list)
     for index, group in enumerate(_groups(samples)):
         members[group].append(index)

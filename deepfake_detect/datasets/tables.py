@@ -1,86 +1,195 @@
-"""Which rows does a table of pictures hold?"""
+"""Read tables of pictures: CSV, TSV, JSON lines, JSON, and frames of pandas or polars."""
 
 from __future__ import annotations
 
+import codecs
 import csv
+import io
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from deepfake_detect.datasets.labels import plain_bools, plain_label
 from deepfake_detect.errors import DatasetError
 
 Row = dict[str, Any]
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
 TABLE_NAMES = ("manifest.csv", "labels.csv", "metadata.csv", "labels.jsonl", "metadata.jsonl", "metadata.json")
-"""What a table in a folder is called; the first that is there counts."""
+"""File names of tables that are read when a folder is given, by priority."""
 
 COLUMNS = ("source", "generator", "group", "split", "note")
 """Columns beside the file and the label."""
 
-_OTHER_NAMES = {"file": ("file", "file_name", "filename", "path", "image"), "label": ("label", "class", "target")}
+_ALIASES = {
+    "file": ("file", "file_name", "filename", "filepath", "file_path", "path", "image", "image_path"),
+    "label": ("label", "class", "target"),
+}
+_DELIMITERS = ",;\t|"
+_BOMS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",  # begins like the one of UTF-16
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 
 
 def read_table(path: Path) -> list[Row]:
-    """Read a table of pictures: CSV with a header, JSON lines, or the ``metadata.json`` of the DFDC.
+    """Read a table of pictures.
+
+    CSV may be separated by commas, semicolons, tabs or bars, and be in UTF-8 or UTF-16. JSON is an object on each line,
+    an array of objects, or the ``metadata.json`` of the DFDC.
 
     Args:
         path: The table; files in it are relative to its folder.
 
     Returns:
-        One dict a row: ``file`` (a path), ``label`` and those of `COLUMNS` that are there, empty ones left out.
+        One dict for each row: ``file`` (a path, or the text of a URL), ``label``, and those of `COLUMNS` that are not
+        empty.
 
     Raises:
-        DatasetError: No such file, no such column, or not a table.
+        DatasetError: There is no such file or column, it is not a table, or a row has a label and no file.
     """
     if not path.is_file():
         raise DatasetError(f"no table at {path}; expected a CSV or JSONL file with the columns file,label")
     try:
-        rows = list(_dfdc(path) if path.suffix == ".json" else _lines(path) if "js" in path.suffix else _csv(path))
-    except (UnicodeDecodeError, csv.Error, json.JSONDecodeError) as error:
-        raise DatasetError(f"{path} is no table of text ({error}); expected CSV or JSONL in UTF-8") from None
-    return [_named(row, path) for row in rows]
+        text = _text(path)
+        rows = list(_json(text, path) if "js" in path.suffix.lower() else _csv(text, path))
+    except (UnicodeError, csv.Error, json.JSONDecodeError) as error:
+        raise DatasetError(
+            f"{path} is not a table of text ({error}); expected CSV or JSONL, saved as UTF-8 (in Excel: 'CSV UTF-8')"
+        ) from None
+    return [{**row, "file": _located(row["file"], path.parent)} for row in _checked(rows, str(path))]
+
+
+def frame_rows(frame: Any) -> list[Row]:
+    """Read a frame of pandas or polars, or a table of pyarrow.
+
+    Args:
+        frame: With columns as in a table; files are relative to the working folder, and pictures in memory will do.
+
+    Raises:
+        DatasetError: As for `read_table`.
+    """
+    kind = f"the {type(frame).__module__.partition('.')[0]} {type(frame).__name__}"
+    if hasattr(frame, "collect"):  # polars.LazyFrame
+        frame = frame.collect()
+    if hasattr(frame, "to_pylist"):
+        records = frame.to_pylist()
+    else:
+        records = frame.to_dicts() if hasattr(frame, "to_dicts") else frame.to_dict("records")
+    return list(_checked(records, kind))
+
+
+def is_frame(dataset: Any) -> bool:
+    """Return whether this is a frame of pandas or polars, or a table of pyarrow; none of them is imported."""
+    module = type(dataset).__module__.partition(".")[0]
+    return module in ("pandas", "polars", "pyarrow") and type(dataset).__name__ in ("DataFrame", "LazyFrame", "Table")
 
 
 def table_in(folder: Path) -> Path | None:
-    """Find the table of a folder; None where it holds none."""
+    """Return the table of a folder, or None where it holds none."""
     return next((folder / name for name in TABLE_NAMES if (folder / name).is_file()), None)
 
 
-def _csv(path: Path) -> Iterator[Row]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        yield from csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ",")
+def _text(path: Path) -> str:
+    content = path.read_bytes()
+    encoding = next((name for mark, name in _BOMS.items() if content.startswith(mark)), None)
+    if encoding is None:  # UTF-16 without its mark has a zero byte in each letter of the header
+        encoding = "utf-16-le" if content[1:2] == b"\0" else "utf-16-be" if content[:1] == b"\0" else "utf-8"
+    return content.decode(encoding)
 
 
-def _lines(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            row = json.loads(line) if line.strip() else {}
-            if not isinstance(row, dict):
-                raise DatasetError(
-                    f"{path}, line {number}: a {type(row).__name__}, expected an object with file and label"
-                )
-            if row:
-                yield row
+def _csv(text: str, path: Path) -> Iterator[Row]:
+    header = next(iter(text.splitlines()), "")
+    counts = {mark: _known_columns(header.split(mark)) for mark in _DELIMITERS}
+    usual = "\t" if path.suffix.lower() == ".tsv" else ","
+    best = max(counts, key=lambda mark: (counts[mark], mark == usual))
+    for number, row in enumerate(csv.DictReader(io.StringIO(text, newline=""), delimiter=best), 2):
+        if None in row:
+            raise DatasetError(
+                f"{path}, row {number}: more fields than the header has; put quotes around a name with {best!r} in it"
+            )
+        yield row
 
 
-def _dfdc(path: Path) -> Iterator[Row]:
-    rows = json.loads(path.read_text(encoding="utf-8"))
-    if not (isinstance(rows, dict) and all(isinstance(row, dict) for row in rows.values())):
-        raise DatasetError(f"{path}: expected an object of file name to {{'label': ...}}, as DFDC's metadata.json")
-    for file, row in rows.items():
+def _known_columns(names: Iterable[str]) -> int:
+    known = {alias for aliases in _ALIASES.values() for alias in aliases} | set(COLUMNS)
+    return sum(name.strip().strip('"').lower() in known for name in names)
+
+
+def _json(text: str, path: Path) -> Iterator[Row]:
+    if path.suffix.lower() == ".json" or text.lstrip().startswith("["):
+        content = json.loads(text)
+        yield from _records(content, path) if isinstance(content, list) else _dfdc(content, path)
+        return
+    for number, line in enumerate(text.splitlines(), 1):
+        row = json.loads(line) if line.strip() else {}
+        if not isinstance(row, dict):
+            raise DatasetError(f"{path}, line {number}: a {type(row).__name__}, expected an object with file and label")
+        if row:
+            yield row
+
+
+def _records(content: list[Any], path: Path) -> Iterator[Row]:
+    for number, row in enumerate(content, 1):
+        if not isinstance(row, dict):
+            raise DatasetError(f"{path}, item {number}: a {type(row).__name__}, expected an object with file and label")
+        yield row
+
+
+def _dfdc(content: Any, path: Path) -> Iterator[Row]:
+    if not (isinstance(content, dict) and all(isinstance(row, dict) for row in content.values())):
+        raise DatasetError(
+            f"{path}: expected an array of objects with file and label, or an object of file name to "
+            "{'label': ...}, as DFDC's metadata.json"
+        )
+    for file, row in content.items():
         yield {**row, "file": file, "group": row.get("group") or row.get("original") or file}
 
 
-def _named(row: Row, path: Path) -> Row:
-    """Give the row with our names for its columns; capitals in theirs do not count."""
-    found: Row = {}
+def _checked(rows: Iterable[Row], where: str) -> Iterator[Row]:
+    """Yield the rows under our column names; those without a label are left out by the reader."""
+    named = [_named(row, where) for row in rows]
+    labels = plain_bools([row["label"] for row in named])
+    for number, (row, label) in enumerate(zip(named, labels, strict=True), 1):
+        no_file = row["file"] is None or (isinstance(row["file"], str) and not row["file"].strip())
+        if no_file and label not in (None, ""):
+            raise DatasetError(f"{where}, picture {number}: label {label!r} and no file; fill it in, or delete the row")
+        if not no_file:
+            yield {**row, "label": label}
+
+
+def _named(row: Row, where: str) -> Row:
+    """Return the row under our names for its columns, whatever their case."""
     row = {str(column).strip().lower(): value for column, value in row.items()}
-    for name, others in _OTHER_NAMES.items():
-        column = next((other for other in others if other in row), None)
+    named: Row = {}
+    for name, aliases in _ALIASES.items():
+        column = next((alias for alias in aliases if alias in row), None)
         if column is None:
-            raise DatasetError(f"{path} has the columns {sorted(map(str, row))}, missing {name!r}")
-        found[name] = row[column]
-    found["file"] = path.parent / str(found["file"])
-    return {**found, **{name: str(row[name]) for name in COLUMNS if row.get(name)}}
+            raise DatasetError(
+                f"{where} has the columns {sorted(row)}, missing {name!r} (or {', '.join(aliases[1:])}); "
+                "the first line of a CSV names the columns"
+            )
+        named[name] = row[column]
+    named["label"] = plain_label(named["label"])
+    return {**named, **{name: str(row[name]) for name in COLUMNS if name in row and not _is_empty(row[name])}}
+
+
+def _is_empty(value: Any) -> bool:
+    """Return whether a cell is empty: no text, or the missing value of JSON, pandas or numpy."""
+    return value is None or str(value) in ("", "nan", "NaN", "<NA>", "NaT")
+
+
+def _located(file: Any, folder: Path) -> Path | str:
+    """Return where a file of a table is: relative to the table, unless it is a URL or absolute."""
+    text = str(file).strip()
+    if "://" in text or text.startswith("data:"):
+        return text
+    path = folder / os.path.expanduser(text)
+    if "\\" in text and os.sep == "/" and not path.exists():  # written on Windows
+        return folder / text.replace("\\", "/")
+    return path

@@ -298,7 +298,7 @@ class Predictor:
 
     def _face_finder(self, faces: FaceChoice, workers: int = 0) -> FaceFinder | None:
         """Give the face finder; for several threads one that OpenVINO runs, where it runs the model and can run it."""
-        if faces == "none":
+        if faces == "none" or self.card.preprocessing.finder == "none":  # trained on whole pictures
             return None
         wanted = None if self.card.preprocessing.finder == PACKAGED else self.card.preprocessing.finder
         if self._finder is None:

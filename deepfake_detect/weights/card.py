@@ -34,7 +34,7 @@ class Preprocessing:
         std: Per RGB channel, divided by after the subtraction.
         interpolation: Resampling filter of the crop: ``"bilinear"`` or ``"bicubic"``, antialiased.
         margin: Side of the crop as a multiple of the longer side of the face box.
-        finder: The face finder whose boxes the margin was chosen for.
+        finder: The face finder whose boxes the margin was chosen for; ``"none"`` for models of whole pictures.
     """
 
     size_px: int

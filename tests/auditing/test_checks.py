@@ -254,6 +254,15 @@ def test_labels_that_contradict_their_folders(tmp_path: Path) -> None:
     assert str(samples[0].image) in report.findings[0].examples[0]
 
 
+def test_a_source_that_sounds_like_a_class_contradicts_nothing(tmp_path: Path) -> None:
+    def below_a_source(picture: Image.Image, stem: Path, label: int) -> Path:
+        folder = stem.parent / ("deepfake", "photos")[int(stem.name[-1]) % 2] / ("1_fake" if label else "0_real")
+        folder.mkdir(parents=True, exist_ok=True)
+        return plain(picture, folder / stem.name, label)
+
+    assert codes(look(write(tmp_path, below_a_source))) == set()
+
+
 def test_folders_of_one_name_contradict_nothing(tmp_path: Path) -> None:
     def in_originals(picture: Image.Image, stem: Path, label: int) -> Path:
         folder = stem.parent / stem.name[-1] / "originals"

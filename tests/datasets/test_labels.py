@@ -1,4 +1,4 @@
-"""Are labels told by their names, and refused by name where they cannot be?"""
+"""Labels are known by their names, and refused by name where they are not."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from deepfake_detect.datasets.labels import SYNONYMS, read_label, read_labels
+from deepfake_detect.datasets.labels import SYNONYMS, plain_bools, plain_label, read_label, read_labels
 from deepfake_detect.errors import DatasetError
 
 
@@ -32,7 +32,7 @@ def test_no_name_means_both() -> None:
 def test_what_cannot_be_told_shows_every_name() -> None:
     with pytest.raises(DatasetError, match=r"faces/ has the labels 'real', 'cat'; cannot tell whether 'cat'.*labels="):
         read_labels(["real", "cat", "real"], where="faces/")
-    for strange in (2, -1, 0.5, None, "", "unreal", "10"):
+    for strange in (2, -1, 0.5, None, "", "unreal", "10", "true", "False"):
         with pytest.raises(DatasetError, match="cannot tell"):
             read_label(strange)
 
@@ -42,3 +42,43 @@ def test_own_words_go_first() -> None:
     assert read_labels([0, 1], labels={0: "fake", 1: "real"}) == {0: 1, 1: 0}
     with pytest.raises(DatasetError, match=r"\['forged'\] among the meanings"):
         read_labels(["mine"], labels={"mine": "forged"})
+
+
+@pytest.mark.parametrize("one_hot", [[0, 1], (0.0, 1.0), np.array([0, 1]), torch.tensor([0.0, 1.0]), [[1]][0], [True]])
+def test_one_hot_labels_count_by_their_place(one_hot: object) -> None:
+    assert plain_label(one_hot) == 1
+    assert read_label(one_hot) == 1
+    assert read_label([1, 0]) == 0
+
+
+@pytest.mark.parametrize("vector", [[0.3, 0.7], [1, 1], [0, 0], [], np.zeros((2, 2))])
+def test_vectors_that_are_not_one_hot_are_refused(vector: object) -> None:
+    with pytest.raises(DatasetError, match="expected a name, 0 or 1, or a one-hot vector"):
+        read_label(vector)
+
+
+@pytest.mark.parametrize("zero", [0, "0", " 0.0", False, "False", "false", 0.0, np.int64(0), np.bool_(False)])
+def test_the_meaning_of_a_label_holds_whatever_its_type_and_case(zero: object) -> None:
+    for key in (0, "0", False, "FALSE"):
+        other = {1: "real"} if key != "FALSE" else {"true": "real"}
+        assert read_labels([plain_label(zero), 1], labels={key: "fake", **other}) == {plain_label(zero): 1, 1: 0}
+    assert read_labels(["Mine"], labels={" mINE": "Fake"}) == {"Mine": 1}
+
+
+def test_a_mapping_that_explains_nothing_or_contradicts_itself_is_refused() -> None:
+    with pytest.raises(DatasetError, match=r"has the labels 'real', 'fake', and labels= explains 'cat'"):
+        read_labels(["real", "fake"], labels={"cat": "fake"})
+    with pytest.raises(DatasetError, match="explains '0' twice"):
+        read_labels(["0"], labels={0: "fake", "0": "real"})
+
+
+def test_the_hint_takes_no_side() -> None:
+    with pytest.raises(DatasetError) as caught:
+        read_labels(["counterfeit", "cgi"])
+    assert "with the meaning of each, 'real' or 'fake': 'counterfeit', 'cgi'" in str(caught.value)
+    assert "'counterfeit': 'real'" not in str(caught.value)
+
+
+def test_texts_of_bools_mean_what_bools_mean() -> None:
+    assert plain_bools(["True", "false", "", None, True]) == [True, False, "", None, True]
+    assert plain_bools(["True", "real"]) == ["True", "real"]

@@ -1,4 +1,4 @@
-"""Are data sets of every form read, without decoding a picture?"""
+"""Data sets of every form are read, without decoding a picture."""
 
 from __future__ import annotations
 
@@ -44,8 +44,6 @@ def test_class_folders_with_splits_and_sources_at_any_depth(tmp_path: Path) -> N
         ("c.webp", 1, "val", ""),
         ("d.jpg", 0, "test", "web"),
     ]
-    (tmp_path / "elsewhere").symlink_to(tmp_path / "train", target_is_directory=True)
-    assert [s.label for s in read_dataset(tmp_path) if s.source.startswith("elsewhere")] == [1, 0]
     assert [s.name for s in read_dataset(tmp_path, splits=["valid"])] == [str(tmp_path / "validation/1_fake/c.webp")]
 
 
@@ -91,9 +89,9 @@ def test_jsonl_and_the_metadata_of_the_dfdc(tmp_path: Path) -> None:
         ("a.csv", "file,label\na.png,genuinely\n", "cannot tell whether 'genuinely'"),
         ("a.csv", "file,label\n", "no labelled pictures in"),
         ("a.csv", "file,label\nnowhere.png,real\n", r"names files that are not there, such as .*nowhere\.png"),
-        ("a.jsonl", "[1]\n", "line 1: a list, expected an object"),
-        ("a.jsonl", "{\n", "is no table of text"),
-        ("a.json", "[]", "expected an object of file name"),
+        ("a.jsonl", "[1]\n", "item 1: a int, expected an object"),
+        ("a.jsonl", "{\n", "is not a table of text"),
+        ("a.json", "7", "expected an array of objects"),
         ("a.xlsx", "", r"a\.xlsx is no table of pictures"),
     ],
 )
