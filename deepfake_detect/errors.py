@@ -3,18 +3,18 @@
 ::
 
     DeepfakeDetectError
-    ├── ImageUnreadable    (ValueError)    not a picture, or a damaged one
-    ├── ImageTooLarge      (ValueError)    more pixels than the limit
-    ├── UnknownModel       (KeyError)      no architecture of that name
-    ├── UnknownWeights     (KeyError)      no pretrained weights of that name
-    ├── WeightsCorrupted   (OSError)       the bytes are not those that the card promises
-    ├── WeightsMismatch    (ValueError)    the weights or the card do not fit this model or library
-    ├── HubUnavailable     (OSError)       the Hub cannot be reached, or refuses
-    ├── LayerNotFound      (ValueError)    no layer of that name
-    ├── DatasetError       (ValueError)    the data set cannot be read or understood
-    ├── InvalidOption      (ValueError)    an argument is out of range, of the wrong type, or no known choice
-    ├── TrainingDiverged   (RuntimeError)  the loss is no number any more
-    └── MissingExtra       (ImportError)   an optional package is not installed
+    ├── InvalidOption      (ValueError, TypeError)  an argument is out of range, of the wrong type, or no known choice
+    ├── ImageUnreadable    (ValueError)             not a picture, or a damaged one
+    ├── ImageTooLarge      (ValueError)             more pixels than the limit
+    ├── UnknownModel       (KeyError)               no architecture of that name
+    ├── UnknownWeights     (KeyError)               no pretrained weights of that name
+    ├── WeightsCorrupted   (OSError)                the bytes are not those that the card promises
+    ├── WeightsMismatch    (ValueError)             the weights or the card do not fit this model or library
+    ├── HubUnavailable     (OSError)                the Hub cannot be reached, or refuses
+    ├── LayerNotFound      (ValueError)             no layer of that name
+    ├── DatasetError       (ValueError)             the data set cannot be read or understood
+    ├── TrainingDiverged   (RuntimeError)           the loss is not a number any more
+    └── MissingExtra       (ImportError)            an optional package is not installed
 
 Every message says what was found, what was expected, and what to do.
 """
@@ -66,15 +66,15 @@ class LayerNotFound(DeepfakeDetectError, ValueError):
 
 
 class DatasetError(DeepfakeDetectError, ValueError):
-    """The data set cannot be read, or its labels cannot be told."""
+    """The data set cannot be read, or its labels cannot be interpreted."""
 
 
-class InvalidOption(DeepfakeDetectError, ValueError):
+class InvalidOption(DeepfakeDetectError, ValueError, TypeError):
     """An argument is out of range, of the wrong type, or none of the known choices."""
 
 
 class TrainingDiverged(DeepfakeDetectError, RuntimeError):
-    """The loss became infinite or no number, again and again.
+    """The loss became infinite or not a number, again and again.
 
     Attributes:
         history: One `Epoch` for each good epoch before.

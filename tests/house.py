@@ -21,6 +21,7 @@ TREES = {file: ast.parse(text) for file, text in TEXTS.items()}
 
 FLOORS = [  # an entry imports only entries of lower floors
     ["errors", "_version", "_lazy"],
+    ["_options"],
     ["system", "inputs", "metrics", "models"],
     ["drawing", "weights"],
     ["engines"],
@@ -41,6 +42,7 @@ HOMES = {  # the only modules, or whole wings, that import a third-party library
     "huggingface_hub": {"weights/hub"},
     "matplotlib": {"drawing/canvas"},
     "openvino": {"engines/openvino_graph"},
+    "pandas": {"drawing/result"},
     "optuna": {"training/search"},
     "timm": {"models/timm_backbone"},
     "torchvision": {"training/augment"},

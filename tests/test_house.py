@@ -23,13 +23,13 @@ from tests.house import FLOOR_OF, HOMES, PAGE, PATHS, ROOT, SOURCE, TEXTS, TREES
 LIGHT = {
     "": "__init__ __main__ _version errors detector",
     "cli/": " ".join(Path(file).stem for file in TREES if entry_of(file) == "cli"),
-    "drawing/": "annotate",
+    "drawing/": "annotate result",
     "engines/": "outline openvino_graph openvino_engine",
     "faces/": "face",
-    "inputs/": "source image",
+    "inputs/": "source image listing",
     "metrics/": "classification",
-    "predict/": "predictor stream preprocess content look verdict prediction",
-    "system/": "device",
+    "predict/": "predictor stream preprocess content look verdict prediction intake several",
+    "system/": "device progress",
     "weights/": "card bundle golden",
 }
 HEAVY = {"torch", "timm", "torchvision", "huggingface_hub", "safetensors", "sklearn", "matplotlib"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 import math
 import os
 from collections import Counter
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from deepfake_detect.drawing.html import format_figure, paragraph, write_page
+from deepfake_detect.drawing.result import Result
+from deepfake_detect.errors import InvalidOption
 
 Severity = Literal["error", "warning", "note"]
 """``"error"`` makes figures worthless, ``"warning"`` makes them doubtful, ``"note"`` is to be known."""
@@ -45,7 +46,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class AuditReport:
+class AuditReport(Result):
     """What was found in a data set.
 
     Attributes:
@@ -80,9 +81,9 @@ class AuditReport:
             "findings": [{**asdict(found), "examples": list(found.examples)} for found in self.findings],
         }
 
-    def to_json(self, *, indent: int | None = None) -> str:
-        """Give `to_dict` as JSON text."""
-        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False, allow_nan=False)
+    def to_rows(self) -> list[dict[str, Any]]:
+        """Return a row for each finding."""
+        return [{**asdict(found), "examples": ", ".join(found.examples)} for found in self.findings]
 
     def __str__(self) -> str:
         return "\n".join([self._lead(), self._told(), *self._lines()])
@@ -101,12 +102,12 @@ class AuditReport:
             path: Ends in .json, .txt or .html.
 
         Raises:
-            ValueError: Any other ending.
+            InvalidOption: Any other ending.
         """
         target = Path(path)
         written = {".json": lambda: self.to_json(indent=2), ".txt": lambda: str(self), ".html": self._page}
         if target.suffix.lower() not in written:
-            raise ValueError(f"{target}: ends in {target.suffix!r}, expected .json, .txt or .html")
+            raise InvalidOption(f"{target}: ends in {target.suffix!r}, expected .json, .txt or .html")
         target.write_text(written[target.suffix.lower()]() + "\n", encoding="utf-8")
 
     def _lead(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import shlex
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 from deepfake_detect.cli.console import plural
 from deepfake_detect.errors import DeepfakeDetectError
 from deepfake_detect.inputs.image import PICTURE_SUFFIXES
+from deepfake_detect.inputs.listing import files_below, list_files
 
 STDIN = "-"
 """Stands for the bytes on standard input."""
@@ -68,17 +68,17 @@ def suffixes_of(kind: str) -> Set[str]:
 def note_on_videos(paths: Sequence[str]) -> str:
     """Say which videos a command for pictures leaves out, and how to score them; empty where there are none."""
     folders = [path for path in paths if os.path.isdir(path)]
-    videos = {folder: len(_below(folder, suffixes_of("video"))) for folder in folders}
+    videos = {folder: len(files_below(folder, suffixes=suffixes_of("video"))) for folder in folders}
     notes = (
         f"{plural(number, 'video')} in {folder} left out; run: {_command('video', folder)}"
         for folder, number in videos.items()
-        if number and _below(folder, PICTURE_SUFFIXES)
+        if number and files_below(folder)
     )
     return "\n".join(notes)
 
 
 def _nothing_in(folder: str, *, expected: str, other: str, command: str) -> str:
-    there = len(_below(folder, suffixes_of(other)))
+    there = len(files_below(folder, suffixes=suffixes_of(other)))
     if there:
         return f"{folder} holds no {expected} but {plural(there, other)}; run: {_command(command, folder)}"
     endings = ", ".join(sorted(suffixes_of(expected)))
@@ -90,18 +90,5 @@ def _command(command: str, path: str) -> str:
 
 
 def _expand(path: str, suffixes: Set[str]) -> list[str]:
-    if os.path.isdir(path):
-        return _below(path, suffixes)
-    if os.path.lexists(path) or path == STDIN or "://" in path or path.startswith("data:"):
-        return [path]
-    matches = sorted(glob.glob(path, recursive=True)) if glob.has_magic(path) else []
-    return [file for match in matches for file in (_below(match, suffixes) if os.path.isdir(match) else [match])]
-
-
-def _below(folder: str, suffixes: Set[str]) -> list[str]:
-    paths = []
-    for parent, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        names = (name for name in sorted(files) if Path(name).suffix.lower() in suffixes)
-        paths += [os.path.join(parent, name) for name in names if not name.startswith(".")]
-    return paths
+    files = None if path == STDIN else list_files(path, suffixes=suffixes)
+    return [path] if files is None else files

@@ -157,7 +157,7 @@ def _deliver(
 
 
 def _row(sample: Sample, prediction: Prediction) -> Row:
-    worst = max(prediction.faces, key=lambda face: face.score or 0.0, default=None)
+    worst = prediction.worst
     pairs = (entry.partition("=") for entry in sample.note.split(";"))
     return Row(
         name=sample.name,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import json
 import logging
 import math
 import os
@@ -18,6 +17,7 @@ from PIL import Image
 from deepfake_detect.drawing import charts, html
 from deepfake_detect.drawing.annotate import COLOURS
 from deepfake_detect.drawing.gallery import Tile, draw_gallery
+from deepfake_detect.drawing.result import Result, show_picture
 from deepfake_detect.errors import MissingExtra
 from deepfake_detect.evaluation.report_page import Table, compose_page, lead_of, tables_of, warnings_of
 from deepfake_detect.evaluation.scored import Row, scores_of
@@ -42,7 +42,7 @@ class _Draws(TypedDict):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Report(Figures):
+class Report(Figures, Result):
     """What was said of many pictures: figures over all, and by where they come from.
 
     Has every figure of `Figures`, over all pictures.
@@ -119,9 +119,17 @@ class Report(Figures):
             "robustness": _plain(self.robustness),
         }
 
-    def to_json(self, *, indent: int | None = None) -> str:
-        """Give `to_dict` as JSON text, on one line unless an indent is given."""
-        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False, allow_nan=False)
+    def to_rows(self) -> list[dict[str, Any]]:
+        """Return a row for each picture: what it is, its score and label, and its tags."""
+        return [{**row.to_dict(), "tags": "; ".join(f"{k}={v}" for k, v in row.tags.items())} for row in self.rows]
+
+    def show(self) -> None:
+        """Show the `plot`: below the cell of a notebook, else in the picture viewer of the system.
+
+        Raises:
+            MissingExtra: matplotlib is not installed.
+        """
+        show_picture(self.plot())
 
     def plot(self) -> Image.Image:
         """Draw ROC, precision over recall, reliability and scores by class.

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -15,11 +12,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from deepfake_detect.drawing.annotate import COLOURS
 from deepfake_detect.drawing.gallery import Tile, draw_gallery
+from deepfake_detect.drawing.result import DrawnResult, short_name
 from deepfake_detect.errors import ImageUnreadable
 from deepfake_detect.inputs.delivery import STABILITY, Delivery
 from deepfake_detect.inputs.image import Picture, open_image
 from deepfake_detect.predict.look import FaceChoice
-from deepfake_detect.predict.prediction import Prediction, notebook_html, write_result
+from deepfake_detect.predict.prediction import Prediction
 from deepfake_detect.predict.predictor import Predictor
 
 logger = logging.getLogger("deepfake_detect")
@@ -28,12 +26,12 @@ ORIGINAL: Final = "original"
 """The delivery that changes nothing; the first of `STABILITY`."""
 
 _Box = tuple[float, float, float, float]
-_RULER_PX, _EDGE_PX, _NOTEBOOK_PX = 96, 56, 1000
+_RULER_PX, _EDGE_PX = 96, 56
 _INK, _SOFT = (26, 26, 26), (110, 110, 110)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Stability:
+class Stability(DrawnResult):
     """What was said of one picture, however it was delivered.
 
     Attributes:
@@ -105,10 +103,6 @@ class Stability:
             "revision": self.revision,
         }
 
-    def to_json(self, *, indent: int | None = None) -> str:
-        """Give `to_dict` as JSON text, on one line unless an indent is given."""
-        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False, allow_nan=False)
-
     def plot(self) -> Image.Image:
         """Draw the face as each delivery shows it, with what was said; below, every score on one ruler.
 
@@ -130,23 +124,8 @@ class Stability:
         picture.paste(_ruler(self, faces.width), (0, faces.height))
         return picture
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the verdict as JSON, or its `plot` as a picture.
-
-        Args:
-            path: Ends in .json, or in .png, .jpg, .jpeg or .webp.
-
-        Raises:
-            ValueError: Any other ending.
-        """
-        write_result(self, Path(path))
-
     def __repr__(self) -> str:
-        short = self.name.replace("\\", "/").rstrip("/").rpartition("/")[2] or self.name
-        return f"Stability({self._said()}, {self.model}, {short})"
-
-    def _repr_html_(self) -> str:
-        return notebook_html(self, side_px=_NOTEBOOK_PX)
+        return f"Stability({self._said()}, {self.model}, {short_name(self.name)})"
 
     def _said(self) -> str:
         low, high = self.interval or (None, None)
@@ -237,8 +216,7 @@ class _Arrival:
 
 
 def _box(prediction: Prediction) -> _Box | None:
-    worst = max(prediction.faces, key=lambda face: face.score or 0.0, default=None)
-    return None if worst is None else worst.box_xyxy
+    return None if prediction.worst is None else prediction.worst.box_xyxy
 
 
 def _is_flip(before: str, after: str) -> bool:

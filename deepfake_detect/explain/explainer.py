@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
@@ -20,11 +21,11 @@ from deepfake_detect.explain.regions import Subject, measure_regions
 from deepfake_detect.faces.crop import crop_square
 from deepfake_detect.faces.face import Face
 from deepfake_detect.faces.parts import part_masks
-from deepfake_detect.predict.look import FaceChoice, Look, check_choice
+from deepfake_detect.predict.look import FaceChoice, Look, check_faces
 from deepfake_detect.predict.prediction import Prediction
 from deepfake_detect.predict.predictor import Predictor
 from deepfake_detect.predict.preprocess import to_batch
-from deepfake_detect.predict.stream import stream_predictions
+from deepfake_detect.predict.verdict import calibrate_logit, compose_prediction
 
 Target = Literal["fake", "real"]
 
@@ -73,7 +74,7 @@ def explain_image(
         ((512, 512), 'head.pool', 1.0)
     """
     _check(method, layer, faithfulness, target)
-    check_choice(faces, threshold=threshold)
+    check_faces(faces, threshold=threshold)
     ask = _Ask(predictor, method, layer)
     found = predictor.look(image, faces=faces)
     prediction, raw = ask.answer(found, threshold)
@@ -114,24 +115,19 @@ class _Ask:
 
     def answer(self, found: Look, threshold: float | None) -> tuple[Prediction, Tensor]:
         """Score the faces as `predict` does, and keep what the same run shows for fake: maps [N, h, w]."""
-        maps = list[Tensor]()
-
-        def forward(crops: Sequence[np.ndarray]) -> list[float]:
+        maps, logits, start = list[Tensor](), list[float](), time.perf_counter()
+        for first in range(0, len(found.crops), _AT_ONCE):
+            crops = found.crops[first : first + _AT_ONCE]
             raw, logit = self.maps(self.predictor.model, self._batch(crops))
             maps.append(raw)
-            return [float(value) for value in logit] if self._is_exact else self.predictor.logits(crops)
-
-        prediction = next(
-            stream_predictions(
-                [found.source],
-                look=lambda _: found,
-                forward=forward,
-                card=self.predictor.card,
-                revision=self.predictor.revision,
-                threshold=threshold,
-                batch_size=_AT_ONCE,
-                workers=0,
-            )
+            logits += [float(value) for value in logit] if self._is_exact else self.predictor.logits(crops)
+        prediction = compose_prediction(
+            found,
+            logits,
+            card=self.predictor.card,
+            revision=self.predictor.revision,
+            threshold=threshold,
+            seconds=time.perf_counter() - start,
         )
         return prediction, torch.cat(maps) if maps else torch.zeros(0, 1, 1)
 
@@ -177,8 +173,7 @@ def _scaled(raw: Tensor, size_px: int) -> np.ndarray:
 def _effort(face: Face, prediction: Prediction, faithfulness: str | None) -> Level | None:
     if faithfulness == "full":
         return "full"
-    decides = face is max(prediction.faces, key=lambda one: one.score or 0.0)
-    return "quick" if decides and faithfulness == "quick" else None
+    return "quick" if face is prediction.worst and faithfulness == "quick" else None
 
 
 def _face_heat(
@@ -210,7 +205,7 @@ def _face_heat(
 
 def _belief(predictor: Predictor, sign: float) -> Callable[[Tensor], Tensor]:
     card = predictor.card
-    return lambda logit: torch.sigmoid(sign * (logit / card.temperature + card.bias))
+    return lambda logit: torch.sigmoid(sign * calibrate_logit(logit, card=card))
 
 
 def _forward(predictor: Predictor, batch: Tensor) -> Tensor:

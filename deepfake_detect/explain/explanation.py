@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import base64
-import html
-import io
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from deepfake_detect.drawing.annotate import COLOURS
-from deepfake_detect.errors import DeepfakeDetectError, ImageUnreadable
+from deepfake_detect.drawing.result import DrawnResult, short_name
+from deepfake_detect.errors import ImageUnreadable
 from deepfake_detect.explain.faithfulness import Faithfulness
 from deepfake_detect.explain.poster import Sheet, draw_poster
 from deepfake_detect.explain.regions import Region
 from deepfake_detect.faces.face import Face
 from deepfake_detect.faces.parts import OVALS, face_axes, oval
 from deepfake_detect.inputs.image import open_image
-from deepfake_detect.predict.prediction import Prediction, write_result
-
-_NOTEBOOK_PX = 1000
+from deepfake_detect.predict.prediction import Label, Prediction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -59,7 +52,7 @@ class FaceHeat:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Explanation:
+class Explanation(DrawnResult):
     """Where in a picture a score comes from, and how far that can be trusted.
 
     Attributes:
@@ -78,13 +71,15 @@ class Explanation:
     faces: tuple[FaceHeat, ...]
     prediction: Prediction
 
+    _notebook_px: ClassVar[tuple[int, int]] = (1000, 4000)
+
     @property
     def name(self) -> str:
         """Give the path or URL of the picture, or a word such as ``"<array>"``."""
         return self.prediction.name
 
     @property
-    def label(self) -> str:
+    def label(self) -> Label:
         """Give the verdict: ``"real"``, ``"fake"``, ``"uncertain"`` or ``"no-face"``."""
         return self.prediction.label
 
@@ -96,7 +91,7 @@ class Explanation:
     @property
     def decisive(self) -> FaceHeat | None:
         """Give the face with the highest score, on which the verdict rests; None where no face was found."""
-        return max(self.faces, key=lambda one: one.face.score or 0.0, default=None)
+        return next((one for one in self.faces if one.face is self.prediction.worst), None)
 
     @property
     def regions(self) -> Mapping[str, float]:
@@ -156,10 +151,6 @@ class Explanation:
             "prediction": self.prediction.to_dict(),
         }
 
-    def to_json(self, *, indent: int | None = None) -> str:
-        """Give `to_dict` as JSON text, on one line unless an indent is given."""
-        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False, allow_nan=False)
-
     def plot(self) -> Image.Image:
         """Draw the picture with its faces, the heat over it, the decisive face by its parts, and what the checks say.
 
@@ -175,39 +166,10 @@ class Explanation:
             raise ImageUnreadable(f"{self.name}: this explanation holds no picture; explain it again to plot it")
         return draw_poster(self._sheet(open_image(self.prediction.source).pixels))
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the findings as JSON, or the `plot` as a picture.
-
-        Args:
-            path: Ends in .json, or in .png, .jpg, .jpeg or .webp.
-
-        Raises:
-            ValueError: Any other ending.
-        """
-        write_result(self, Path(path))
-
     def __repr__(self) -> str:
         score = "no score" if self.score is None else f"score {self.score:.3f}"
         held = "evidence" if self.is_evidence else "not evidence"
-        short = self.name.replace("\\", "/").rstrip("/").rpartition("/")[2] or self.name
-        return f"Explanation({self.label}, {score}, {self.method} for {self.target}, {held}, {short})"
-
-    def _repr_html_(self) -> str:
-        text = html.escape(repr(self)[len("Explanation(") : -1])
-        picture = self._repr_png_()
-        if picture is None:  # the words are still worth showing
-            return f"<p>{text}</p>"
-        code = base64.b64encode(picture).decode()
-        return f'<figure><img src="data:image/png;base64,{code}"><figcaption>{text}</figcaption></figure>'
-
-    def _repr_png_(self) -> bytes | None:
-        try:
-            image, file = self.plot(), io.BytesIO()
-        except DeepfakeDetectError:
-            return None
-        image.thumbnail((_NOTEBOOK_PX, 4 * _NOTEBOOK_PX))
-        image.save(file, "PNG")
-        return file.getvalue()
+        return f"Explanation({self.label}, {score}, {self.method} for {self.target}, {held}, {short_name(self.name)})"
 
     @property
     def _parts(self) -> Mapping[str, Region]:

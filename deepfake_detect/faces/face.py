@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+FaceLabel = Literal["real", "fake", "uncertain"]
+"""The verdict on a face."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Face:
-    """One face, and what was said of it.
+    """One face and, once scored, its verdict.
 
     Attributes:
         box_xyxy: Left, top, right, bottom, in pixels of the upright original.
@@ -28,7 +31,7 @@ class Face:
     confidence: float
     score: float | None = None
     logit: float | None = None
-    label: str | None = None
+    label: FaceLabel | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Give the face as plain JSON values."""

@@ -1,8 +1,7 @@
-"""What of a picture does the model see, and what does its logit mean?"""
+"""Open a picture, find its faces and cut out what the model sees."""
 
 from __future__ import annotations
 
-import io
 import math
 import os
 from collections.abc import Sequence
@@ -11,12 +10,13 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from deepfake_detect.errors import nearest
+from deepfake_detect._options import check_choice, check_number
 from deepfake_detect.faces.crop import crop_face, crop_square, whole_picture
 from deepfake_detect.faces.face import Face
 from deepfake_detect.faces.finder import SIDES_PX, FaceFinder
-from deepfake_detect.inputs.image import Picture, name_image, open_image
+from deepfake_detect.inputs.image import ImageInput, Picture, open_image
 from deepfake_detect.inputs.source import open_bytes
+from deepfake_detect.predict.intake import Taken, name_bytes, reading, take_over
 from deepfake_detect.weights.card import Preprocessing
 
 FaceChoice = Literal["auto", "all", "largest", "none"]
@@ -35,7 +35,7 @@ class Look:
 
     Attributes:
         name: Of the picture, for messages.
-        source: What the caller gave, so that it can be opened again; bytes where that was a file object.
+        source: The picture as it was taken over, so that it can be opened again; bytes where it was a file object.
         size_hw: Height and width of the upright original.
         faces: Largest first, boxes in pixels of the upright original, without scores.
         crops: One [size_px, size_px, 3] uint8 RGB for each face.
@@ -48,20 +48,19 @@ class Look:
     crops: tuple[np.ndarray, ...]
 
 
-def check_choice(faces: str, *, threshold: float | None = None) -> None:
+def check_faces(faces: Any, *, threshold: Any = None) -> None:
     """Refuse a choice of faces or a threshold that does not exist.
 
     Raises:
-        ValueError: ``faces`` is none of `FaceChoice`, or ``threshold`` lies outside 0..1.
+        InvalidOption: ``faces`` is none of `FaceChoice`, or ``threshold`` lies outside 0..1.
     """
-    choices = get_args(FaceChoice)
-    if faces not in choices:
-        raise ValueError(f"faces is {faces!r}, expected one of {', '.join(choices)}{nearest(str(faces), choices)}")
-    if threshold is not None and not 0 <= threshold <= 1:
-        raise ValueError(f"threshold is {threshold}, expected a score within 0..1")
+    check_choice("faces", faces, get_args(FaceChoice))
+    check_number("threshold", threshold, low=0, high=1, optional=True)
 
 
-def look_at(image: Any, *, preprocessing: Preprocessing, finder: FaceFinder | None, faces: FaceChoice = "auto") -> Look:
+def look_at(
+    image: ImageInput | Taken, *, preprocessing: Preprocessing, finder: FaceFinder | None, faces: FaceChoice = "auto"
+) -> Look:
     """Open a picture, find its faces and cut out what the model will see.
 
     A large JPEG is decoded at 1/2, 1/4 or 1/8 as long as that loses nothing: its shorter side keeps as
@@ -69,11 +68,11 @@ def look_at(image: Any, *, preprocessing: Preprocessing, finder: FaceFinder | No
     pixels of the model's input along its side. Boxes are those of the original all the same.
 
     Args:
-        image: Anything that `open_image` takes.
+        image: Anything that `open_image` takes, or what `take_over` made of it.
         preprocessing: From the card.
         finder: Not used, and may be None, for ``faces="none"``.
         faces: See `FaceChoice`. With ``"none"`` there is one face: its box is the whole picture, it
-            has no landmarks ([0, 2]), and its confidence is 1, since nobody asked.
+            has no landmarks ([0, 2]), and its confidence is 1, since no finder was used.
 
     Returns:
         The faces with a crop each.
@@ -82,35 +81,37 @@ def look_at(image: Any, *, preprocessing: Preprocessing, finder: FaceFinder | No
         ImageUnreadable: Not a picture.
         ImageTooLarge: More pixels than the limit.
     """
-    name = name_image(image)
-    image, source = _twice_readable(image, name)
-    if faces == "none" or finder is None:
-        size_px = preprocessing.size_px
-        picture = open_image(image, min_side_px=OVERSAMPLING * size_px)
-        crop = whole_picture(picture.pixels, size_px=size_px, interpolation=preprocessing.interpolation)
-        faces_found = (_whole(picture.size_hw),)
-        return Look(name=name, source=source, size_hw=picture.size_hw, faces=faces_found, crops=(crop,))
-    picture = open_image(image, min_side_px=SIDES_PX[-1])
+    taken = image if isinstance(image, Taken) else take_over(image)
+    with reading(taken.name):
+        opened = _read_once(taken)
+        if faces == "none" or finder is None:
+            return _look_at_all(opened, taken, preprocessing)
+        picture = open_image(opened, min_side_px=SIDES_PX[-1])
     found = finder.find(picture.pixels, border=faces != "all")[: 1 if faces == "largest" else None]
     found = [_in_original(face, picture) for face in found]
     needed = _needed_side_px(found, picture, preprocessing)
     if picture.scale < 1 and min(picture.pixels.shape[:2]) < needed:
-        picture = open_image(image, min_side_px=needed)
+        with reading(taken.name):
+            picture = open_image(opened, min_side_px=needed)
     crops = tuple(_crop(face, picture, preprocessing) for face in found)
-    return Look(name=name, source=source, size_hw=picture.size_hw, faces=tuple(found), crops=crops)
+    return Look(name=taken.name, source=taken.source, size_hw=picture.size_hw, faces=tuple(found), crops=crops)
 
 
-def _twice_readable(image: Any, name: str) -> tuple[Any, Any]:
-    """Give what can be opened again at another scale, and what can be opened again at any time."""
-    is_file = callable(getattr(image, "read", None))
-    is_address = isinstance(image, str | os.PathLike) and not os.path.isfile(image)  # a URL, a pipe, nothing at all
-    if not (is_file or is_address):
-        return image, image
-    with open_bytes(image, name=name) as file:
-        content = file.read()
-    held = io.BytesIO(content)
-    held.name = name
-    return held, content if is_file else image
+def _read_once(taken: Taken) -> Any:
+    """Read an address or a pipe, so that the picture can be opened again at another scale."""
+    is_text = isinstance(taken.image, str | os.PathLike)
+    if not is_text or os.path.isfile(taken.image):
+        return taken.image
+    return name_bytes(open_bytes(taken.image, name=taken.name), taken.name)
+
+
+def _look_at_all(opened: Any, taken: Taken, preprocessing: Preprocessing) -> Look:
+    """Take the whole picture for the face."""
+    size_px = preprocessing.size_px
+    picture = open_image(opened, min_side_px=OVERSAMPLING * size_px)
+    crop = whole_picture(picture.pixels, size_px=size_px, interpolation=preprocessing.interpolation)
+    face = _whole(picture.size_hw)
+    return Look(name=taken.name, source=taken.source, size_hw=picture.size_hw, faces=(face,), crops=(crop,))
 
 
 def _whole(size_hw: tuple[int, int]) -> Face:
@@ -134,7 +135,7 @@ def _scale_xy(picture: Picture) -> np.ndarray:
 
 
 def _needed_side_px(faces: Sequence[Face], picture: Picture, preprocessing: Preprocessing) -> int:
-    """Tell how many pixels the shorter side needs for the smallest crop to have enough."""
+    """Return how many pixels the shorter side needs for the smallest crop to have enough."""
     squares = (crop_square(face.box_xyxy, margin=preprocessing.margin, size_hw=picture.size_hw) for face in faces)
     smallest = min((right - left for left, _, right, _ in squares), default=math.inf)
     return math.ceil(OVERSAMPLING * preprocessing.size_px * min(picture.size_hw) / smallest)

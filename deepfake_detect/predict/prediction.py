@@ -1,46 +1,54 @@
-"""What does a caller get back?"""
+"""Results of scoring pictures: the verdict on one picture, and a list of verdicts."""
 
 from __future__ import annotations
 
-import base64
-import html
-import io
-import json
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from PIL import Image
 
+from deepfake_detect._options import check_number
 from deepfake_detect.drawing.annotate import COLOURS, draw_banner, draw_faces
+from deepfake_detect.drawing.result import DrawnResult, make_frame, short_name, show_picture
 from deepfake_detect.errors import DeepfakeDetectError, ImageUnreadable
+from deepfake_detect.faces.crop import crop_square
 from deepfake_detect.faces.face import Face
 from deepfake_detect.inputs.image import ImageInput, open_image
 
-_PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-_NOTEBOOK_PX = 640
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+Label = Literal["real", "fake", "uncertain", "no-face", "error"]
+"""The verdict on a picture."""
+
+MARGIN = 1.3
+"""Side of a saved face crop, as a multiple of the longer side of the face box: that of the packaged weights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Prediction:
+class Prediction(DrawnResult):
     """The verdict on one picture.
 
     Attributes:
         name: Path or URL of the picture, or a word such as ``"<array>"``.
         label: ``"real"``, ``"fake"``, ``"uncertain"``, ``"no-face"``; ``"error"`` where it could not be scored.
         score: Calibrated probability that the picture is fake, 0..1: the highest of its faces; None without a face.
-        logit: What the model said of that face; positive means fake.
+        logit: Output of the model for that face; positive means fake.
         threshold: Score at and above which the label is ``"fake"``.
         faces: Largest first.
         size_hw: Height and width of the upright picture in pixels; None where it could not be read.
-        model: The weights that said it, such as ``"xception-fakefaces@1"``.
+        model: Name and version of the weights, such as ``"xception-fakefaces@1"``.
         revision: Their commit on the Hub; None for packaged or local weights.
         seconds: Time that the picture took.
-        backend: What ran the model: ``"torch"``, or ``"torch-packed"``, its faster twin on a processor.
-        dtype: What it computed in: ``"float32"``, ``"float16"`` or ``"bfloat16"``.
-        error: Why it could not be scored, where errors were asked to be handed out.
-        source: What the caller gave, so that `plot` can open it again; never part of `to_dict`.
+        backend: What ran the model: ``"torch"``; ``"torch-packed"``, torch with a network packed for speed; or
+            ``"openvino"``.
+        dtype: Number format of the computation: ``"float32"``, ``"float16"`` or ``"bfloat16"``.
+        error: Why the picture could not be scored, with ``on_error="yield"``.
+        source: The picture as it was taken over from the caller, so that `plot` can open it again; not in `to_dict`.
 
     Example:
         >>> Prediction(name="cat.jpg", label="no-face", size_hw=(48, 64), model="meso4-fakefaces@1", threshold=0.5,
@@ -49,7 +57,7 @@ class Prediction:
     """
 
     name: str
-    label: str
+    label: Label
     score: float | None = None
     logit: float | None = None
     threshold: float
@@ -63,8 +71,16 @@ class Prediction:
     error: DeepfakeDetectError | None = None
     source: ImageInput | None = field(default=None, repr=False)
 
+    _notebook_px: ClassVar[tuple[int, int]] = (640, 640)
+    _notebook_format: ClassVar[str] = "JPEG"
+
+    @property
+    def worst(self) -> Face | None:
+        """Return the face with the highest score, which decides the verdict; None without a face."""
+        return worst_face(self.faces)
+
     def to_dict(self) -> dict[str, Any]:
-        """Give the verdict as plain JSON values; the picture itself is not among them."""
+        """Return the verdict as plain JSON values; the picture itself is not among them."""
         error = self.error and {"type": type(self.error).__name__, "message": str(self.error)}
         return {
             "name": self.name,
@@ -82,9 +98,12 @@ class Prediction:
             "error": error,
         }
 
-    def to_json(self, *, indent: int | None = None) -> str:
-        """Give `to_dict` as JSON text, on one line unless an indent is given."""
-        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False, allow_nan=False)
+    def to_rows(self) -> list[dict[str, Any]]:
+        """Return one row for a table: as `to_dict`, with the number of faces and the message of an error."""
+        height, width = self.size_hw or (None, None)
+        row = {**self.to_dict(), "faces": len(self.faces), "height": height, "width": width}
+        del row["size_hw"]
+        return [{**row, "error": None if self.error is None else str(self.error)}]
 
     def plot(self) -> Image.Image:
         """Draw every face with its label and score, orange for fake, blue for real, grey for uncertain.
@@ -96,13 +115,9 @@ class Prediction:
             RGB picture; with the words "no face found" where there is none.
 
         Raises:
-            DeepfakeDetectError: The error of a picture that could not be scored; or the picture is gone.
+            DeepfakeDetectError: The picture could not be scored, or cannot be opened any more.
         """
-        if self.error is not None:
-            raise self.error
-        if self.source is None:
-            raise ImageUnreadable(f"{self.name}: this prediction holds no picture; predict it again to plot it")
-        pixels = open_image(self.source).pixels
+        pixels = self._pixels("plot")
         if not self.faces:
             return draw_banner(pixels, text="no face found")
         return draw_faces(
@@ -112,91 +127,123 @@ class Prediction:
             colours=[COLOURS.get(face.label or "", COLOURS["uncertain"]) for face in self.faces],
         )
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the verdict as JSON, or its `plot` as a picture.
+    def save_crops(self, folder: str | os.PathLike[str], *, margin: float = MARGIN) -> list[Path]:
+        """Write each face as a PNG picture, at the resolution of the original.
+
+        The picture is opened once more.
 
         Args:
-            path: Ends in .json, or in .png, .jpg, .jpeg or .webp.
+            folder: Made where it is missing. The files are called ``portrait-1-fake-0.973.png``: name of the picture,
+                number of the face (largest first), label and score.
+            margin: Side of the square as a multiple of the longer side of the face box.
+
+        Returns:
+            Paths of the files, one for each face.
 
         Raises:
-            ValueError: Any other ending.
+            InvalidOption: The margin is not above 0.
+            DeepfakeDetectError: The picture could not be scored, or cannot be opened any more.
         """
-        write_result(self, Path(path))
+        return self._write_crops(Path(folder), Path(short_name(self.name)).stem, margin)
 
     def __repr__(self) -> str:
         count = f"{len(self.faces)} face{'' if len(self.faces) == 1 else 's'}"
-        return f"Prediction({self._said()}, {count}, {self.model}, {self._short_name()})"
+        return f"Prediction({self._verdict()}, {count}, {self.model}, {short_name(self.name)})"
 
-    def _repr_html_(self) -> str:
-        text = html.escape(repr(self)[len("Prediction(") : -1])
-        try:
-            picture = base64.b64encode(self._thumbnail("JPEG")).decode()
-        except DeepfakeDetectError:  # the words are still worth showing
-            return f"<p>{text}</p>"
-        return f'<figure><img src="data:image/jpeg;base64,{picture}"><figcaption>{text}</figcaption></figure>'
-
-    def _repr_png_(self) -> bytes | None:
-        try:
-            return self._thumbnail("PNG")
-        except DeepfakeDetectError:
-            return None
-
-    def _said(self) -> str:
+    def _verdict(self) -> str:
         if self.error is not None:
             return f"error, {type(self.error).__name__}: {' '.join(str(self.error).split())}"
         return f"{self.label}, {'no score' if self.score is None else f'score {self.score:.3f}'}"
 
-    def _short_name(self) -> str:
-        return self.name.replace("\\", "/").rstrip("/").rpartition("/")[2] or self.name
+    def _pixels(self, purpose: str) -> np.ndarray:
+        if self.error is not None:
+            raise self.error
+        if self.source is None:
+            raise ImageUnreadable(f"{self.name}: this prediction holds no picture; predict it again to {purpose} it")
+        return open_image(self.source).pixels
 
-    def _thumbnail(self, format_name: str) -> bytes:
-        image, file = self.plot(), io.BytesIO()
-        image.thumbnail((_NOTEBOOK_PX, _NOTEBOOK_PX))
-        image.save(file, format_name)
-        return file.getvalue()
+    def _write_crops(self, folder: Path, stem: str, margin: float) -> list[Path]:
+        check_number("margin", margin, above=0)
+        pixels = self._pixels("crop")
+        folder.mkdir(parents=True, exist_ok=True)
+        stem, paths = re.sub(r"[^\w.-]+", "_", stem).strip("_") or "picture", []
+        for number, face in enumerate(self.faces, start=1):
+            is_whole = not len(face.landmarks_xy)
+            box = face.box_xyxy if is_whole else crop_square(face.box_xyxy, margin=margin, size_hw=pixels.shape[:2])
+            verdict = _caption(face).replace(" ", "-")
+            left, top, right, bottom = (round(side) for side in box)
+            paths.append(folder / f"{stem}-{number}-{verdict}.png")
+            Image.fromarray(pixels[top:bottom, left:right]).save(paths[-1])
+        return paths
 
 
-class Drawn(Protocol):
-    """A result that can be written as JSON and drawn as a picture."""
+class Predictions(list[Prediction]):
+    """A list of predictions, in the order of the pictures, that can be drawn, saved as crops and put into a table.
 
-    def to_json(self, *, indent: int | None = None) -> str:
-        """Give it as JSON text."""
-
-    def plot(self) -> Image.Image:
-        """Draw it."""
-
-
-def write_result(result: Drawn, target: Path) -> None:
-    """Write a result as JSON, or its plot as a picture, by the ending of the file.
-
-    Raises:
-        ValueError: The file ends neither in .json nor as a picture.
+    Example:
+        >>> from deepfake_detect import Detector
+        >>> detector = Detector.from_pretrained("xception-fakefaces")
+        >>> Predictions(detector.predict_many(["examples/portrait.jpg"])).to_rows()[0]["label"]
+        'real'
     """
-    suffix = target.suffix.lower()
-    if suffix == ".json":
-        target.write_text(result.to_json(indent=2) + "\n", encoding="utf-8")
-    elif suffix in _PICTURE_SUFFIXES:
-        result.plot().save(target, quality=92)
-    else:
-        raise ValueError(f"{target}: ends in {suffix!r}, expected .json or one of {', '.join(_PICTURE_SUFFIXES)}")
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """Return a row for each picture, as `Prediction.to_rows`."""
+        return [row for prediction in self for row in prediction.to_rows()]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return `to_rows` as a pandas DataFrame.
+
+        Raises:
+            MissingExtra: pandas is not installed.
+        """
+        return make_frame(self.to_rows())
+
+    def plot(self, *, columns: int = 6) -> Image.Image:
+        """Draw the face with the highest score of each picture, with its label and score, side by side.
+
+        The pictures are opened once more; one that could not be scored, or cannot be opened, is an empty tile.
+
+        Args:
+            columns: Pictures in a row.
+
+        Returns:
+            RGB picture.
+        """
+        from deepfake_detect.drawing.gallery import draw_gallery
+
+        check_number("columns", columns, low=1, whole=True)
+        title = f"{len(self)} picture{'' if len(self) == 1 else 's'}"
+        return draw_gallery([(title, [_tile(prediction) for prediction in self])], columns=columns)
+
+    def show(self) -> None:
+        """Show the `plot`: below the cell of a notebook, else in the picture viewer of the system."""
+        show_picture(self.plot())
+
+    def save_crops(self, folder: str | os.PathLike[str], *, margin: float = MARGIN) -> list[Path]:
+        """Write each face of each picture, as `Prediction.save_crops`, the number of the picture in front.
+
+        Pictures that could not be scored are left out.
+
+        Args:
+            folder: Made where it is missing.
+            margin: Side of the square as a multiple of the longer side of the face box.
+
+        Returns:
+            Paths of the files.
+        """
+        check_number("margin", margin, above=0)
+        paths = []
+        for number, prediction in enumerate(self, start=1):
+            if prediction.error is None:
+                stem = f"{number:04d}-{Path(short_name(prediction.name)).stem}"
+                paths += prediction._write_crops(Path(folder), stem, margin)
+        return paths
 
 
-def notebook_html(result: Drawn, *, side_px: int) -> str:
-    """Show a result in a notebook: its plot above its words, or the words alone where it cannot be drawn.
-
-    Args:
-        result: Its ``repr`` has the words in brackets.
-        side_px: Most pixels along a side of the plot.
-    """
-    text, file = html.escape(repr(result).partition("(")[2].removesuffix(")")), io.BytesIO()
-    try:
-        image = result.plot()
-    except DeepfakeDetectError:  # the words are still worth showing
-        return f"<p>{text}</p>"
-    image.thumbnail((side_px, side_px))
-    image.save(file, "PNG")
-    picture = base64.b64encode(file.getvalue()).decode()
-    return f'<figure><img src="data:image/png;base64,{picture}"><figcaption>{text}</figcaption></figure>'
+def worst_face(faces: tuple[Face, ...]) -> Face | None:
+    """Return the face with the highest score, the larger of two with the same; None where there is none."""
+    return max(faces, key=lambda face: face.score or 0.0, default=None)
 
 
 def _number(value: float | None) -> float | None:
@@ -206,3 +253,16 @@ def _number(value: float | None) -> float | None:
 def _caption(face: Face) -> str:
     label = face.label or "face"
     return label if face.score is None else f"{label} {face.score:.3f}"
+
+
+def _tile(prediction: Prediction) -> Any:
+    from deepfake_detect.drawing.gallery import Tile
+
+    face = prediction.worst
+    return Tile(
+        image=prediction.source,
+        box_xyxy=face.box_xyxy if face and len(face.landmarks_xy) else None,
+        caption=_caption(face) if face else prediction.label,
+        colour=COLOURS.get(prediction.label, COLOURS["uncertain"]),
+        note=short_name(prediction.name),
+    )

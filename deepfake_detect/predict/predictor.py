@@ -1,23 +1,28 @@
-"""What does a model, used as its card says, answer about pictures?"""
+"""Score pictures with a model, used as its card says."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence, Sized
+from contextlib import closing
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args, overload
 
 import numpy as np
 
+from deepfake_detect._options import check_choice, check_flag, check_number
 from deepfake_detect.engines.openvino_engine import PRECISIONS, Compiled, compile_bundle
 from deepfake_detect.engines.openvino_graph import is_installed, require_openvino
-from deepfake_detect.errors import MissingExtra, WeightsMismatch, nearest
+from deepfake_detect.errors import InvalidOption, MissingExtra, WeightsMismatch
 from deepfake_detect.faces.finder import PACKAGED, FaceFinder
-from deepfake_detect.predict.look import FaceChoice, Look, check_choice, look_at
-from deepfake_detect.predict.prediction import Prediction
+from deepfake_detect.inputs.image import ImageInput
+from deepfake_detect.predict.look import FaceChoice, Look, check_faces, look_at
+from deepfake_detect.predict.prediction import Prediction, Predictions
 from deepfake_detect.predict.preprocess import normalise
-from deepfake_detect.predict.stream import OnError, refuse_one_picture, stream_predictions
+from deepfake_detect.predict.several import Series, list_several, open_several
+from deepfake_detect.predict.stream import OnError, stream_predictions
 from deepfake_detect.system.device import count_processors, find_device, find_dtype, may_have_accelerator, name_dtype
+from deepfake_detect.system.progress import progress_bar
 from deepfake_detect.weights.bundle import Bundle
 from deepfake_detect.weights.card import DETECTS, Card
 
@@ -32,33 +37,33 @@ Backend = Literal["auto", "torch", "openvino"]
 where it is installed, no graphics processor is in sight, and it can compute the network; else torch."""
 
 BATCH_SIZES = {"cuda": 128, "mps": 32, "cpu": 4, "openvino": 8}
-"""Faces a model gets at once where nobody says; on a processor, more than these do not fit into its caches, while
-OpenVINO takes them one by one from a line that shall not run empty."""
+"""Default number of faces in a batch. On a processor, larger batches do not fit into its caches; OpenVINO takes the
+faces one by one from a queue that should not run empty."""
 
 MOST_WORKERS = 32
-"""Threads where nobody says, on a machine with so many processors or more."""
+"""Highest default number of threads."""
 
 
 class Predictor:
     """A model with the card that says how to use it: all that is needed to score pictures.
 
-    What is measured, calibrated or explained goes through this one way. May be used from several
+    Evaluation, calibration and explanation score their pictures with it, too. May be used from several
     threads at once; `to` is the exception.
 
     Args:
-        model: From `create_model` or one's own: [N, 3, size_px, size_px] to N logits. Or a `Bundle`, whose weights
-            are loaded as they are needed.
-        card: Everything else.
+        model: From `create_model`, or any module that maps [N, 3, size_px, size_px] to N logits. Or a `Bundle`, whose
+            weights are loaded when they are needed.
+        card: Preprocessing, calibration and threshold.
         revision: Commit on the Hub that the weights came from.
         device: ``"auto"`` is cuda, then mps, then cpu; or any name that torch knows.
         dtype: ``"float32"``, ``"float16"`` or ``"bfloat16"`` (the last two as automatic mixed
             precision: the weights stay float32). ``"auto"`` is float16 on cuda, else float32.
         backend: See `Backend`.
-        finder: The face finder; the one that the card names where None.
+        finder: The face finder; None takes the one that the card names.
 
     Raises:
-        ValueError: An unknown device, dtype or backend, or three that do not go together.
-        MissingExtra: OpenVINO was asked for and is not installed.
+        InvalidOption: An unknown device, dtype or backend, or three that do not go together.
+        MissingExtra: ``backend="openvino"``, and OpenVINO is not installed.
         WeightsMismatch: The card is not that of a detector.
     """
 
@@ -75,8 +80,8 @@ class Predictor:
     ) -> None:
         if card.classes != DETECTS:
             raise WeightsMismatch(
-                f"{card.id} tells {', '.join(card.classes)} apart, expected a detector of {' and '.join(DETECTS)}; "
-                "ask classify_content what is on a picture"
+                f"{card.id} has the classes {', '.join(card.classes)}, expected a detector of {' and '.join(DETECTS)}; "
+                "use classify_content for what a picture shows"
             )
         self.card = card
         self.revision = revision
@@ -104,8 +109,9 @@ class Predictor:
         Returns:
             The same object.
         """
+        check_choice("backend", backend, (*get_args(Backend), None))
         wanted = name_dtype(dtype) if dtype is not None else self._dtype
-        self._backend = _checked_backend(backend) if backend is not None else self._backend
+        self._backend = backend or self._backend
         compiles = _compiles(self._backend, str(device), wanted)
         if compiles and self._bundle is not None and self._model is None:
             numbers = "float32" if wanted == "auto" else wanted
@@ -140,60 +146,99 @@ class Predictor:
         found: torch.dtype = getattr(torch, self._dtype)
         return found
 
-    def predict(self, image: Any, *, faces: FaceChoice = "auto", threshold: float | None = None) -> Prediction:
-        """Score one picture.
+    @overload
+    def predict(
+        self, image: ImageInput, *, faces: FaceChoice = "auto", threshold: float | None = None
+    ) -> Prediction: ...
+
+    @overload
+    def predict(
+        self,
+        image: list[Any] | tuple[Any, ...] | Series,
+        *,
+        faces: FaceChoice = "auto",
+        threshold: float | None = None,
+    ) -> Predictions: ...
+
+    def predict(
+        self,
+        image: ImageInput | list[Any] | tuple[Any, ...] | Series,
+        *,
+        faces: FaceChoice = "auto",
+        threshold: float | None = None,
+    ) -> Prediction | Predictions:
+        """Score one picture, or several at once; ``detector(image)`` is the same.
 
         Args:
             image: Path, http(s) URL, data URI, bytes, file object, PIL image, RGB HWC uint8 array or CHW tensor.
+                Several: a list or tuple of these, a folder, a pattern such as ``"album/*.jpg"``, a pandas or polars
+                Series, an array of paths, or a batch [N, H, W, 3].
             faces: ``"auto"``, ``"all"``, ``"largest"`` or ``"none"``; see `FaceChoice`.
             threshold: Score from which the label is ``"fake"``, in place of the card's. The card's
                 uncertain interval is then left aside.
 
         Returns:
-            The highest score of the faces. Where there is no face the label is ``"no-face"`` and the
-            score None: nothing is made up.
+            The highest score of the faces. Where there is no face the label is ``"no-face"`` and the score None. For
+            several pictures a list of that in the same order; `predict_many` gives them one by one, for as many as
+            there are, and can go on after a picture that cannot be read.
 
         Raises:
             ImageUnreadable: Not a picture; the message says what was found.
             ImageTooLarge: More pixels than the limit.
+            InvalidOption: An option that does not exist or is out of range.
+
+        Example:
+            >>> from deepfake_detect import Detector
+            >>> detector = Detector.from_pretrained("xception-fakefaces")
+            >>> detector.predict("examples/portrait.jpg").label
+            'real'
+            >>> [prediction.label for prediction in detector.predict("examples/*.jpg")]
+            ['real', 'fake']
         """
-        return next(self.predict_many([image], faces=faces, threshold=threshold, workers=0))
+        check_faces(faces, threshold=threshold)
+        several = list_several(image)
+        if several is None:
+            return next(self._stream([image], faces=faces, threshold=threshold, workers=0))
+        return Predictions(self._stream(several, faces=faces, threshold=threshold))
+
+    __call__ = predict
 
     def predict_many(
         self,
-        images: Iterable[Any],
+        images: Iterable[Any] | str,
         *,
         batch_size: int | None = None,
         workers: int | None = None,
         on_error: OnError = "raise",
         faces: FaceChoice = "auto",
         threshold: float | None = None,
+        progress: bool = False,
     ) -> Generator[Prediction, None, None]:
         """Score many pictures, in order, as they come.
 
-        Threads open the pictures, find the faces and run the model, whatever there is to do; batches are
-        filled across pictures and faces. ``images`` may be endless: it is pulled in the caller's thread, and
-        never more than ``(workers + 2) * batch_size + workers`` pictures ahead. Close the generator to end early.
+        Threads open the pictures, find the faces and run the model; batches are filled across pictures and faces.
+        ``images`` may be endless: it is pulled in the caller's thread, and never more than
+        ``(workers + 2) * batch_size + workers`` pictures ahead. Each picture is copied when it is pulled, so a source
+        may use one array, file or PIL image for all of them. Close the generator to end early.
 
         Args:
-            images: Anything that gives pictures one after the other.
-            batch_size: Faces the model gets at once. Where the device has too little memory it is
-                halved, once, with a warning.
-            workers: Threads; as many as there are processors, up to 32, where None, and one more with OpenVINO. On
-                a processor each runs the model too, with its share of torch's threads. 0 works in the caller's
-                thread alone, one picture after the other.
+            images: Any iterable of pictures, such as a list, a generator or a Series; or a folder or a pattern.
+            batch_size: Faces in a batch. Where the device has too little memory it is halved, once, with a warning.
+            workers: Number of threads. None takes as many as there are processors, up to 32, and one more with
+                OpenVINO. On a processor each runs the model too, with its share of torch's threads. 0 works in the
+                caller's thread alone, one picture after the other.
             on_error: ``"raise"`` raises the error of a bad picture in its place, after the predictions
                 before it; ``"yield"`` gives a prediction with ``error`` and the label ``"error"``.
             faces: See `predict`.
             threshold: See `predict`.
+            progress: Show a progress bar, where standard error is a terminal.
 
         Returns:
             A generator of predictions. ``seconds`` is the time in which that picture was opened and
-            searched, and its faces' share of the batches that they were in.
+            searched, and its faces' share of the time of their batches.
 
         Raises:
-            TypeError: ``images`` is one picture.
-            ValueError: An argument out of range.
+            InvalidOption: ``images`` is one picture, or an option does not exist or is out of range.
             DeepfakeDetectError: From the generator, for the first bad picture.
 
         Example:
@@ -203,33 +248,18 @@ class Predictor:
             ...     print(prediction.label)
             real
         """
-        refuse_one_picture(images)
-        check_choice(faces, threshold=threshold)
-        asleep = self._engine.backend == "openvino"  # one thread waits for OpenVINO's, at nearly any time
-        workers = _at_least("workers", workers, 0, default=min(MOST_WORKERS, count_processors() + asleep))
-        if on_error not in ("raise", "yield"):
-            raise ValueError(f"on_error is {on_error!r}, expected 'raise' or 'yield'")
-        place = "openvino" if asleep else self._device.partition(":")[0]
-        lanes = self._engine.lanes(workers)
-        self._engine.prepare(lanes)
-        return stream_predictions(
-            images,
-            look=partial(
-                look_at, preprocessing=self.card.preprocessing, finder=self._face_finder(faces, workers), faces=faces
-            ),
-            forward=partial(self.logits, lanes=lanes),
-            card=self.card,
-            revision=self.revision,
-            threshold=threshold,
-            batch_size=_at_least("batch_size", batch_size, 1, default=BATCH_SIZES.get(place, 16)),
-            workers=workers,
-            lanes=lanes,
-            on_error=on_error,
-            how=lambda: self._engine.how,
-            join=self._engine.join,
+        several = open_several(images)
+        check_faces(faces, threshold=threshold)
+        check_flag("progress", progress)
+        check_choice("on_error", on_error, get_args(OnError))
+        check_number("batch_size", batch_size, low=1, whole=True, optional=True)
+        check_number("workers", workers, low=0, whole=True, optional=True)
+        predictions = self._stream(
+            several, batch_size=batch_size, workers=workers, on_error=on_error, faces=faces, threshold=threshold
         )
+        return _with_bar(predictions, total=_length(several)) if progress else predictions
 
-    def look(self, image: Any, *, faces: FaceChoice = "auto") -> Look:
+    def look(self, image: ImageInput, *, faces: FaceChoice = "auto") -> Look:
         """Open a picture and cut out what the model would see of its faces, without scoring them.
 
         Args:
@@ -239,6 +269,7 @@ class Predictor:
         Returns:
             The faces with a crop each.
         """
+        check_faces(faces)
         return look_at(image, preprocessing=self.card.preprocessing, finder=self._face_finder(faces), faces=faces)
 
     def logits(self, crops: Sequence[np.ndarray], *, lanes: int = 1) -> list[float]:
@@ -273,6 +304,39 @@ class Predictor:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.card.id!r}, device={self._device!r}, dtype={self._dtype!r})"
+
+    def _stream(
+        self,
+        images: Iterable[Any],
+        *,
+        faces: FaceChoice,
+        threshold: float | None,
+        batch_size: int | None = None,
+        workers: int | None = None,
+        on_error: OnError = "raise",
+    ) -> Generator[Prediction, None, None]:
+        uses_openvino = self._engine.backend == "openvino"
+        if workers is None:  # with OpenVINO, one of the threads is waiting for it at nearly any time
+            workers = min(MOST_WORKERS, count_processors() + uses_openvino)
+        place = "openvino" if uses_openvino else self._device.partition(":")[0]
+        lanes = self._engine.lanes(workers)
+        self._engine.prepare(lanes)
+        return stream_predictions(
+            images,
+            look=partial(
+                look_at, preprocessing=self.card.preprocessing, finder=self._face_finder(faces, workers), faces=faces
+            ),
+            forward=partial(self.logits, lanes=lanes),
+            card=self.card,
+            revision=self.revision,
+            threshold=threshold,
+            batch_size=BATCH_SIZES.get(place, 16) if batch_size is None else batch_size,
+            workers=workers,
+            lanes=lanes,
+            on_error=on_error,
+            how=lambda: self._engine.how,
+            join=self._engine.join,
+        )
 
     def _place(self, device: str | torch.device, dtype: str) -> None:
         """Have torch run the model from here on, which then may be changed; on a processor by a twin of OpenVINO."""
@@ -313,23 +377,16 @@ class Predictor:
         return self._crowd
 
 
-def _checked_backend(backend: Backend) -> Backend:
-    choices = get_args(Backend)
-    if backend not in choices:
-        raise ValueError(f"backend is {backend!r}, expected one of {', '.join(choices)}{nearest(backend, choices)}")
-    return backend
-
-
 def _compiles(backend: Backend, device: str, dtype: str) -> bool:
-    """Say whether OpenVINO shall run the model.
+    """Tell whether OpenVINO is to run the model.
 
     Raises:
-        MissingExtra: It shall, but is not installed.
-        ValueError: It shall, but not on that device or in those numbers.
+        MissingExtra: It is, but is not installed.
+        InvalidOption: It is, but cannot on that device or in that number format.
     """
     possible = device in ("auto", "cpu") and dtype in ("auto", *PRECISIONS)
     if backend == "openvino" and not possible:
-        raise ValueError(
+        raise InvalidOption(
             f"backend='openvino' computes on the processor, in {' or '.join(PRECISIONS)}; "
             f"found device={device!r} and dtype={dtype!r}: use backend='torch'"
         )
@@ -340,7 +397,14 @@ def _compiles(backend: Backend, device: str, dtype: str) -> bool:
     return possible and is_installed() and not (device == "auto" and may_have_accelerator())
 
 
-def _at_least(name: str, value: int | None, low: int, *, default: int) -> int:
-    if value is not None and value < low:
-        raise ValueError(f"{name} is {value}, expected at least {low}")
-    return default if value is None else value
+def _with_bar(
+    predictions: Generator[Prediction, None, None], *, total: int | None
+) -> Generator[Prediction, None, None]:
+    with closing(predictions), progress_bar(total=total, title="predict") as bar:
+        for prediction in predictions:
+            yield prediction
+            bar.update()
+
+
+def _length(images: Iterable[Any]) -> int | None:
+    return len(images) if isinstance(images, Sized) else None

@@ -1,29 +1,28 @@
-"""How do many pictures become predictions: in order, in batches, in bounded memory?
+"""Score many pictures in order, in batches, in bounded memory.
 
-Every worker does all the work there is: it opens a picture, finds its faces, and as soon as enough crops wait for the
-model, it runs the model on them. So nobody waits while there is anything to do, whichever part is the slow one.
+Every worker does all kinds of work: it opens a picture, finds its faces, and as soon as enough crops wait for the
+model, it runs the model on them. So no worker waits while there is anything to do, whichever part is the slow one.
 """
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, Self
 
 import numpy as np
 
 from deepfake_detect.errors import DeepfakeDetectError
-from deepfake_detect.inputs.image import name_image
+from deepfake_detect.predict.intake import Taken, safe_name, take_over
 from deepfake_detect.predict.look import Look
 from deepfake_detect.predict.prediction import Prediction
-from deepfake_detect.predict.verdict import judge
+from deepfake_detect.predict.verdict import compose_prediction
 from deepfake_detect.system.device import free_memory, is_out_of_memory
 from deepfake_detect.system.malloc import keep_blocks
 from deepfake_detect.weights.card import Card
@@ -35,7 +34,7 @@ OnError = Literal["raise", "yield"]
 def stream_predictions(
     images: Iterable[Any],
     *,
-    look: Callable[[Any], Look],
+    look: Callable[[Taken], Look],
     forward: Callable[[Sequence[np.ndarray]], Sequence[float]],
     card: Card,
     revision: str | None = None,
@@ -50,11 +49,12 @@ def stream_predictions(
     """Score pictures as they come, in order.
 
     ``images`` is pulled by the caller's thread, at most ``(lanes + 2) * batch_size + workers`` pictures ahead of
-    the prediction handed out. A batch is filled across pictures and faces.
+    the prediction handed out, and each picture is taken over at once (see `take_over`): a source may reuse its memory.
+    A batch is filled across pictures and faces.
 
     Args:
         images: May be endless.
-        look: Opens one picture and cuts out its faces; called in threads.
+        look: Opens one picture that was taken over and cuts out its faces; called in threads.
         forward: Gives the logits of up to ``batch_size`` crops; called in threads, up to ``lanes`` at a time.
         card: Turns logits into scores and labels.
         revision: Named in the predictions.
@@ -64,21 +64,21 @@ def stream_predictions(
         lanes: Batches that may be computed at the same time.
         on_error: ``"raise"`` ends with the error at the place of the picture, after those before it;
             ``"yield"`` gives a prediction that carries the error.
-        how: Tells backend and dtype, once a picture is scored.
+        how: Returns backend and dtype, once a picture is scored.
         join: Called with the new pool, ``workers`` and ``lanes``, to give every thread its share of the processor.
 
     Yields:
-        One prediction a picture. Its ``seconds`` are the time in which the picture was opened and its
+        One prediction for each picture. Its ``seconds`` are the time in which the picture was opened and its
         faces cut out, and its crops' share of the time of their batches: not the time waited in between.
     """
     keep_blocks()
     finish = _Finish(card=card, revision=revision, threshold=threshold, on_error=on_error, how=how)
     entries: deque[_Entry] = deque()  # pictures in order, the next to be handed out first
-    coming, ended, ahead = iter(images), False, (lanes + 2) * batch_size + workers
+    source, ended, ahead = _Source(images), False, (lanes + 2) * batch_size + workers
     with _Crew(look, forward, size=batch_size, workers=workers, lanes=lanes, join=join) as crew:
         while True:
             while not ended and len(entries) < ahead and not (entries and entries[0].is_scored):
-                entry = _pull(coming)
+                entry = source.pull()
                 ended = entry is None or entry.broken_source
                 if entry is not None:
                     entries.append(entry)
@@ -89,31 +89,18 @@ def stream_predictions(
             yield finish(entries.popleft())
 
 
-def refuse_one_picture(images: Any) -> None:
-    """Refuse what is one picture where several are expected.
-
-    Raises:
-        TypeError: It is one.
-    """
-    one = isinstance(images, str | bytes | os.PathLike) or callable(getattr(images, "read", None))
-    if one or getattr(images, "ndim", 4) < 4 or not isinstance(images, Iterable):
-        raise TypeError(
-            f"predict_many got one {type(images).__name__}, expected several pictures; "
-            "use predict(image), or predict_many([image])"
-        )
-
-
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Entry:
     """A picture on its way from the caller to its prediction."""
 
-    source: Any
+    name: str
+    taken: Taken | None = None
     look: Look | None = None
     error: Exception | None = None
     broken_source: bool = False
     seconds: float = 0.0
     logits: list[float] = field(default_factory=list)
-    missing: int = -1  # logits to come; -1 until it was looked at
+    missing: int = -1  # logits to come; -1 until its faces are cut out
 
     @property
     def is_scored(self) -> bool:
@@ -121,7 +108,7 @@ class _Entry:
 
 
 class _Crew:
-    """The threads, and what waits for the model.
+    """The threads, and the crops that wait for the model.
 
     Args:
         look: See `stream_predictions`.
@@ -134,7 +121,7 @@ class _Crew:
 
     def __init__(
         self,
-        look: Callable[[Any], Look],
+        look: Callable[[Taken], Look],
         forward: Callable[[Sequence[np.ndarray]], Sequence[float]],
         *,
         size: int,
@@ -143,7 +130,7 @@ class _Crew:
         join: Callable[..., None] | None = None,
     ) -> None:
         self.look, self.forward, self.size, self.free_lanes = look, forward, size, lanes
-        self.todo: deque[tuple[_Entry, int, np.ndarray]] = deque()  # crops that wait: whose, its which, pixels
+        self.todo: deque[tuple[_Entry, int, np.ndarray]] = deque()  # crops that wait: picture, number, pixels
         self.looking = 0
         self.halved = False
         self.warning: str | None = None
@@ -174,15 +161,15 @@ class _Crew:
             with self.changed:
                 self.changed.wait_for(lambda: entry.is_scored or self.fault or self._is_stuck())
                 stuck = self._is_stuck() and not (entry.is_scored or self.fault)
-            self._tell()
+            self._report()
             if stuck:
                 self._do(self._run_batches, 1)
-        self._tell()
+        self._report()
 
     def _is_stuck(self) -> bool:
         return not self.looking and self.free_lanes > 0 and len(self.todo) > 0
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         if self.warning:
             text, self.warning = self.warning, None
             warnings.warn(text, RuntimeWarning, stacklevel=4)
@@ -205,9 +192,9 @@ class _Crew:
 
     def _look(self, entry: _Entry) -> None:
         start = time.perf_counter()
-        if entry.error is None:
+        if entry.taken is not None:
             try:
-                entry.look = self.look(entry.source)
+                entry.look = self.look(entry.taken)
             except Exception as error:  # handed to the caller in the order of the pictures
                 entry.error = error
         crops = entry.look.crops if entry.look else ()
@@ -269,66 +256,62 @@ class _Finish:
     on_error: OnError
     how: Callable[[], dict[str, str]]
 
-    def raises(self, entry: _Entry) -> bool:
-        own = isinstance(entry.error, DeepfakeDetectError) and not entry.broken_source
-        return entry.error is not None and (self.on_error == "raise" or not own)
-
     def __call__(self, entry: _Entry) -> Prediction:
-        if entry.error is None:
+        if entry.look is not None and entry.error is None:
             try:
-                return self._prediction(entry)
+                return self._prediction(entry, entry.look)
             except DeepfakeDetectError as error:
                 entry.error = error
-        if self.raises(entry):
-            raise entry.error
-        return self._failed(entry)
+        if self.on_error == "yield" and isinstance(entry.error, DeepfakeDetectError) and not entry.broken_source:
+            return self._failed(entry, entry.error)
+        raise entry.error or RuntimeError(f"{entry.name} was not looked at")
 
-    def _prediction(self, entry: _Entry) -> Prediction:
-        assert entry.look is not None
-        judged = [judge(logit, card=self.card, threshold=self.threshold) for logit in entry.logits]
-        faces = tuple(
-            replace(face, logit=logit, score=score, label=label)
-            for face, logit, (score, label) in zip(entry.look.faces, entry.logits, judged, strict=True)
-        )
-        worst = max(faces, key=lambda face: face.score or 0.0, default=None)
-        return Prediction(
-            name=entry.look.name,
-            source=entry.look.source,
-            size_hw=entry.look.size_hw,
-            label=(worst.label or "") if worst else "no-face",
-            score=worst.score if worst else None,
-            logit=worst.logit if worst else None,
-            faces=faces,
-            **self._common(entry),
+    def _prediction(self, entry: _Entry, look: Look) -> Prediction:
+        how = self.how()
+        return compose_prediction(
+            look,
+            entry.logits,
+            card=self.card,
+            revision=self.revision,
+            threshold=self.threshold,
+            seconds=entry.seconds,
+            backend=how.get("backend", "torch"),
+            dtype=how.get("dtype", "float32"),
         )
 
-    def _failed(self, entry: _Entry) -> Prediction:
+    def _failed(self, entry: _Entry, error: DeepfakeDetectError) -> Prediction:
+        how = self.how()
         return Prediction(
-            name=name_image(entry.source),
-            source=entry.source,
+            name=entry.name,
+            source=entry.taken.source if entry.taken else None,
             size_hw=None,
             label="error",
-            score=None,
-            logit=None,
-            faces=(),
-            error=entry.error if isinstance(entry.error, DeepfakeDetectError) else None,
-            **self._common(entry),
+            error=error,
+            threshold=self.card.threshold if self.threshold is None else self.threshold,
+            model=self.card.id,
+            revision=self.revision,
+            seconds=entry.seconds,
+            backend=how.get("backend", "torch"),
+            dtype=how.get("dtype", "float32"),
         )
 
-    def _common(self, entry: _Entry) -> dict[str, Any]:
-        return {
-            "threshold": self.card.threshold if self.threshold is None else self.threshold,
-            "model": self.card.id,
-            "revision": self.revision,
-            "seconds": entry.seconds,
-            **self.how(),
-        }
 
+class _Source:
+    """The caller's pictures, taken over as they are pulled."""
 
-def _pull(images: Iterator[Any]) -> _Entry | None:
-    try:
-        return _Entry(source=next(images))
-    except StopIteration:
-        return None
-    except Exception as error:  # the caller's own: raised where it stands in the order
-        return _Entry(source=None, error=error, broken_source=True)
+    def __init__(self, images: Iterable[Any]) -> None:
+        self._images = iter(images)
+        self._runs_code = type(images) not in (list, tuple)  # between two pictures, and may write files anew
+
+    def pull(self) -> _Entry | None:
+        try:
+            image = next(self._images)
+        except StopIteration:
+            return None
+        except Exception as error:  # the caller's own: raised where it stands in the order
+            return _Entry(name="", error=error, broken_source=True)
+        try:
+            taken = take_over(image, read_fresh=self._runs_code)
+        except Exception as error:  # of this picture alone
+            return _Entry(name=safe_name(image), error=error)
+        return _Entry(name=taken.name, taken=taken)

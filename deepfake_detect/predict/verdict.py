@@ -1,19 +1,32 @@
-"""Turn a logit into a score and a label, as the card says."""
+"""Turn logits into scores and labels, as the card says, and those into the verdict on a picture."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
 
 from deepfake_detect.errors import WeightsMismatch
+from deepfake_detect.faces.face import FaceLabel
+from deepfake_detect.predict.look import Look
+from deepfake_detect.predict.prediction import Prediction, worst_face
 from deepfake_detect.weights.card import Card
 
+if TYPE_CHECKING:
+    import torch
 
-def judge(logit: float, *, card: Card, threshold: float | None = None) -> tuple[float, str]:
+_Number = TypeVar("_Number", float, np.ndarray, "torch.Tensor")
+
+
+def judge(logit: float, *, card: Card, threshold: float | None = None) -> tuple[float, FaceLabel]:
     """Turn a logit into a score and a label, as the card says.
 
     Args:
         logit: From the model.
-        card: Its temperature, bias, threshold and uncertain interval count.
+        card: Gives temperature, bias, threshold and uncertain interval.
         threshold: In place of the card's; the card's uncertain interval is then left aside.
 
     Returns:
@@ -21,7 +34,7 @@ def judge(logit: float, *, card: Card, threshold: float | None = None) -> tuple[
         ``"uncertain"`` inside the card's open interval, else ``"real"``.
 
     Raises:
-        WeightsMismatch: The logit is infinite or no number.
+        WeightsMismatch: The logit is infinite or not a number.
 
     Example:
         >>> from deepfake_detect import Preprocessing
@@ -32,12 +45,83 @@ def judge(logit: float, *, card: Card, threshold: float | None = None) -> tuple[
     if not math.isfinite(logit):
         raise WeightsMismatch(
             f"{card.id} gave the logit {logit}, expected a finite number; "
-            "use dtype='float32', or ask `deepfake-detect doctor` whether the weights are sound"
+            "use dtype='float32', or run `deepfake-detect doctor` to check the weights"
         )
-    score = _sigmoid(logit / card.temperature + card.bias)
+    score = _sigmoid(calibrate_logit(logit, card=card))
     if threshold is None and card.uncertain is not None and card.uncertain[0] < score < card.uncertain[1]:
         return score, "uncertain"
     return score, "fake" if score >= (card.threshold if threshold is None else threshold) else "real"
+
+
+def calibrate_logit(logit: _Number, *, card: Card) -> _Number:
+    """Apply the card's calibration (Platt 1999): the sigmoid of the result is the score.
+
+    Args:
+        logit: A number, an array or a tensor of logits.
+        card: Gives temperature and bias.
+
+    Returns:
+        ``logit / temperature + bias``, of the same type.
+
+    Example:
+        >>> from deepfake_detect import Preprocessing
+        >>> card = Card(name="a", version=1, architecture="meso4", preprocessing=Preprocessing(size_px=256))
+        >>> calibrate_logit(3.0, card=card)
+        3.0
+    """
+    return logit / card.temperature + card.bias
+
+
+def compose_prediction(
+    look: Look,
+    logits: Sequence[float],
+    *,
+    card: Card,
+    revision: str | None = None,
+    threshold: float | None = None,
+    seconds: float = 0.0,
+    backend: str = "torch",
+    dtype: str = "float32",
+) -> Prediction:
+    """Make a prediction of the faces of a picture and their logits.
+
+    Args:
+        look: The faces.
+        logits: One for each face.
+        card: Turns logits into scores and labels.
+        revision: Named in the prediction.
+        threshold: In place of the card's.
+        seconds: Named in the prediction, as are the others.
+        backend: See `Prediction`.
+        dtype: See `Prediction`.
+
+    Returns:
+        The verdict; the face with the highest score decides it.
+
+    Raises:
+        WeightsMismatch: A logit is infinite or not a number.
+    """
+    verdicts = [judge(logit, card=card, threshold=threshold) for logit in logits]
+    faces = tuple(
+        replace(face, logit=logit, score=score, label=label)
+        for face, logit, (score, label) in zip(look.faces, logits, verdicts, strict=True)
+    )
+    worst = worst_face(faces)
+    return Prediction(
+        name=look.name,
+        source=look.source,
+        size_hw=look.size_hw,
+        label=(worst.label or "no-face") if worst else "no-face",
+        score=worst.score if worst else None,
+        logit=worst.logit if worst else None,
+        faces=faces,
+        threshold=card.threshold if threshold is None else threshold,
+        model=card.id,
+        revision=revision,
+        seconds=seconds,
+        backend=backend,
+        dtype=dtype,
+    )
 
 
 def _sigmoid(value: float) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
@@ -17,11 +16,12 @@ from PIL import Image
 
 from deepfake_detect.drawing.annotate import COLOURS, Colour
 from deepfake_detect.drawing.gallery import Tile, draw_gallery
+from deepfake_detect.drawing.result import DrawnResult, short_name
 from deepfake_detect.errors import DeepfakeDetectError, ImageUnreadable
 from deepfake_detect.inputs.frames import FramePass, VideoFrame, VideoHeader, choose_frames, read_frames, read_header
 from deepfake_detect.inputs.image import Picture
 from deepfake_detect.predict.look import FaceChoice
-from deepfake_detect.predict.prediction import Prediction, notebook_html, write_result
+from deepfake_detect.predict.prediction import Prediction
 from deepfake_detect.predict.predictor import Predictor
 from deepfake_detect.video.timeline import Mark, clock, draw_timeline
 from deepfake_detect.video.tracks import FrameScore, Track, follow_faces
@@ -31,8 +31,6 @@ AHEAD: Final = 4
 
 SHOWN: Final = 5
 """Frames that are named and drawn as those to look at."""
-
-_NOTEBOOK_PX = 1000
 
 
 def predict_video(
@@ -97,7 +95,7 @@ def predict_video(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class VideoPrediction:
+class VideoPrediction(DrawnResult):
     """The verdict on a video, by some of its frames.
 
     The score is that of the worst `Track`: by the card, of the mean of that face's logits over its frames. The card was
@@ -187,10 +185,6 @@ class VideoPrediction:
             "error": self.error and {"type": type(self.error).__name__, "message": str(self.error)},
         }
 
-    def to_json(self, *, indent: int | None = None) -> str:
-        """Give `to_dict` as JSON text, on one line unless an indent is given."""
-        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False, allow_nan=False)
-
     def plot(self) -> Image.Image:
         """Draw the scores of every face over time, and the faces with the highest ones below.
 
@@ -216,23 +210,8 @@ class VideoPrediction:
         picture.paste(line, (0, faces.height))
         return picture
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the verdict as JSON, or its `plot` as a picture.
-
-        Args:
-            path: Ends in .json, or in .png, .jpg, .jpeg or .webp.
-
-        Raises:
-            ValueError: Any other ending.
-        """
-        write_result(self, Path(path))
-
     def __repr__(self) -> str:
-        short = self.name.replace("\\", "/").rstrip("/").rpartition("/")[2] or self.name
-        return f"VideoPrediction({self._said()}, {self.model}, {short})"
-
-    def _repr_html_(self) -> str:
-        return notebook_html(self, side_px=_NOTEBOOK_PX)
+        return f"VideoPrediction({self._said()}, {self.model}, {short_name(self.name)})"
 
     def _said(self) -> str:
         score = "no score" if self.score is None else f"score {self.score:.3f}"

@@ -19,7 +19,7 @@ from deepfake_detect import Face, ImageUnreadable, Preprocessing, WeightsMismatc
 from deepfake_detect.faces.crop import crop_face, whole_picture
 from deepfake_detect.faces.finder import FaceFinder
 from deepfake_detect.inputs.image import open_image
-from deepfake_detect.predict.look import OVERSAMPLING, check_choice, look_at
+from deepfake_detect.predict.look import OVERSAMPLING, check_faces, look_at
 from deepfake_detect.predict.verdict import judge
 from tests.small_world import CARD, empty_scene, group, portrait
 
@@ -211,7 +211,7 @@ def test_no_score_is_made_of_no_number(logit: float) -> None:
 
 def test_wrong_choices_are_told() -> None:
     with pytest.raises(ValueError, match="did you mean 'largest'"):
-        check_choice("larges")
+        check_faces("larges")
     for threshold in (-0.1, 1.1, math.nan):
         with pytest.raises(ValueError, match=r"within 0\.\.1"):
-            check_choice("auto", threshold=threshold)
+            check_faces("auto", threshold=threshold)

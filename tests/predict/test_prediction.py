@@ -15,7 +15,7 @@ from PIL import Image
 from deepfake_detect.drawing.annotate import COLOURS
 from deepfake_detect.errors import ImageUnreadable
 from deepfake_detect.faces.face import Face
-from deepfake_detect.predict.prediction import Prediction, notebook_html
+from deepfake_detect.predict.prediction import Prediction
 
 LANDMARKS = np.arange(10, dtype=np.float32).reshape(5, 2)
 PIXELS = np.full((600, 800, 3), 90, np.uint8)
@@ -189,27 +189,3 @@ def test_verdict_survives_a_copy_and_a_process() -> None:
     for twin in (copy.deepcopy(prediction()), pickle.loads(pickle.dumps(prediction()))):
         assert twin.to_dict() == prediction().to_dict()
     assert pickle.loads(pickle.dumps(failed())).to_dict() == failed().to_dict()
-
-
-def test_a_notebook_shows_a_small_plot_above_the_words_or_the_words_alone() -> None:
-    class Told:
-        picture: Image.Image | None = Image.new("RGB", (300, 100), "red")
-
-        def to_json(self, *, indent: int | None = None) -> str:
-            return "{}"
-
-        def plot(self) -> Image.Image:
-            if self.picture is None:
-                raise ImageUnreadable("gone")
-            return self.picture.copy()
-
-        def __repr__(self) -> str:
-            return "Told(a < b (c))"
-
-    told = Told()
-    before, _, rest = notebook_html(told, side_px=60).partition("base64,")
-    data, _, after = rest.partition('"')
-    assert before == '<figure><img src="data:image/png;' and after == "><figcaption>a &lt; b (c)</figcaption></figure>"
-    assert Image.open(io.BytesIO(base64.b64decode(data))).size == (60, 20)
-    told.picture = None
-    assert notebook_html(told, side_px=60) == "<p>a &lt; b (c)</p>"

@@ -1,4 +1,4 @@
-"""Do predictions come in order, from full batches, and from no more memory than promised?"""
+"""Test that predictions come in order, from full batches, and that memory is bounded."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ import pytest
 import torch
 
 from deepfake_detect import Face, ImageUnreadable, Prediction, WeightsMismatch
+from deepfake_detect.predict.intake import Taken
 from deepfake_detect.predict.look import Look
 from deepfake_detect.predict.stream import stream_predictions
 from tests.small_world import CARD
 
 
-def told_look(image: Any) -> Look:
-    """Read an image as told: a list of logits, one for each face; an exception is raised."""
+def look_as_listed(taken: Taken) -> Look:
+    """Take a list of logits for a picture, one for each face; an exception is raised."""
+    image = taken.image
     if isinstance(image, Exception):
         raise image
     crops = tuple(np.array([logit], float) for logit in image)
@@ -27,7 +29,7 @@ def told_look(image: Any) -> Look:
     return Look(name="told", source=image, size_hw=(9, 9), faces=(face,) * len(crops), crops=crops)
 
 
-class ToldModel:
+class ListedModel:
     """Gives the logits that the crops are made of, and remembers the batches."""
 
     def __init__(self, *, memory: int = 1000, error: type[RuntimeError] = torch.OutOfMemoryError) -> None:
@@ -41,8 +43,8 @@ class ToldModel:
         return [float(crop[0]) for crop in crops]
 
 
-def run(images: Any, *, model: Callable[..., Any] | None = None, look: Any = told_look, **options: Any) -> Any:
-    return stream_predictions(images, look=look, forward=model or ToldModel(), card=CARD, **options)
+def run(images: Any, *, model: Callable[..., Any] | None = None, look: Any = look_as_listed, **options: Any) -> Any:
+    return stream_predictions(images, look=look, forward=model or ListedModel(), card=CARD, **options)
 
 
 def logits(predictions: list[Prediction]) -> list[list[float | None]]:
@@ -59,9 +61,9 @@ def test_order_is_kept_whatever_the_batches(workers: int, batch_size: int) -> No
     random = np.random.default_rng(0)
     images = [random.normal(size=random.integers(0, 7)).tolist() for _ in range(60)]
 
-    def slow_look(image: list[float]) -> Look:
-        time.sleep(0.002 * (len(image) % 3))
-        return told_look(image)
+    def slow_look(taken: Taken) -> Look:
+        time.sleep(0.002 * (len(taken.image) % 3))
+        return look_as_listed(taken)
 
     found = list(run(images, look=slow_look, workers=workers, batch_size=batch_size))
     assert logits(found) == images
@@ -81,14 +83,14 @@ def test_a_prediction_says_what_its_worst_face_says() -> None:
 
 
 def test_no_face_is_no_score_and_no_work() -> None:
-    model = ToldModel()
+    model = ListedModel()
     (found,) = run([[]], model=model)
     assert (found.label, found.score, found.logit, found.faces) == ("no-face", None, None, ())
     assert model.batches == []
 
 
 def test_batches_are_filled_across_pictures_and_faces() -> None:
-    model = ToldModel()
+    model = ListedModel()
     images = [[0.0] * 10, *[[1.0]] * 6, [2.0] * 5, [3.0] * 20]
     assert logits(list(run(images, model=model, batch_size=16))) == images
     assert model.batches == [16, 16, 9]
@@ -116,10 +118,10 @@ def test_an_endless_source_is_pulled_a_bounded_way_ahead(faces: int, workers: in
 def test_pictures_without_faces_do_not_pile_up_behind_one_with_a_face() -> None:
     looked = 0
 
-    def look(image: list[float]) -> Look:
+    def look(taken: Taken) -> Look:
         nonlocal looked
         looked += 1
-        return told_look(image)
+        return look_as_listed(taken)
 
     predictions = run(itertools.chain([[1.0]], itertools.repeat([], 1000)), look=look, batch_size=4, workers=2)
     assert next(predictions).logit == 1.0
@@ -131,10 +133,10 @@ def test_the_model_runs_while_threads_look() -> None:
     """Neither could finish if they took turns."""
     meet = threading.Barrier(2, timeout=20)
 
-    def look(image: list[float]) -> Look:
-        if image == [5.0]:
+    def look(taken: Taken) -> Look:
+        if taken.image == [5.0]:
             meet.wait()
-        return told_look(image)
+        return look_as_listed(taken)
 
     def forward(crops: Sequence[np.ndarray]) -> list[float]:
         if any(crop[0] == 0 for crop in crops):
@@ -148,10 +150,10 @@ def test_the_model_runs_while_threads_look() -> None:
 def test_closing_early_stops_the_threads() -> None:
     looked = []
 
-    def look(image: list[float]) -> Look:
-        looked.append(image)
+    def look(taken: Taken) -> Look:
+        looked.append(taken)
         time.sleep(0.01)
-        return told_look(image)
+        return look_as_listed(taken)
 
     predictions = run(([1.0] for _ in itertools.count()), look=look, batch_size=2, workers=3)
     next(predictions)
@@ -229,7 +231,7 @@ def test_no_number_is_an_error_of_that_picture_only() -> None:
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError])
 def test_out_of_memory_halves_the_batch_once_and_warns(error: type[RuntimeError]) -> None:
-    model, images = ToldModel(memory=9, error=error), [[float(number)] for number in range(40)]
+    model, images = ListedModel(memory=9, error=error), [[float(number)] for number in range(40)]
     with pytest.warns(RuntimeWarning, match=r"16 faces at once.*batch_size=8") as warned:
         found = list(run(images, model=model, batch_size=16))
     assert logits(found) == images
@@ -239,13 +241,13 @@ def test_out_of_memory_halves_the_batch_once_and_warns(error: type[RuntimeError]
 
 def test_out_of_memory_is_raised_where_half_is_still_too_much() -> None:
     with pytest.warns(RuntimeWarning, match="16 faces"), pytest.raises(torch.OutOfMemoryError):
-        list(run([[1.0]] * 40, model=ToldModel(memory=3), batch_size=16))
+        list(run([[1.0]] * 40, model=ListedModel(memory=3), batch_size=16))
     with pytest.raises(torch.OutOfMemoryError):
-        list(run([[1.0]], model=ToldModel(memory=0)))
+        list(run([[1.0]], model=ListedModel(memory=0)))
 
 
 def test_memory_that_runs_out_a_second_time_is_an_error() -> None:
-    model = ToldModel(memory=9)
+    model = ListedModel(memory=9)
 
     def images() -> Iterator[list[float]]:
         yield from [[1.0]] * 60
@@ -267,9 +269,9 @@ def test_other_errors_of_the_model_are_not_taken_for_lack_of_memory() -> None:
 
 
 def test_seconds_are_the_picture_s_own() -> None:
-    def look(image: list[float]) -> Look:
-        time.sleep(image[0])
-        return told_look(image)
+    def look(taken: Taken) -> Look:
+        time.sleep(taken.image[0])
+        return look_as_listed(taken)
 
     def forward(crops: Sequence[np.ndarray]) -> list[float]:
         time.sleep(0.03 * len(crops))
