@@ -54,8 +54,13 @@ def public(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef | ast.ClassD
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
             yield node.name, node
             for inner in node.body if isinstance(node, ast.ClassDef) else []:
-                if isinstance(inner, ast.FunctionDef) and not inner.name.startswith("_"):
+                if isinstance(inner, ast.FunctionDef) and not inner.name.startswith("_") and not is_overload(inner):
                     yield f"{node.name}.{inner.name}", inner
+
+
+def is_overload(node: ast.FunctionDef) -> bool:
+    """Tell whether this is one of the signatures of a function, the last of which has the docstring."""
+    return any(ast.unparse(decorator) == "overload" for decorator in node.decorator_list)
 
 
 def lines_of(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from PIL import Image, ImageShow
 
@@ -18,6 +18,9 @@ from deepfake_detect.errors import DeepfakeDetectError, InvalidOption, MissingEx
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Frame: TypeAlias = "pd.DataFrame"
+"""A pandas DataFrame; pandas is imported when one is made."""
 
 PLOT_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 """Endings of the file formats that a plot can be saved in."""
@@ -40,7 +43,7 @@ class Result:
         """Return the result as rows of a table: one row, unless the result has several parts."""
         return [flatten(self.to_dict())]
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self) -> Frame:
         """Return `to_rows` as a pandas DataFrame.
 
         Raises:
@@ -134,7 +137,7 @@ def short_name(name: str) -> str:
     return name.replace("\\", "/").rstrip("/").rpartition("/")[2] or name
 
 
-def make_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+def make_frame(rows: list[dict[str, Any]]) -> Frame:
     """Make a pandas DataFrame of rows.
 
     Raises:

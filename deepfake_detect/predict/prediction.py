@@ -12,7 +12,7 @@ from PIL import Image
 
 from deepfake_detect._options import check_number
 from deepfake_detect.drawing.annotate import COLOURS, draw_banner, draw_faces
-from deepfake_detect.drawing.result import DrawnResult, make_frame, short_name, show_picture
+from deepfake_detect.drawing.result import DrawnResult, Frame, make_frame, short_name, show_picture
 from deepfake_detect.errors import DeepfakeDetectError, ImageUnreadable
 from deepfake_detect.faces.crop import crop_square
 from deepfake_detect.faces.face import Face
@@ -20,7 +20,6 @@ from deepfake_detect.inputs.image import ImageInput, open_image
 
 if TYPE_CHECKING:
     import numpy as np
-    import pandas as pd
 
 Label = Literal["real", "fake", "uncertain", "no-face", "error"]
 """The verdict on a picture."""
@@ -191,7 +190,7 @@ class Predictions(list[Prediction]):
         """Return a row for each picture, as `Prediction.to_rows`."""
         return [row for prediction in self for row in prediction.to_rows()]
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self) -> Frame:
         """Return `to_rows` as a pandas DataFrame.
 
         Raises:
