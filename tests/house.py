@@ -44,6 +44,7 @@ HOMES = {  # the only modules, or whole wings, that import a third-party library
     "openvino": {"engines/openvino_graph"},
     "pandas": {"drawing/result"},
     "optuna": {"training/search"},
+    "pyarrow": {"cli/resume"},
     "timm": {"models/timm_backbone"},
     "torchvision": {"training/augment"},
 }

@@ -11,7 +11,7 @@ from typing import Any
 from deepfake_detect.cli.console import as_usage_error, with_bar, write_above_bar, write_line
 from deepfake_detect.cli.paths import better_error, open_stdin
 from deepfake_detect.cli.render import Form, Result, Row, render_results, save_result
-from deepfake_detect.errors import DeepfakeDetectError, LayerNotFound
+from deepfake_detect.errors import DeepfakeDetectError, InvalidOption, LayerNotFound
 
 FAILED: Row = {"label": "error"}
 """What a row says of an input that failed, beside its name and the error."""
@@ -73,13 +73,13 @@ def analyse_each(
         expected: Kind of the inputs, ``"picture"`` or ``"video"``.
 
     Raises:
-        LayerNotFound: The option ``--layer`` is wrong, for every input.
+        InvalidOption, LayerNotFound: An option is wrong, for every input.
         click.UsageError: The library refused an option's value.
     """
     for name, item in zip(names, open_stdin(names), strict=True):
         try:
             yield analyse(name, item)
-        except LayerNotFound:
+        except (InvalidOption, LayerNotFound):  # wrong for every input
             raise
         except DeepfakeDetectError as error:
             better = better_error(name, error, expected=expected)

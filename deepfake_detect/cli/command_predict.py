@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from deepfake_detect.cli import options as shared
+from deepfake_detect.cli.console import plural
+
+if TYPE_CHECKING:
+    from deepfake_detect.cli.batch import Outcome
 
 
 @click.command(epilog=shared.PATH_HELP)
@@ -23,7 +29,15 @@ from deepfake_detect.cli import options as shared
 @click.option("--workers", metavar="N", type=click.IntRange(min=0), help="Threads that open pictures.")
 @shared.device_option
 @shared.save_option
-def command(paths: tuple[str, ...], model: str, device: str, save: Path | None, **options: Any) -> None:
+@click.option(
+    "--out",
+    metavar="FILE",
+    type=shared.FILE,
+    help="Write results to FILE (.jsonl, .csv or .parquet); the same command continues it.",
+)
+def command(
+    paths: tuple[str, ...], model: str, device: str, save: Path | None, out: Path | None, **options: Any
+) -> None:
     """Score the faces of pictures."""
     from deepfake_detect.cli.batch import load_detector, print_outcomes
     from deepfake_detect.cli.console import write_line
@@ -33,11 +47,17 @@ def command(paths: tuple[str, ...], model: str, device: str, save: Path | None, 
     style, names = shared.style_from(options), expand_paths(paths)
     if note := note_on_videos(paths):
         write_line(note, err=True)
-    outcomes = _outcomes(load_detector(model, device=device), names, options)
-    print_outcomes(outcomes, total=len(names), style=style, form=PREDICTION, save=save)
+    detector = load_detector(model, device=device)
+    if out is None:
+        outcomes = _outcomes(detector, names, options)
+        print_outcomes(outcomes, total=len(names), style=style, form=PREDICTION, save=save)
+    elif style != "text":
+        raise click.UsageError(f"--out and --{style} exclude one another; the ending of FILE chooses the format")
+    else:
+        _score_into(out, detector, names, options, save)
 
 
-def _outcomes(detector: Any, names: list[str], options: dict[str, Any]) -> Iterator[Any]:
+def _outcomes(detector: Any, names: list[str], options: dict[str, Any]) -> Iterator[Outcome]:
     from deepfake_detect.cli.batch import Outcome
     from deepfake_detect.cli.paths import better_error, open_stdin
 
@@ -47,3 +67,30 @@ def _outcomes(detector: Any, names: list[str], options: dict[str, Any]) -> Itera
             error = prediction.error and better_error(name, prediction.error)
             named = replace(prediction, name=name, error=error)
             yield Outcome(name=name, row=named.to_dict(), error=error, result=None if error else named)
+
+
+def _score_into(out: Path, detector: Any, names: list[str], options: dict[str, Any], save: Path | None) -> None:
+    """Score what FILE lacks, add it there, and print a summary."""
+    from deepfake_detect.cli.batch import report_error
+    from deepfake_detect.cli.console import with_bar, write_line
+    from deepfake_detect.cli.render import PREDICTION, save_result
+    from deepfake_detect.cli.resume import ResultFile, fingerprint, marks_of
+
+    settings = fingerprint(detector.card.to_json(), detector.revision, options["faces"], options["threshold"])
+    results = ResultFile(out, form=PREDICTION, settings=settings)
+    missing = results.missing(names)
+    marks = {name: marks_of(name) for name in missing}
+    total = len(set(names))
+    with results:
+        outcomes = _outcomes(detector, missing, options)
+        for outcome in with_bar(outcomes, total=total, initial=total - len(missing), lines_on_stdout=False):
+            if outcome.error is not None:
+                report_error(outcome.name, outcome.error)
+            elif save and outcome.result is not None:
+                save_result(outcome.result, save)
+            results.append(outcome.name, outcome.row, marks[outcome.name])
+    results.finish(names)
+    labels = Counter(str(row["label"]) for row in results.rows.values())
+    counts = ", ".join(f"{number} {label}" for label, number in labels.most_common())
+    write_line(f"{out}: {plural(len(results.rows), 'picture')} ({counts}), {len(missing)} of them scored now")
+    sys.exit(1 if results.missing([name for name in missing if name != "-"]) else 0)

@@ -9,11 +9,14 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
 import click
+
+_LINE_EVERY_S = 10.0  # between lines of progress where there is no terminal
 
 
 def write_line(text: str = "", *, err: bool = False) -> None:
@@ -40,18 +43,22 @@ def plural(number: int, noun: str) -> str:
 
 
 def with_bar(results: Iterable[Any], *, total: int, initial: int = 0, lines_on_stdout: bool = True) -> Iterable[Any]:
-    """Show progress on standard error where that is a terminal.
+    """Show progress on standard error: a bar where that is a terminal, otherwise a line from time to time.
 
     Args:
         results: Passed on one by one.
         total: How many there are in the end.
         initial: How many of them are done already.
-        lines_on_stdout: The results are printed, so that a terminal shows progress without a bar.
+        lines_on_stdout: The results are printed, so that a terminal shows progress without a bar, and a file of them
+            needs no lines.
     """
     from tqdm import tqdm
 
-    visible = sys.stderr is not None and sys.stderr.isatty() and not (lines_on_stdout and sys.stdout.isatty())
-    if not visible or total <= 1:
+    if sys.stderr is None or total <= 1:
+        return results
+    if not sys.stderr.isatty():
+        return results if lines_on_stdout else _with_lines(results, total=total, initial=initial)
+    if lines_on_stdout and sys.stdout.isatty():
         return results
     bar: Iterable[Any] = tqdm(results, total=total, initial=initial, leave=False, file=sys.stderr)
     return bar
@@ -80,9 +87,21 @@ def log_on_stderr() -> Iterator[None]:
 
 def as_usage_error(error: ValueError) -> Exception:
     """Return a refused option value as wrong usage; errors of the library stay what they are."""
-    from deepfake_detect.errors import DeepfakeDetectError
+    from deepfake_detect.errors import DeepfakeDetectError, InvalidOption
 
-    return error if isinstance(error, DeepfakeDetectError) else click.UsageError(str(error))
+    is_usage = isinstance(error, InvalidOption) or not isinstance(error, DeepfakeDetectError)
+    return click.UsageError(str(error)) if is_usage else error
+
+
+def _with_lines(results: Iterable[Any], *, total: int, initial: int) -> Iterator[Any]:
+    began = last = time.monotonic()
+    for number, result in enumerate(results, 1):
+        yield result
+        now = time.monotonic()
+        if now - last >= _LINE_EVERY_S:
+            last, rate = now, number / (now - began)
+            left_s = (total - initial - number) / rate
+            write_line(f"{initial + number:,} of {total:,}, {rate:.1f} per second, {left_s:.0f} s left", err=True)
 
 
 def _encodable(text: str, stream: TextIO) -> str:

@@ -16,7 +16,7 @@ import click
 from deepfake_detect import cli
 from deepfake_detect._version import __version__
 from deepfake_detect.cli.options import EXIT_STATUS
-from deepfake_detect.errors import DeepfakeDetectError, LayerNotFound, UnknownModel, UnknownWeights
+from deepfake_detect.errors import DeepfakeDetectError, InvalidOption, LayerNotFound, UnknownModel, UnknownWeights
 
 SECTIONS = {
     "Pictures and videos": (
@@ -70,7 +70,7 @@ class CommandLine(click.Group):
         """Run the command that was given."""
         try:
             return super().invoke(ctx)
-        except (LayerNotFound, UnknownModel, UnknownWeights) as error:
+        except (InvalidOption, LayerNotFound, UnknownModel, UnknownWeights) as error:
             raise click.UsageError(str(error)) from None
         except DeepfakeDetectError as error:
             raise click.ClickException(f"{type(error).__name__}: {error}") from None

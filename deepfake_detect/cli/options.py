@@ -28,6 +28,8 @@ PATH_HELP = (
 DATA_HELP = """DATA is a folder of class folders (real/, fake/ ...), or a table: CSV or JSONL with the columns
 file,label and, where you have them, group and split. A video stands for its frames, which form one group."""
 
+OPTIMIZERS = click.Choice(["adamw", "adam", "nadam", "sgd"])
+AUGMENTATIONS = click.Choice(["none", "light", "default", "strong"])
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -88,7 +90,7 @@ training_options = combine(
         type=click.IntRange(min=1),
         help="Pictures per step (default: found by trial on this machine).",
     ),
-    click.option("--optimizer", type=click.Choice(["adamw", "adam", "nadam", "sgd"]), help="Default: adamw."),
+    click.option("--optimizer", type=OPTIMIZERS, help="Default: adamw."),
     click.option(
         "--freeze",
         metavar="F",
@@ -96,7 +98,7 @@ training_options = combine(
     ),
     click.option(
         "--augment",
-        type=click.Choice(["none", "light", "default", "strong"]),
+        type=AUGMENTATIONS,
         default="default",
         show_default=True,
         help="Strength of augmentation of the training pictures.",

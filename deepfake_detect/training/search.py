@@ -35,7 +35,7 @@ SPACE: dict[str, Any] = {
 }
 """What is varied where nobody says."""
 
-_MODEL_SETTINGS = ("model", "hidden", "dropout")
+_MODEL_SETTINGS = ("model", "hidden", "dropout", "size_px")
 _LOG_FACTOR = 20  # a range that spans more is searched by its logarithm
 
 
@@ -109,8 +109,8 @@ def tune(
         model: An architecture, or several to choose from.
         space: What varies: a list of values, or a range ``(low, high)``, searched by its logarithm where it spans a
             factor of 20. Names are ``lr``, ``dropout``, ``hidden`` (width of a hidden layer before the logit, 0 for
-            none), ``augment``, ``self_blend``, and every field of `Schedule`, such as ``optimizer``, ``freeze``,
-            ``mixup`` or ``weight_decay``. `SPACE` where None.
+            none), ``size_px``, ``augment``, ``self_blend``, and every field of `Schedule`, such as ``optimizer``,
+            ``freeze``, ``mixup`` or ``weight_decay``. `SPACE` where None.
         trials: How many, those that ``out`` holds already included; ``sampler="grid"`` ends when all were tried.
         epochs: Of each trial.
         sampler: ``"tpe"`` learns from the trials before (Akiba et al. 2019, Optuna), ``"random"`` does not, and
@@ -252,11 +252,12 @@ class _Search:
         architecture = f"{params['model']}/{hidden}" if hidden else params["model"]
         start = self.start.get(params["model"]) if isinstance(self.start, Mapping) else self.start
         name, run = f"trial-{number:03}", dict(self.run)
+        size_px = run.pop("size_px")
         model, card = untrained(
             architecture,
             name=name,
             start=start,
-            size_px=run.pop("size_px"),
+            size_px=params.get("size_px", size_px),
             dropout=params.get("dropout"),
             seed=run["seed"],
         )

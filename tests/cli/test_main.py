@@ -1,4 +1,4 @@
-"""Does the command line find its pictures, say what it found, and leave with the right status?"""
+"""Test that the command line finds its pictures, prints its results, and exits with the right status."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -23,10 +24,12 @@ from deepfake_detect import list_models
 from deepfake_detect.cli.main import main
 from deepfake_detect.cli.paths import expand_paths
 from deepfake_detect.faces import finder as faces_room
+from deepfake_detect.models.names import ARCHITECTURES
 from deepfake_detect.weights import bundle as bundle_room
 from tests.small_world import PORTRAIT, empty_scene, group, small_bundle, small_detector
 
 ROOT = Path(deepfake_detect.__file__).parents[1]
+COMMANDS = Path(deepfake_detect.__file__).parent / "cli"
 
 
 @pytest.fixture(scope="module")
@@ -303,12 +306,101 @@ def test_faces(pictures: Path) -> None:
     assert "shots/notes.txt" in result.stderr
 
 
+def test_paths_that_hold_something_else_name_the_right_command(bundle: str, pictures: Path) -> None:
+    Path("empty").mkdir()
+    Path("clips").mkdir()
+    for name in ("clips/a.mp4", "clips/b.MOV", "shots/c.webm"):
+        Path(name).write_bytes(b"no real video")
+    result = predict(bundle, "empty", "clips", "clips/a.mp4", "shots/one.jpg", "--json")
+    errors = {row["name"]: row["error"] and row["error"]["message"] for row in json.loads(result.stdout)}
+    assert errors["empty"].startswith("empty holds no picture (looked in it")
+    assert errors["clips"] == "clips holds no picture but 2 videos; run: deepfake-detect video clips"
+    assert errors["clips/a.mp4"].endswith("expected a picture; run: deepfake-detect video clips/a.mp4")
+    assert errors["shots/one.jpg"] is None
+    assert all(message in result.stderr for message in errors.values() if message)
+    mixed = predict(bundle, "shots")
+    assert (mixed.exit_code, mixed.stderr) == (0, "1 video in shots left out; run: deepfake-detect video shots\n")
+    for command in ("faces", "stability", "explain"):
+        assert "video clips" in run(command, "clips").stderr
+    result = run("video", "shots/one.jpg", "shots/deep", "empty", "--model", bundle, "--jsonl")
+    rows = [json.loads(line)["error"] for line in result.stdout.splitlines()]
+    assert rows[1]["message"] == "shots/deep holds no video but 2 pictures; run: deepfake-detect predict shots/deep"
+    assert rows[2]["message"].startswith("empty holds no video")
+
+
+def test_every_command_is_listed_with_a_sentence() -> None:
+    text = run("--help").stdout
+    files = {path.stem.removeprefix("command_").replace("_", "-") for path in COMMANDS.glob("command_*.py")}
+    listed = main.list_commands(click.Context(main))
+    assert set(listed) == files
+    assert [name for name in listed if name in text.split()] == listed
+    assert "Other:" not in text and "..." not in text.partition("ARGS]...")[2]
+    for name in listed:
+        command = main.get_command(click.Context(main), name)
+        assert command and (command.help or "").split("\n")[0].endswith("."), name
+        undocumented = [option.name for option in command.params if getattr(option, "help", "-") is None]
+        assert undocumented == [], f"{name}: options without help"
+
+
+def test_an_unlisted_command_stands_under_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deepfake_detect.cli.main.SECTIONS", {"Pictures": ("predict",)})
+    text = run("--help").stdout
+    assert text.index("Pictures:") < text.index("  predict") < text.index("Other:") < text.index("  audit")
+
+
+def test_one_command_loads_no_other() -> None:
+    done = python(
+        "from deepfake_detect.cli.main import main; main(['models', '--help'], standalone_mode=False); "
+        "print([name for name in sys.modules if 'cli.command' in name], file=sys.stderr)"
+    )
+    assert done.stderr == "['deepfake_detect.cli.command_models']\n"
+
+
+def test_models_needs_no_torch() -> None:
+    done = python(
+        "from deepfake_detect.cli.main import main; main(['models'], standalone_mode=False); "
+        "print({'torch', 'timm', 'cv2', 'PIL'} & set(sys.modules), file=sys.stderr)"
+    )
+    assert done.stderr == "set()\n"
+    assert "xception-fakefaces@1  0.929  110" in done.stdout
+
+
+def test_the_speed_of_every_packaged_detector_is_that_of_the_page() -> None:
+    page = (ROOT / "docs" / "speed.md").read_text("utf-8")
+    cards = json.loads(run("models", "--json").stdout)["pretrained"]
+    for card in cards:
+        assert f"| `{card['name']}@{card['version']}` | {card['ms_per_face']:g} ms |" in page
+        assert card["size_bytes"] > 50_000 and 0.5 < card["auc"] < 1
+
+
+def test_names_of_architectures_are_those_of_the_registry() -> None:
+    assert list(ARCHITECTURES) == list_models()
+
+
+def test_download_copies_weights_that_load(bundle: str, tmp_path: Path) -> None:
+    for _ in range(2):  # again over an earlier copy
+        result = run("download", "meso4-fakefaces", bundle, "--to", tmp_path / "to")
+        assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[0] == f"meso4-fakefaces@1: 0.1 MB in {tmp_path / 'to' / 'meso4-fakefaces@1'}"
+    for folder in (tmp_path / "to").iterdir():
+        assert {path.name for path in folder.iterdir()} == {"card.json", "model.safetensors"}
+        assert deepfake_detect.Detector.from_pretrained(folder).card.id == folder.name
+    weights = tmp_path / "to" / "meso4-fakefaces@1" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    damaged = run("download", weights.parent, "--to", tmp_path / "again")
+    assert damaged.exit_code == 1 and "WeightsCorrupted" in damaged.stderr
+    assert not (tmp_path / "again").exists()
+    assert run("download", "meso5", "--to", tmp_path).exit_code == 2
+
+
 def test_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundle_room, "PRETRAINED", tmp_path)
-    small_bundle(tmp_path / "small@3", version=3, licence="of the test")
+    small_bundle(tmp_path / "small@3", version=3, licence="of the test: no more")
+    shutil.copy(ROOT / "deepfake_detect" / "pretrained" / "speed.json", tmp_path)
     text = run("models").stdout
     assert "small@3" in text
-    assert "of the test" in text
+    assert "of the test\n" in text
     assert all(name in text for name in list_models())
     told = json.loads(run("models", "--json").stdout)
     assert [card["name"] for card in told["pretrained"]] == ["small"]

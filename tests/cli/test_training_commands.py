@@ -1,9 +1,11 @@
-"""Do the commands that teach, measure and calibrate do so, say what came of it, and leave with the right status?"""
+"""Test the commands that train, evaluate, calibrate and search: their output and their exit status."""
 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from PIL import Image
 
 from deepfake_detect import Detector
 from deepfake_detect.cli.main import main
+from deepfake_detect.cli.render import training_summary
 from tests.inputs.test_frames import write_video
 from tests.small_world import PORTRAIT, small_bundle
 from tests.training.test_pipeline import write_portraits
@@ -120,6 +123,35 @@ def test_tune_ranks_and_keeps_the_best() -> None:
     (trial,) = asked("tune", "faces", *options)
     assert trial["params"]["model"] == "cnn-simple" and Path("search/best/card.json").exists()
     assert "1 epochs" in run("tune", "faces", *options).stdout
+
+
+def test_tune_searches_what_is_named() -> None:
+    options = ("--arch", "cnn-simple", "--trials", 2, "--epochs", 1, "--out", "named", "--device", "cpu")
+    named = ("--optimizer", "sgd", "--lr", "0.01..0.02", "--width", 8, "--dropout", 0.25, "--augment", "none")
+    trials = asked("tune", "faces", *options, *named, "--size-px", 40, "--size-px", 48)
+    assert len(trials) == 2
+    for trial in trials:
+        params = trial["params"]
+        assert (params["optimizer"], params["hidden"], params["dropout"], params["augment"]) == ("sgd", 8, 0.25, "none")
+        assert 0.01 <= params["lr"] <= 0.02 and params["size_px"] in (40, 48)
+        card = json.loads((Path(trial["folder"]) / "card.json").read_text())
+        assert card["preprocessing"]["size_px"] == params["size_px"]
+    for wrong in (("--lr", "fast"), ("--lr", "1..x"), ("--lr", "0.1..0.2", "--lr", 0.3), ("--optimizer", "adagrad")):
+        assert "--" in run("tune", "faces", *options, *wrong, status=2).stderr
+
+
+def test_the_epoch_that_was_kept_is_named() -> None:
+    def epoch(number: int, auc: float, loss: float) -> Any:
+        return SimpleNamespace(epoch=number, valid_auc=auc, merit=(0.0 if math.isnan(auc) else auc, -loss))
+
+    def line(*epochs: Any) -> str:
+        return training_summary(SimpleNamespace(history=epochs, card=SimpleNamespace(id="mine@0")), Path("mine"))
+
+    assert line(epoch(1, 0.9, 0.5), epoch(2, 0.9, 0.4)) == (
+        "mine@0: 2 epochs, validation AUC 0.900 in epoch 2, which was kept; saved in mine"
+    )
+    assert line(epoch(1, math.nan, 0.5)) == "mine@0: 1 epoch; saved in mine"
+    assert line() == "mine@0: 0 epochs; saved in mine"
 
 
 def test_stability_shows_the_interval(world: Path) -> None:
