@@ -120,9 +120,13 @@ class ResultFile:
         records = list(csv.reader(io.StringIO(text, newline="")))
         if records and not text.endswith("\n"):
             records.pop()
-        header = records[:1]
-        rows = [dict(zip(header[0], record, strict=False)) for record in records[1:]]
-        return rows[:-1] if rows and len(records[-1]) != len(header[0]) else rows
+        if not records:
+            return []
+        header, *lines = records
+        if lines and len(lines[-1]) < len(header):  # cut off behind a line break inside quotes
+            lines.pop()
+        whole = [line for line in lines if len(line) == len(header)]
+        return [dict(zip(header, line, strict=True)) for line in whole] if whole == lines else [{}]
 
     def _replace(self, path: Path, rows: Iterable[Row]) -> None:
         header = self._csv(self._columns) if self._is_table else ""
