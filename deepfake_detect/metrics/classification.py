@@ -203,10 +203,15 @@ def best_threshold(y: ArrayLike, score: ArrayLike) -> float:
     return float(threshold[np.lexsort((threshold, -gap, -good))[0]])
 
 
-def fit_temperature(logit: ArrayLike, y: ArrayLike) -> float:
+def fit_temperature(logit: ArrayLike, y: ArrayLike, *, smooth: bool = False) -> float:
     """Find the temperature that makes ``sigmoid(logit / temperature)`` most likely.
 
     Guo et al., *On Calibration of Modern Neural Networks*, 2017 (https://arxiv.org/abs/1706.04599).
+
+    Args:
+        logit: [N].
+        y: 1 for fake, 0 for real, [N].
+        smooth: As for `fit_platt`.
 
     Returns:
         A temperature within ``TEMPERATURES``.
@@ -216,13 +221,20 @@ def fit_temperature(logit: ArrayLike, y: ArrayLike) -> float:
     """
     fake, value = _pairs(y, logit)
     _both_classes(fake, "temperature")
-    return 1 / _root(lambda slope: _slopes(fake, value, slope, 0.0)[0], 1 / TEMPERATURES[1], 1 / TEMPERATURES[0])
+    target = _targets(fake, smooth=smooth)
+    return 1 / _root(lambda slope: _slopes(target, value, slope, 0.0)[0], 1 / TEMPERATURES[1], 1 / TEMPERATURES[0])
 
 
-def fit_platt(logit: ArrayLike, y: ArrayLike) -> tuple[float, float]:
+def fit_platt(logit: ArrayLike, y: ArrayLike, *, smooth: bool = False) -> tuple[float, float]:
     """Find temperature and bias that make ``sigmoid(logit / temperature + bias)`` most likely.
 
     Unlike the temperature alone, the bias moves the logit that means "as likely fake as real".
+
+    Args:
+        logit: [N].
+        y: 1 for fake, 0 for real, [N].
+        smooth: Fit to ``(n_fake + 1) / (n_fake + 2)`` and ``1 / (n_real + 2)`` in place of 1 and 0, as Platt (1999)
+            does, so that a few pictures which the logits separate do not make every score 0 or 1.
 
     Returns:
         Temperature within ``TEMPERATURES`` and bias within ``BIASES``.
@@ -234,9 +246,10 @@ def fit_platt(logit: ArrayLike, y: ArrayLike) -> tuple[float, float]:
     _both_classes(fake, "calibration")
 
     def bias(slope: float) -> float:
-        return _root(lambda shift: _slopes(fake, value, slope, shift)[1], *BIASES)
+        return _root(lambda shift: _slopes(target, value, slope, shift)[1], *BIASES)
 
-    slope = _root(lambda at: _slopes(fake, value, at, bias(at))[0], 1 / TEMPERATURES[1], 1 / TEMPERATURES[0])
+    target = _targets(fake, smooth=smooth)
+    slope = _root(lambda at: _slopes(target, value, at, bias(at))[0], 1 / TEMPERATURES[1], 1 / TEMPERATURES[0])
     return 1 / slope, bias(slope)
 
 
@@ -331,9 +344,16 @@ def _root(rising: Callable[[float], float], low: float, high: float) -> float:
     return (low + high) / 2
 
 
-def _slopes(fake: NDArray[np.bool_], logit: _Numbers, slope: float, shift: float) -> tuple[float, float]:
+def _targets(fake: NDArray[np.bool_], *, smooth: bool) -> _Numbers:
+    if not smooth:
+        return fake.astype(float)
+    fakes = int(fake.sum())
+    return np.where(fake, (fakes + 1) / (fakes + 2), 1 / (fake.size - fakes + 2))
+
+
+def _slopes(target: _Numbers, logit: _Numbers, slope: float, shift: float) -> tuple[float, float]:
     """Differentiate the log loss, which is convex in both, by slope and shift."""
-    excess = (1 + np.tanh((slope * logit + shift) / 2)) / 2 - fake
+    excess = (1 + np.tanh((slope * logit + shift) / 2)) / 2 - target
     return float(np.mean(excess * logit)), float(np.mean(excess))
 
 

@@ -22,7 +22,7 @@ from deepfake_detect.datasets.face_cache import FaceStore
 from deepfake_detect.datasets.read import Sample, read_dataset
 from deepfake_detect.datasets.split import split_samples
 from deepfake_detect.errors import DatasetError, nearest
-from deepfake_detect.evaluation.calibration import calibrate
+from deepfake_detect.evaluation.calibration import calibrate, keep_band
 from deepfake_detect.models.registry import create_model, imagenet_home, native_mean_std, native_size_px
 from deepfake_detect.models.transfer import take_over
 from deepfake_detect.predict.predictor import Predictor
@@ -258,7 +258,7 @@ def _told(card: Card, samples: Sequence[Sample]) -> Card:
     known = tuple(line for line in card.training_data if line not in lines)
     return replace(
         card, training_data=known + lines, metrics={}, golden={}, limits=(), calibration={}, sha256="",
-        temperature=1.0, bias=0.0, threshold=0.5, uncertain=None, hub_repo=None, hub_revision=None, recipe="",
+        temperature=1.0, bias=0.0, threshold=0.5, hub_repo=None, hub_revision=None, recipe="",
     )  # fmt: skip
 
 
@@ -266,5 +266,5 @@ def _calibrated(model: torch.nn.Module, card: Card, held: Sequence[Sample], *, d
     """Fit temperature and bias on the validation pictures, as they are in use."""
     if len({sample.label for sample in held}) < 2:
         logger.warning("the score is not calibrated: that needs validation pictures of both classes")
-        return card
+        return keep_band(card)
     return calibrate(Predictor(model=model, card=card, device=device), held, method="platt")

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from deepfake_detect.datasets.read import Sample
-from deepfake_detect.errors import DatasetError
-from deepfake_detect.evaluation.calibration import calibrate
+from deepfake_detect.errors import DatasetError, DeepfakeDetectError
+from deepfake_detect.evaluation.calibration import calibrate, keep_band
 from deepfake_detect.metrics.classification import expected_calibration_error
 from deepfake_detect.predict.prediction import Prediction
 from deepfake_detect.predict.verdict import judge
@@ -55,7 +55,7 @@ def test_platt_finds_scale_and_shift() -> None:
     card = fitted(labelled(4000))
     assert card.temperature == pytest.approx(3.0, rel=0.1)
     assert card.bias == pytest.approx(-1.0, abs=0.12)
-    assert (card.threshold, card.uncertain) == (0.5, None)
+    assert card.threshold == 0.5
     told = card.calibration
     assert (told["method"], told["n"], told["temperature"]) == ("platt", 4000, card.temperature)
     assert told["ece_after"] < 0.03 < 0.1 < told["ece_before"]
@@ -69,6 +69,75 @@ def test_the_error_afterwards_is_of_pictures_left_out() -> None:
     inside = expected_calibration_error(label, 1 / (1 + np.exp(-(logit / card.temperature + card.bias))))
     assert card.calibration["ece_after"] > 1.1 * inside
     assert fitted(labelled(30)[:6]).calibration["ece_after"] is None
+
+
+def two_kinds(reals: int, fakes: int, *, seed: int = 0) -> list[Sample]:
+    """Give real photographs around the logit -1 and fakes around 2, each a group of its own."""
+    random = np.random.default_rng(seed)
+    logits = [*random.normal(-1, 1.5, reals), *random.normal(2, 1.5, fakes)]
+    return [Sample(image=repr(float(logit)), label=int(n >= reals)) for n, logit in enumerate(logits)]
+
+
+@pytest.mark.parametrize("method", ["platt", "temperature"])
+def test_a_band_is_fitted_where_the_pictures_are_enough(method: str) -> None:
+    data, fresh = two_kinds(2000, 2000), two_kinds(20_000, 20_000, seed=1)
+    card = fitted(data, method=method)
+    assert card.uncertain is not None and card.calibration["band"] == "fitted"
+    labels = np.array([judge(float(s.image), card=card)[1] for s in fresh]).reshape(2, -1)
+    assert np.mean(labels[0] == "fake") == pytest.approx(0.02, abs=0.006)
+    at_widest = card.uncertain[0] == 0.3
+    assert at_widest or np.mean(labels[1] == "real") == pytest.approx(0.1, abs=0.015)
+    assert card.calibration["uncertain_rate"] == pytest.approx(np.mean(labels[0] == "uncertain"), abs=0.02)
+    assert f"{card.uncertain[0]:.3f} to {card.uncertain[1]:.3f} are uncertain: at most 2%" in card.calibration["note"]
+    assert Card.from_json(card.to_json()) == card
+
+
+def test_a_band_is_never_narrower_or_wider_than_it_says() -> None:
+    apart = [Sample(image=repr(value), label=int(value > 0)) for value in np.r_[-9:-8:99j, 8:9:99j].tolist()]
+    assert fitted(apart).uncertain == (0.49, 0.51)
+    mixed = [Sample(image=repr(value), label=n % 2) for n, value in enumerate(np.linspace(-1, 1, 400).tolist())]
+    assert fitted(two_kinds(900, 900)).uncertain[0] >= 0.3  # type: ignore[index]
+    low, high = fitted(mixed).uncertain or (0, 0)
+    assert 0.3 <= low <= 0.49 and 0.51 <= high <= 0.95
+
+
+@pytest.mark.parametrize(("reals", "fakes", "band"), [(49, 9, "fitted"), (48, 9, "kept"), (49, 8, "kept")])
+def test_the_band_before_is_kept_where_the_pictures_are_too_few(reals: int, fakes: int, band: str) -> None:
+    data, before = two_kinds(reals, fakes), replace(CARD, uncertain=(0.3, 0.8791), temperature=1.2, bias=-0.3)
+    card = fitted(data, card=before)
+    assert card.calibration["band"] == band
+    assert (card.uncertain == (0.3, 0.8791)) == (band == "kept")
+    if band == "kept":
+        assert f"as before this fit: {reals} groups of real and {fakes} of fake pictures" in card.calibration["note"]
+        assert fitted(data).uncertain is None and fitted(data).calibration["band"] == "none"
+        assert "there was none before" in fitted(data).calibration["note"]
+    grouped = [replace(sample, group=str(n // 2)) for n, sample in enumerate(two_kinds(2 * reals, 2 * fakes))]
+    assert fitted(grouped, card=before).calibration["band"] == band
+
+
+def test_a_kept_band_holds_the_threshold() -> None:
+    for before, kept in (((0.6, 0.9), (0.49, 0.9)), ((0.1, 0.4), (0.1, 0.51))):
+        card = replace(CARD, uncertain=before, threshold=0.9)
+        assert fitted(two_kinds(9, 9), card=card).uncertain == kept
+        assert keep_band(replace(card, threshold=0.5)).uncertain == kept
+    assert keep_band(CARD) == CARD
+    alone = keep_band(replace(CARD, uncertain=(0.3, 0.8)))
+    assert alone.calibration["band"] == "kept" and "not calibrated" in alone.calibration["note"]
+
+
+def test_uncertain_pictures_stay_uncertain_after_a_fit_to_18_that_are_easy() -> None:
+    """A fit without smoothing calls every one of the 18 sure, and so 33 doubtful pictures too."""
+    easy = [Sample(image=repr(value), label=int(value > 0)) for value in np.r_[-4:-2:9j, 2:4:9j].tolist()]
+    before = replace(CARD, uncertain=(0.3, 0.88))
+    doubtful = np.linspace(-0.8, 1.4, 33).tolist()
+    assert all(judge(value, card=before)[1] == "uncertain" for value in doubtful)
+    after = [judge(value, card=fitted(easy, card=before))[1] for value in doubtful]
+    assert after.count("uncertain") > 20
+
+
+def test_the_band_of_platt_and_conformal_is_that_of_conformal() -> None:
+    told = fitted(two_kinds(2000, 2000), method="platt+conformal", max_false_alarm=0.05).calibration
+    assert told["band"] == "fitted" and told["note"].count("uncertain") == 1
 
 
 def test_temperature_alone_has_no_bias() -> None:
@@ -226,5 +295,9 @@ def test_what_cannot_be_done_says_what_is_needed() -> None:
         fitted(["1.0"] * 9, method="platt")
     with pytest.raises(ValueError, match="method is 'isotonic'"):
         fitted(["1.0"] * 9, method="isotonic")
+    with pytest.raises(DeepfakeDetectError, match="did you mean 'platt'"):
+        fitted(["1.0"] * 9, method="plat")
+    with pytest.raises(DeepfakeDetectError, match="max_false_alarm is 2, expected"):
+        fitted(["1.0"] * 9, max_false_alarm=2)
     with pytest.raises(DatasetError, match="have the score 1"):
         fitted(["999.0"] * 200)

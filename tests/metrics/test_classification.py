@@ -225,6 +225,26 @@ def test_platt_is_the_best_of_a_grid_and_scikit_learn_agrees(seed: int, shift: f
     assert loss <= log_loss(logit / fit_temperature(logit, y), y)
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_smooth_platt_is_a_regression_with_a_picture_of_either_class_added_to_each(seed: int) -> None:
+    y, score = made_up(seed, count=24)
+    logit = 2 * np.log(score / (1 - score)) + seed
+    target = np.where(y == 1, (y.sum() + 1) / (y.sum() + 2), 1 / ((1 - y).sum() + 2))
+    opinion = LogisticRegression(C=np.inf, tol=1e-10).fit(
+        np.r_[logit, logit][:, None], np.r_[np.ones(24), np.zeros(24)], sample_weight=np.r_[target, 1 - target]
+    )
+    temperature, bias = fit_platt(logit, y, smooth=True)
+    assert 1 / temperature == pytest.approx(opinion.coef_[0, 0], rel=1e-3)
+    assert bias == pytest.approx(opinion.intercept_[0], rel=1e-3, abs=1e-3)
+
+
+def test_smooth_fits_of_separated_classes_are_no_step() -> None:
+    logit, y = [-3.0, -2.0, -1.0, 1.0, 4.0, 5.0], [0, 0, 0, 1, 1, 1]
+    temperature, bias = fit_platt(logit, y, smooth=True)
+    assert TEMPERATURES[0] < 10 * TEMPERATURES[0] < temperature and abs(bias) < 2
+    assert 10 * TEMPERATURES[0] < fit_temperature(logit, y, smooth=True) < TEMPERATURES[1]
+
+
 @pytest.mark.parametrize("scale", [1e-3, 1.0])
 def test_fits_stay_within_bounds_where_the_classes_are_parted_or_reversed(scale: float) -> None:
     y = np.array([0, 0, 0, 1, 1])
