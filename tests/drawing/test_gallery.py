@@ -114,9 +114,7 @@ def test_frames_of_a_large_jpeg_lie_on_its_faces_though_it_is_decoded_smaller(tm
     assert (red.min(0) > blue.min(0)).all() and (red.max(0) < blue.max(0)).all()
 
 
-def test_a_sheet_frames_every_face_and_names_every_picture(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_sheet_frames_every_face_and_names_every_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.fromarray(group(3)).save(tmp_path / "three.png")
     Image.fromarray(empty_scene()).save(tmp_path / "scene.png")
     (tmp_path / "torn.jpg").write_bytes(b"no picture")
