@@ -1,4 +1,4 @@
-"""Is everything installed that is needed, and do the packaged weights still score as they did?"""
+"""Check the installation, and that the packaged weights still give their published scores."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from typing import Any
 from deepfake_detect.errors import DeepfakeDetectError
 
 GOLDEN_TOLERANCE = 1e-3
-"""How far a golden logit may lie from the card's. Another processor, or another version of torch, adds
-up in another order and moves a logit by some 1e-5; a changed filter, mean or weight moves it by more
-than 1e-2. A move of 1e-3 changes no score by more than 0.00025."""
+"""Largest difference between a golden logit and the card's. Another processor, or another version of torch,
+sums in another order and moves a logit by about 1e-5; a changed filter, mean or weight moves it by more
+than 1e-2. A difference of 1e-3 changes no score by more than 0.00025."""
 
 FREE_BYTES = 500 * 2**20
-"""Free space that the Hub's cache should have: room for the largest of the usual backbones."""
+"""Free space that the cache of the Hub should have: room for the largest of the usual backbones."""
 
 _PYTHON = (3, 11)
-_PACKAGES = {  # distribution: what is imported, and what to do without it
+_PACKAGES = {  # distribution: the module to import, and what to do where that fails
     "torch": ("torch", "pip install --upgrade torch"),
     "timm": ("timm", "install what belongs together: pip install --upgrade torch torchvision timm"),
     "opencv-python-headless": ("cv2", "pip install --upgrade opencv-python-headless"),
@@ -40,13 +40,13 @@ _REINSTALL = "install the package again: pip install --force-reinstall --no-deps
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One thing that was looked at.
+    """The outcome of one check.
 
     Attributes:
-        name: What.
-        ok: Nothing has to be done.
-        found: What is there, in plain words.
-        advice: What to do; empty where all is well.
+        name: What was checked, such as ``"torch"``.
+        ok: Whether nothing has to be done.
+        found: What was found, such as a version.
+        advice: What to do; empty where `ok`.
     """
 
     name: str
@@ -61,25 +61,25 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DoctorReport:
-    """All that was looked at.
+    """The outcome of all checks.
 
     Attributes:
-        checks: In the order they were made.
+        checks: In the order in which they were made.
     """
 
     checks: tuple[Check, ...]
 
     @property
     def ok(self) -> bool:
-        """Nothing has to be done."""
+        """Whether every check passed."""
         return all(check.ok for check in self.checks)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain Python values."""
+        """Return plain JSON values."""
         return {"ok": self.ok, "checks": [asdict(check) for check in self.checks]}
 
     def to_json(self, *, indent: int | None = None) -> str:
-        """Give the text of `to_dict`."""
+        """Return `to_dict` as JSON text."""
         return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False)
 
     def __str__(self) -> str:
@@ -89,14 +89,13 @@ class DoctorReport:
 
 
 def doctor() -> DoctorReport:
-    """Look at the installation, and score built-in pictures with every packaged network again.
+    """Check the installation, and score built-in pictures with every packaged network.
 
-    The bytes of the weights are held against the sha256 on their card, and the logits of pictures that
-    are made by code (whole picture, float32, on the CPU) against those that the card remembers. Nothing
-    is downloaded.
+    The weights are compared with the sha256 on their card, and the logits of pictures that are made by code
+    (whole picture, float32, on the CPU) with the golden logits on the card. Nothing is downloaded.
 
     Returns:
-        What was found, and what to do where it is not well. Where a package that all needs cannot be
+        A report with advice for every check that failed. Where a package that everything needs cannot be
         imported, the report ends there.
 
     Example:
@@ -136,8 +135,9 @@ def _device() -> Check:
         return Check(name="device", ok=True, found=f"cuda: {torch.cuda.get_device_name()}")
     if torch.backends.mps.is_available():
         return Check(name="device", ok=True, found="mps: Apple GPU")
-    told = ", networks run by OpenVINO" if is_installed() else ""
-    return Check(name="device", ok=True, found=f"cpu, {torch.get_num_threads()} threads{told}")
+    engine = ", networks run by OpenVINO" if is_installed() else ""
+    threads = torch.get_num_threads()
+    return Check(name="device", ok=True, found=f"cpu, {threads} thread{'' if threads == 1 else 's'}{engine}")
 
 
 def _finder() -> Check:
@@ -147,7 +147,7 @@ def _finder() -> Check:
     try:
         faces = FaceFinder().find(golden_pictures()["face"], border=True)
     except (DeepfakeDetectError, OSError) as error:
-        return Check(name="face finder", ok=False, found=_told(error), advice=_REINSTALL)
+        return Check(name="face finder", ok=False, found=_message(error), advice=_REINSTALL)
     if len(faces) != 1:
         found = f"{PACKAGED} finds {len(faces)} faces in the drawing of one"
         return Check(name="face finder", ok=False, found=found, advice=_REINSTALL)
@@ -164,35 +164,36 @@ def _bundles() -> Iterator[Check]:
         try:
             yield _golden(name)
         except (DeepfakeDetectError, OSError) as error:
-            yield Check(name=f"weights {name}", ok=False, found=_told(error), advice=_REINSTALL)
+            yield Check(name=f"weights {name}", ok=False, found=_message(error), advice=_REINSTALL)
 
 
 def _golden(name: str) -> Check:
-    """Score the golden pictures again; loading holds the bytes against the sha256."""
+    """Score the golden pictures; loading checks the sha256."""
     from deepfake_detect.weights.bundle import find_bundle
     from deepfake_detect.weights.golden import golden_pictures
 
-    wanted, pictures = find_bundle(name).card.golden, golden_pictures()
-    if not wanted or {key.partition("/")[0] for key in wanted} - set(pictures):
-        found = f"the card has golden logits for {sorted(wanted)}, expected some of {sorted(pictures)}"
+    golden, pictures = find_bundle(name).card.golden, golden_pictures()
+    if not golden or {key.partition("/")[0] for key in golden} - set(pictures):
+        found = f"the card has golden logits for {sorted(golden)}, expected some of {sorted(pictures)}"
         return Check(name=f"weights {name}", ok=False, found=found, advice=_REINSTALL)
-    logits = _logits(name, {key: pictures[key.partition("/")[0]] for key in wanted})
-    moves = {key: math.inf if logit is None else abs(logit - wanted[key]) for key, logit in logits.items()}
-    moved = [f"{key!r} by {move:.3g}" for key, move in moves.items() if not move <= GOLDEN_TOLERANCE]
-    if not moved:
-        found = f"sha256 right, {len(moves)} golden logits within {max(moves.values()):.1g}"
+    logits = _logits(name, {key: pictures[key.partition("/")[0]] for key in golden})
+    differences = {key: math.inf if logit is None else abs(logit - golden[key]) for key, logit in logits.items()}
+    wrong = [f"{key!r} by {difference:.3g}" for key, difference in differences.items()
+             if not difference <= GOLDEN_TOLERANCE]  # fmt: skip
+    if not wrong:
+        found = f"sha256 correct, {len(differences)} golden logits within {max(differences.values()):.1g}"
         return Check(name=f"weights {name}", ok=True, found=found)
     return Check(
         name=f"weights {name}",
         ok=False,
-        found=f"golden logits moved from those on the card, expected at most {GOLDEN_TOLERANCE:g}: {', '.join(moved)}; "
+        found=f"golden logits differ from those on the card by more than {GOLDEN_TOLERANCE:g}: {', '.join(wrong)}; "
         "scores on this machine are not those that were published",
-        advice=f"{_REINSTALL}; if it stays, report it with the versions above",
+        advice=f"{_REINSTALL}; if that does not help, report it with the versions above",
     )
 
 
 def _logits(name: str, pictures: Mapping[str, Any]) -> dict[str, float | None]:
-    """Score pictures whole; those called ``picture/class`` by the content classes."""
+    """Score whole pictures; names ``picture/class`` stand for one logit of the content classes."""
     from deepfake_detect.detector import Detector
     from deepfake_detect.predict.content import content_logits
     from deepfake_detect.weights.bundle import CONTENT
@@ -230,5 +231,5 @@ def _cache_folder() -> Path:
     return Path(os.environ.get("HF_HUB_CACHE") or os.path.join(home, "hub")).expanduser().absolute()
 
 
-def _told(error: Exception) -> str:
+def _message(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""Does the doctor notice what is wrong, and say what to do?"""
+"""Test that `doctor` notices what is wrong with an installation, and says what to do."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from deepfake_detect.weights import bundle as bundle_room
 from deepfake_detect.weights.golden import golden_pictures
 from tests.small_world import small_bundle, small_detector
 
-doctor_room: Any = importlib.import_module("deepfake_detect.health")  # dd.doctor is the function
+health: Any = importlib.import_module("deepfake_detect.health")  # dd.doctor is the function
 GOLDEN = {
     name: small_detector().predict(pixels, faces="none").logit or 0.0 for name, pixels in golden_pictures().items()
 }
@@ -51,7 +51,7 @@ def test_all_is_well() -> None:
     assert problems(report) == {}
     found = {check.name: check.found for check in report.checks}
     assert set(found) >= {"python", "torch", "timm", "opencv-python-headless", "pillow", "device", "face finder"}
-    assert "sha256 right, 4 golden logits" in found["weights small@0"]
+    assert "sha256 correct, 4 golden logits" in found["weights small@0"]
     assert str(report).endswith("All is well.")
 
 
@@ -126,7 +126,7 @@ def test_a_broken_timm_stops_only_what_needs_it(monkeypatch: pytest.MonkeyPatch)
             raise RuntimeError("operator torchvision::nms does not exist")
         return plain(name)
 
-    monkeypatch.setattr(doctor_room.importlib, "import_module", broken)
+    monkeypatch.setattr(health.importlib, "import_module", broken)
     report = dd.doctor()
     found = problems(report)
     assert list(found) == ["timm"]
@@ -143,7 +143,7 @@ def test_without_torch_the_report_ends_there(monkeypatch: pytest.MonkeyPatch) ->
             raise OSError("libcudart.so.12: cannot open shared object file")
         return plain(name)
 
-    monkeypatch.setattr(doctor_room.importlib, "import_module", broken)
+    monkeypatch.setattr(health.importlib, "import_module", broken)
     report = dd.doctor()
     assert list(problems(report)) == ["torch"]
     assert not any(check.name.startswith("weights") for check in report.checks)
@@ -169,7 +169,7 @@ def test_offline_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_full_disk_is_noticed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(doctor_room.shutil, "disk_usage", lambda path: usage(1, 1, 2**20))
+    monkeypatch.setattr(health.shutil, "disk_usage", lambda path: usage(1, 1, 2**20))
     found = problems(dd.doctor())["Hub cache"]
     assert str(tmp_path / "home" / "hub") in found.found
     assert "0.0 GB free" in found.found

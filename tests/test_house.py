@@ -158,6 +158,8 @@ def _distribution(line: str) -> str:
     return re.split(r"[\[>=<;\s]", line)[0].lower().replace("_", "-")
 
 
+TOOLS = {"dev", "docs", "recipes"}  # extras for developers, whose lowest versions are not tested
+
 # Distributions that the tests may have to do without.
 NOT_ALWAYS_INSTALLED = {"umap": ["umap-learn"], "c2pa": ["c2pa-python"], "mcp": ["mcp"], "ray": ["ray"]}
 DISTRIBUTIONS = {**NOT_ALWAYS_INSTALLED, **metadata.packages_distributions()}
@@ -169,6 +171,30 @@ def outside(tree: ast.AST) -> dict[str, set[str]]:
     tops = {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) - {"deepfake_detect"}
     tops |= {"tensorboard"} if "torch.utils.tensorboard" in names else set()
     return {top: {name.lower().replace("_", "-") for name in DISTRIBUTIONS.get(top, [top])} for top in tops}
+
+
+def test_the_lowest_versions_are_those_of_pyproject() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    users = [line for extra, lines in project["optional-dependencies"].items() if extra not in TOOLS for line in lines]
+    bounds = dict(line.split(">=") for line in [*project["dependencies"], *users] if ">=" in line)
+    lines = (ROOT / "constraints" / "lowest.txt").read_text("utf-8").splitlines()
+    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
+    assert set(pins) == set(bounds)
+    for name, bound in bounds.items():
+        assert f"{pins[name]}.".startswith(f"{bound}."), f"{name} is pinned to {pins[name]}, its bound is {bound}"
+
+
+def test_ci_runs_the_commands_that_contributing_names() -> None:
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text("utf-8")
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text("utf-8")
+    checks = (ROOT / "CONTRIBUTING.md").read_text("utf-8").partition("## Checks")[2].partition("## ")[0]
+    commands = re.findall(r"^\| .+ \| `(.+)` \|$", checks, re.MULTILINE)
+    assert len(commands) == 8
+    for command in commands:
+        for step in command.replace(" -e ", " ").split(" && "):
+            assert step in workflow, step
+    for tool in ("ruff format", "ruff check", "mypy"):
+        assert f"entry: {tool}" in hooks and any(command.startswith(tool) for command in commands)
 
 
 def test_every_third_party_import_is_declared() -> None:
