@@ -1,0 +1,117 @@
+"""Record a verdict with everything that somebody else needs to check it again."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+
+from deepfake_detect._version import __version__
+from deepfake_detect.inputs.image import ImageInput, name_image, open_image
+from deepfake_detect.inputs.source import open_bytes
+from deepfake_detect.weights.card import Card
+
+SCHEMA = "deepfake-detect/case@1"
+"""Layout of a case file; ``docs/case.schema.json`` describes it."""
+
+_LIBRARIES = ("torch", "numpy", "pillow", "opencv-python-headless", "openvino", "onnxruntime", "safetensors", "timm")
+
+
+def record_evidence(
+    image: ImageInput,
+    verdict: Mapping[str, Any],
+    *,
+    card: Card,
+    faces: str,
+    stability: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Collect what is needed to check a verdict again: the file, the weights, the settings, the versions.
+
+    Args:
+        image: The picture that was scored. It is opened once more for its sha256.
+        verdict: `Prediction.to_dict` of that picture.
+        card: Of the weights that scored it.
+        faces: The choice of faces that was made.
+        stability: `Stability.to_dict`, where it was measured.
+        metadata: `MetadataFindings.to_dict`, where it was inspected.
+
+    Returns:
+        Plain JSON values. No part of the picture is among them but what its metadata say.
+
+    Raises:
+        ImageUnreadable: The picture cannot be opened any more.
+    """
+    return {
+        "schema": SCHEMA,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "input": fingerprint_input(image),
+        "weights": {"id": card.id, "sha256": card.sha256, "revision": verdict["revision"], "card": _plain(card)},
+        "settings": {"faces": faces, "threshold": verdict["threshold"], "preprocessing": fingerprint_card(card)},
+        "verdict": dict(verdict),
+        "stability": None if stability is None else dict(stability),
+        "metadata": None if metadata is None else dict(metadata),
+        "environment": environment(),
+    }
+
+
+def fingerprint_input(image: ImageInput) -> dict[str, Any]:
+    """Return name, kind, size and sha256 of an input.
+
+    Args:
+        image: Anything that `open_image` takes.
+
+    Returns:
+        ``kind`` is ``"file"``, with the sha256 of its bytes; or ``"pixels"`` for arrays, tensors and PIL images, with
+        the sha256 of their upright RGB values, row by row.
+
+    Raises:
+        ImageUnreadable: It cannot be read.
+    """
+    name = name_image(image)
+    if isinstance(image, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(image, "read"):
+        with open_bytes(image, name=name) as file:
+            content = file.read()
+        return {"name": name, "kind": "file", "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    pixels = np.ascontiguousarray(open_image(image).pixels)
+    return {"name": name, "kind": "pixels", "bytes": pixels.nbytes, "sha256": hashlib.sha256(pixels).hexdigest()}
+
+
+def fingerprint_card(card: Card) -> str:
+    """Return the sha256 of everything on a card that turns pixels into a label.
+
+    Two cards with the same fingerprint crop, scale, normalise, calibrate and decide in the same way.
+    """
+    values = card.to_dict()
+    decisive = ("preprocessing", "temperature", "bias", "threshold", "uncertain", "classes", "architecture")
+    text = json.dumps({name: values[name] for name in decisive}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def environment() -> dict[str, Any]:
+    """Return the versions and the machine that a verdict was computed with; libraries not installed are left out."""
+    versions = {"deepfake-detect": __version__, "python": platform.python_version()}
+    for name in _LIBRARIES:
+        version = _version(name)
+        if version is not None:
+            versions[name] = version
+    return {"versions": versions, "system": platform.system(), "machine": platform.machine()}
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _plain(card: Card) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(card.to_json())
+    return values

@@ -1,0 +1,258 @@
+"""Check a recorded verdict again: the same file, the same weights, the same verdict?"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from deepfake_detect.errors import DatasetError, DeepfakeDetectError, UnknownWeights, WeightsMismatch
+from deepfake_detect.inputs.image import ImageInput
+from deepfake_detect.predict.evidence import SCHEMA, environment, fingerprint_card, fingerprint_input
+from deepfake_detect.predict.look import FaceChoice
+from deepfake_detect.predict.prediction import Prediction
+from deepfake_detect.predict.predictor import Predictor
+from deepfake_detect.weights.bundle import find_bundle
+
+SCORE_TOLERANCE = 0.01
+"""How far a score may move and still count as the same. Another processor or engine moves it by some 1e-5, another
+decoder of JPEG by up to some 1e-3; another crop, weight or calibration by far more."""
+
+BOX_TOLERANCE_PX = 2.0
+"""How far an edge of a face box may move and still count as the same, in pixels of the picture."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseCheck:
+    """One question about a recorded verdict.
+
+    Attributes:
+        name: ``"file"``, ``"weights"``, ``"settings"``, ``"label"``, ``"score"`` or ``"faces"``.
+        ok: The answer is the recorded one.
+        recorded: What the case says.
+        found: What is there now.
+    """
+
+    name: str
+    ok: bool
+    recorded: str
+    found: str
+
+    def __str__(self) -> str:
+        if self.ok:
+            return f"same       {self.name}: {self.found}"
+        return f"DIFFERENT  {self.name}: recorded {self.recorded}, now {self.found}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """The outcome of checking a recorded verdict again.
+
+    Attributes:
+        checks: In the order they were made. Where the file is another one, the verdict is computed all the same.
+        tolerance: How far a score was allowed to move.
+        versions: Library to its recorded and present version, where they differ.
+        prediction: The verdict computed now; None where it could not be, which is then one of the checks.
+    """
+
+    checks: tuple[CaseCheck, ...]
+    tolerance: float
+    versions: Mapping[str, tuple[str, str]]
+    prediction: Prediction | None
+
+    @property
+    def ok(self) -> bool:
+        """Everything is as recorded."""
+        return all(check.ok for check in self.checks)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            "ok": self.ok,
+            "tolerance": self.tolerance,
+            "checks": [asdict(check) for check in self.checks],
+            "versions": {name: list(pair) for name, pair in self.versions.items()},
+            "prediction": None if self.prediction is None else self.prediction.to_dict(),
+        }
+
+    def to_json(self, *, indent: int | None = None) -> str:
+        """Return `to_dict` as JSON text."""
+        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False, allow_nan=False)
+
+    def __str__(self) -> str:
+        other = [f"versions   {name}: recorded {old}, now {new}" for name, (old, new) in self.versions.items()]
+        verdict = "The verdict stands." if self.ok else "The verdict is not confirmed."
+        return "\n".join([*map(str, self.checks), *other, verdict])
+
+
+def verify(
+    case: str | os.PathLike[str] | Mapping[str, Any],
+    image: ImageInput,
+    *,
+    model: str | os.PathLike[str] | None = None,
+    tolerance: float = SCORE_TOLERANCE,
+    **options: Any,
+) -> Verification:
+    """Check a recorded verdict again, with the libraries and on the machine at hand.
+
+    Args:
+        case: File written by ``prediction.save("case.json")``, or its content.
+        image: The picture that the case is about.
+        model: Where the weights are, if they are not packaged: a folder or ``owner/name``. The name on the case where
+            None.
+        tolerance: How far the score may move, 0..1.
+        options: ``device``, ``dtype`` and ``backend``, as for `Predictor`.
+
+    Returns:
+        What is the same, and what differs.
+
+    Raises:
+        DatasetError: The case cannot be read, or is none.
+        UnknownWeights: Its weights are not here.
+
+    Example:
+        >>> import deepfake_detect as dd
+        >>> detector = dd.Detector.from_pretrained("meso4-fakefaces")
+        >>> detector.predict("examples/portrait.jpg").save("case.json")
+        >>> verify("case.json", "examples/portrait.jpg").ok
+        True
+        >>> [check.name for check in verify("case.json", "examples/portrait_fake.jpg").checks if not check.ok][0]
+        'file'
+    """
+    record = read_case(case)
+    weights, settings = record["weights"], record["settings"]
+    try:
+        bundle = find_bundle(model if model is not None else weights["id"])
+    except UnknownWeights as error:
+        raise UnknownWeights(f"{error}; pass model= with the folder or repository of {weights['id']}") from None
+    predictor = Predictor(model=bundle, card=bundle.card, revision=bundle.revision, **options)
+    prediction, failure = _score(predictor, image, settings)
+    checks = [_file(record["input"], image), *_weights(weights, settings, predictor)]
+    checks += _verdict(record["verdict"], prediction, tolerance) if prediction else [failure]
+    return Verification(
+        checks=tuple(checks),
+        tolerance=tolerance,
+        versions=_changed_versions(record["environment"]["versions"]),
+        prediction=prediction,
+    )
+
+
+def read_case(case: str | os.PathLike[str] | Mapping[str, Any]) -> Mapping[str, Any]:
+    """Read a case file and check its layout.
+
+    Args:
+        case: A path, or the content.
+
+    Returns:
+        The content.
+
+    Raises:
+        DatasetError: No such file, not JSON, another layout, or missing fields.
+    """
+    where = "the case" if isinstance(case, Mapping) else os.fspath(case)
+    if not isinstance(case, Mapping):
+        try:
+            case = json.loads(Path(case).expanduser().read_bytes())
+        except (OSError, ValueError, RecursionError) as error:
+            raise DatasetError(f"{where} cannot be read as a case: {error}") from None
+    if not isinstance(case, Mapping) or case.get("schema") != SCHEMA:
+        found = case.get("schema") if isinstance(case, Mapping) else type(case).__name__
+        raise DatasetError(
+            f"{where} has schema {found!r}, expected {SCHEMA!r}; prediction.save('case.json') writes such a file"
+        )
+    for part, names in _REQUIRED.items():
+        missing = [name for name in names if not isinstance(case.get(part), Mapping) or name not in case[part]]
+        if missing:
+            raise DatasetError(f"{where}: {part} lacks {', '.join(missing)}; the case was edited or cut")
+    if case["settings"]["faces"] not in get_args(FaceChoice):
+        raise DatasetError(f"{where}: settings.faces is {case['settings']['faces']!r}, expected one of {FaceChoice}")
+    return case
+
+
+_REQUIRED = {
+    "input": ("kind", "sha256"),
+    "weights": ("id", "sha256", "card"),
+    "settings": ("faces", "threshold", "preprocessing"),
+    "verdict": ("label", "score", "faces"),
+    "environment": ("versions",),
+}
+
+
+def _score(
+    predictor: Predictor, image: ImageInput, settings: Mapping[str, Any]
+) -> tuple[Prediction | None, CaseCheck]:
+    own = settings["threshold"] == predictor.card.threshold
+    threshold = None if own else settings["threshold"]  # a threshold of one's own leaves the uncertain band aside
+    try:
+        prediction = predictor.predict(image, faces=settings["faces"], threshold=threshold)
+    except DeepfakeDetectError as error:
+        return None, CaseCheck(name="label", ok=False, recorded="a verdict", found=f"{type(error).__name__}: {error}")
+    return prediction, CaseCheck(name="label", ok=True, recorded="", found="")
+
+
+def _file(recorded: Mapping[str, Any], image: ImageInput) -> CaseCheck:
+    try:
+        found = fingerprint_input(image)
+    except DeepfakeDetectError as error:
+        return CaseCheck(name="file", ok=False, recorded=recorded["sha256"], found=f"{type(error).__name__}: {error}")
+    same = all(found[name] == recorded[name] for name in ("kind", "sha256"))
+    return CaseCheck(
+        name="file",
+        ok=same,
+        recorded=f"{recorded['kind']} sha256 {recorded['sha256']}",
+        found=f"{found['kind']} sha256 {found['sha256']}",
+    )
+
+
+def _weights(weights: Mapping[str, Any], settings: Mapping[str, Any], predictor: Predictor) -> Iterator[CaseCheck]:
+    card = predictor.card
+    yield CaseCheck(
+        name="weights",
+        ok=card.sha256 == weights["sha256"],
+        recorded=f"{weights['id']} sha256 {weights['sha256']}",
+        found=f"{card.id} sha256 {card.sha256}",
+    )
+    print_now = fingerprint_card(card)
+    yield CaseCheck(
+        name="settings",
+        ok=print_now == settings["preprocessing"],
+        recorded=f"preprocessing and calibration {settings['preprocessing'][:16]}",
+        found=f"preprocessing and calibration {print_now[:16]}",
+    )
+
+
+def _verdict(recorded: Mapping[str, Any], prediction: Prediction, tolerance: float) -> Iterator[CaseCheck]:
+    yield CaseCheck(
+        name="label",
+        ok=recorded["label"] == prediction.label,
+        recorded=str(recorded["label"]),
+        found=str(prediction.label),
+    )
+    before, now = recorded["score"], prediction.score
+    close = before is now or (before is not None and now is not None and abs(before - now) <= tolerance)
+    yield CaseCheck(name="score", ok=close, recorded=_number(before), found=_number(now))
+    boxes, boxes_now = [face["box_xyxy"] for face in recorded["faces"]], [face.box_xyxy for face in prediction.faces]
+    same = len(boxes) == len(boxes_now) and all(map(_close, boxes, boxes_now))
+    yield CaseCheck(name="faces", ok=same, recorded=_boxes(boxes), found=_boxes(boxes_now))
+
+
+def _close(box: Any, other: Any) -> bool:
+    return all(abs(a - b) <= BOX_TOLERANCE_PX for a, b in zip(box, other, strict=True))
+
+
+def _number(score: float | None) -> str:
+    return "no score" if score is None else f"{score:.4f}"
+
+
+def _boxes(boxes: Any) -> str:
+    return f"{len(boxes)} at " + ", ".join(str([round(edge) for edge in box]) for box in boxes) if boxes else "none"
+
+
+def _changed_versions(recorded: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    now = environment()["versions"]
+    names = sorted({*recorded, *now})
+    pairs = {name: (recorded.get(name, "not installed"), now.get(name, "not installed")) for name in names}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
