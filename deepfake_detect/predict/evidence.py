@@ -8,7 +8,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping
-from importlib import metadata
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ def record_evidence(
     *,
     card: Card,
     faces: str,
+    threshold: float | None = None,
     stability: Mapping[str, Any] | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -40,6 +41,7 @@ def record_evidence(
         verdict: `Prediction.to_dict` of that picture.
         card: Of the weights that scored it.
         faces: The choice of faces that was made.
+        threshold: What the caller gave in place of the card's threshold; None where the card decided.
         stability: `Stability.to_dict`, where it was measured.
         metadata: `MetadataFindings.to_dict`, where it was inspected.
 
@@ -54,7 +56,7 @@ def record_evidence(
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "input": fingerprint_input(image),
         "weights": {"id": card.id, "sha256": card.sha256, "revision": verdict["revision"], "card": _plain(card)},
-        "settings": {"faces": faces, "threshold": verdict["threshold"], "preprocessing": fingerprint_card(card)},
+        "settings": {"faces": faces, "threshold": threshold, "preprocessing": fingerprint_card(card)},
         "verdict": dict(verdict),
         "stability": None if stability is None else dict(stability),
         "metadata": None if metadata is None else dict(metadata),
@@ -81,7 +83,7 @@ def fingerprint_input(image: ImageInput) -> dict[str, Any]:
             content = file.read()
         return {"name": name, "kind": "file", "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     pixels = np.ascontiguousarray(open_image(image).pixels)
-    return {"name": name, "kind": "pixels", "bytes": pixels.nbytes, "sha256": hashlib.sha256(pixels).hexdigest()}
+    return {"name": name, "kind": "pixels", "bytes": pixels.nbytes, "sha256": hashlib.sha256(pixels.tobytes()).hexdigest()}
 
 
 def fingerprint_card(card: Card) -> str:
@@ -98,17 +100,14 @@ def fingerprint_card(card: Card) -> str:
 def environment() -> dict[str, Any]:
     """Return the versions and the machine that a verdict was computed with; libraries not installed are left out."""
     versions = {"deepfake-detect": __version__, "python": platform.python_version()}
-    for name in _LIBRARIES:
-        version = _version(name)
-        if version is not None:
-            versions[name] = version
+    versions |= {name: known for name in _LIBRARIES if (known := _version(name)) is not None}
     return {"versions": versions, "system": platform.system(), "machine": platform.machine()}
 
 
 def _version(distribution: str) -> str | None:
     try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
+        return version(distribution)
+    except PackageNotFoundError:
         return None
 
 

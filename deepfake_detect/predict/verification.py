@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from deepfake_detect.errors import DatasetError, DeepfakeDetectError, UnknownWeights, WeightsMismatch
+from deepfake_detect.errors import DatasetError, DeepfakeDetectError, UnknownWeights
 from deepfake_detect.inputs.image import ImageInput
 from deepfake_detect.predict.evidence import SCHEMA, environment, fingerprint_card, fingerprint_input
 from deepfake_detect.predict.look import FaceChoice
@@ -184,10 +184,8 @@ _REQUIRED = {
 def _score(
     predictor: Predictor, image: ImageInput, settings: Mapping[str, Any]
 ) -> tuple[Prediction | None, CaseCheck]:
-    own = settings["threshold"] == predictor.card.threshold
-    threshold = None if own else settings["threshold"]  # a threshold of one's own leaves the uncertain band aside
     try:
-        prediction = predictor.predict(image, faces=settings["faces"], threshold=threshold)
+        prediction = predictor.predict(image, faces=settings["faces"], threshold=settings["threshold"])
     except DeepfakeDetectError as error:
         return None, CaseCheck(name="label", ok=False, recorded="a verdict", found=f"{type(error).__name__}: {error}")
     return prediction, CaseCheck(name="label", ok=True, recorded="", found="")
