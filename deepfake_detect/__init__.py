@@ -77,6 +77,7 @@ __all__ = [
     "Trial",
     "UnknownModel",
     "UnknownWeights",
+    "Verification",
     "VideoPrediction",
     "WeightsCorrupted",
     "WeightsMismatch",
@@ -89,6 +90,7 @@ __all__ = [
     "list_models",
     "list_pretrained",
     "tune",
+    "verify",
 ]
 
 __getattr__, __dir__ = lazy_exports(
@@ -120,6 +122,7 @@ __getattr__, __dir__ = lazy_exports(
         "health": ("DoctorReport", "doctor"),
         "models.registry": ("create_model", "list_models"),
         "predict.content": ("Content", "classify_content"),
+        "predict.verification": ("Verification", "verify"),
         "predict.prediction": ("Prediction",),
         "training.augment": ("Augmentation",),
         "training.schedule": ("Epoch", "Schedule"),

@@ -38,8 +38,8 @@ DOOR = {
     "Finding", "Prediction", "Preprocessing", "Report", "Schedule", "Stability", "Trial", "audit", "tune",
     "DatasetError", "DeepfakeDetectError", "HubUnavailable", "ImageTooLarge", "ImageUnreadable", "InvalidOption",
     "LayerNotFound", "MissingExtra", "TrainingDiverged", "UnknownModel", "UnknownWeights", "WeightsCorrupted",
-    "WeightsMismatch", "VideoPrediction", "classify_content", "create_model", "doctor", "find_faces", "list_models",
-    "list_pretrained",
+    "WeightsMismatch", "VideoPrediction", "Verification", "classify_content", "create_model", "doctor", "find_faces",
+    "list_models", "list_pretrained", "verify",
 }  # fmt: skip
 FORBIDDEN = {"utils", "util", "core", "base", "common", "helpers", "misc"}
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 @click.option("--workers", metavar="N", type=click.IntRange(min=0), help="Threads that open pictures.")
 @shared.device_option
 @shared.save_option
+@click.option("--evidence", metavar="DIR", type=shared.FOLDER, help="Write a case that `verify` checks again into DIR.")
 @click.option(
     "--out",
     metavar="FILE",
@@ -36,7 +37,13 @@ if TYPE_CHECKING:
     help="Write results to FILE (.jsonl, .csv or .parquet); the same command continues it.",
 )
 def command(
-    paths: tuple[str, ...], model: str, device: str, save: Path | None, out: Path | None, **options: Any
+    paths: tuple[str, ...],
+    model: str,
+    device: str,
+    save: Path | None,
+    out: Path | None,
+    evidence: Path | None,
+    **options: Any,
 ) -> None:
     """Score the faces of pictures."""
     from deepfake_detect.cli.batch import load_detector, print_outcomes
@@ -49,27 +56,32 @@ def command(
         write_line(note, err=True)
     detector = load_detector(model, device=device)
     if out is None:
-        outcomes = _outcomes(detector, names, options)
+        outcomes = _outcomes(detector, names, options, evidence)
         print_outcomes(outcomes, total=len(names), style=style, form=PREDICTION, save=save)
     elif style != "text":
         raise click.UsageError(f"--out and --{style} exclude one another; the ending of FILE chooses the format")
     else:
-        _score_into(out, detector, names, options, save)
+        _score_into(out, detector, names, options, save, evidence)
 
 
-def _outcomes(detector: Any, names: list[str], options: dict[str, Any]) -> Iterator[Outcome]:
+def _outcomes(detector: Any, names: list[str], options: dict[str, Any], evidence: Path | None) -> Iterator[Outcome]:
     from deepfake_detect.cli.batch import Outcome
     from deepfake_detect.cli.paths import better_error, open_stdin
+    from deepfake_detect.cli.render import save_case
 
     predictions = detector.predict_many(open_stdin(names), on_error="yield", **options)
     with closing(predictions):
         for name, prediction in zip(names, predictions, strict=True):
             error = prediction.error and better_error(name, prediction.error)
             named = replace(prediction, name=name, error=error)
+            if evidence is not None and error is None:
+                save_case(named, evidence)
             yield Outcome(name=name, row=named.to_dict(), error=error, result=None if error else named)
 
 
-def _score_into(out: Path, detector: Any, names: list[str], options: dict[str, Any], save: Path | None) -> None:
+def _score_into(
+    out: Path, detector: Any, names: list[str], options: dict[str, Any], save: Path | None, evidence: Path | None
+) -> None:
     """Score what FILE lacks, add it there, and print a summary."""
     from deepfake_detect.cli.batch import report_error
     from deepfake_detect.cli.console import with_bar, write_line
@@ -82,7 +94,7 @@ def _score_into(out: Path, detector: Any, names: list[str], options: dict[str, A
     marks = {name: marks_of(name) for name in missing}
     total = len(set(names))
     with results:
-        outcomes = _outcomes(detector, missing, options)
+        outcomes = _outcomes(detector, missing, options, evidence)
         for outcome in with_bar(outcomes, total=total, initial=total - len(missing), lines_on_stdout=False):
             if outcome.error is not None:
                 report_error(outcome.name, outcome.error)

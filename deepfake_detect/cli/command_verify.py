@@ -13,7 +13,7 @@ from deepfake_detect.cli import options as shared
 @click.argument("case", metavar="CASE.json")
 @click.argument("picture", metavar="PHOTO")
 @click.option("--model", metavar="M", help="Folder or repository of the weights, if they are not packaged.")
-@click.option("--tolerance", metavar="T", type=click.FloatRange(0, 1), help="How far the score may move (default 0.01).")
+@click.option("--tolerance", metavar="T", type=click.FloatRange(0, 1), help="Largest move of the score (default 0.01).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @shared.device_option
 def command(case: str, picture: str, as_json: bool, **options: Any) -> None:

@@ -12,9 +12,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from deepfake_detect.cli.console import plural
+
+if TYPE_CHECKING:
+    from deepfake_detect.predict.prediction import Prediction
 
 Row = dict[str, Any]
 
@@ -96,6 +99,24 @@ def save_result(result: Result, folder: Path) -> Path:
         json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", errors="backslashreplace"
     )
     result.save(folder / f"{name}.png")
+    return target
+
+
+def save_case(prediction: Prediction, folder: Path) -> Path:
+    """Write a verdict as a case that ``deepfake-detect verify`` checks again, as ``NAME-SHA.json``.
+
+    Args:
+        prediction: Of a picture that could be scored.
+        folder: Created where it is missing.
+
+    Returns:
+        Path of the file: the name of the picture, and the first eight digits of its sha256.
+    """
+    case = prediction.to_case()
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"{_stem(prediction.name)}-{case['input']['sha256'][:8]}.json"
+    text = json.dumps(case, indent=2, ensure_ascii=False, allow_nan=False)
+    target.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
     return target
 
 

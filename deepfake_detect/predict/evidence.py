@@ -82,8 +82,8 @@ def fingerprint_input(image: ImageInput) -> dict[str, Any]:
         with open_bytes(image, name=name) as file:
             content = file.read()
         return {"name": name, "kind": "file", "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    pixels = np.ascontiguousarray(open_image(image).pixels)
-    return {"name": name, "kind": "pixels", "bytes": pixels.nbytes, "sha256": hashlib.sha256(pixels.tobytes()).hexdigest()}
+    content = np.ascontiguousarray(open_image(image).pixels).tobytes()
+    return {"name": name, "kind": "pixels", "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def fingerprint_card(card: Card) -> str:

@@ -39,6 +39,7 @@ class Look:
         size_hw: Height and width of the upright original.
         faces: Largest first, boxes in pixels of the upright original, without scores.
         crops: One [size_px, size_px, 3] uint8 RGB for each face.
+        choice: The choice of faces that was made.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Look:
     size_hw: tuple[int, int]
     faces: tuple[Face, ...]
     crops: tuple[np.ndarray, ...]
+    choice: FaceChoice = "auto"
 
 
 def check_faces(faces: Any, *, threshold: Any = None) -> None:
@@ -94,7 +96,14 @@ def look_at(
         with reading(taken.name):
             picture = open_image(opened, min_side_px=needed)
     crops = tuple(_crop(face, picture, preprocessing) for face in found)
-    return Look(name=taken.name, source=taken.source, size_hw=picture.size_hw, faces=tuple(found), crops=crops)
+    return Look(
+        name=taken.name,
+        source=taken.source,
+        size_hw=picture.size_hw,
+        faces=tuple(found),
+        crops=crops,
+        choice=faces,
+    )
 
 
 def _read_once(taken: Taken) -> Any:
@@ -111,7 +120,9 @@ def _look_at_all(opened: Any, taken: Taken, preprocessing: Preprocessing) -> Loo
     picture = open_image(opened, min_side_px=OVERSAMPLING * size_px)
     crop = whole_picture(picture.pixels, size_px=size_px, interpolation=preprocessing.interpolation)
     face = _whole(picture.size_hw)
-    return Look(name=taken.name, source=taken.source, size_hw=picture.size_hw, faces=(face,), crops=(crop,))
+    return Look(
+        name=taken.name, source=taken.source, size_hw=picture.size_hw, faces=(face,), crops=(crop,), choice="none"
+    )
 
 
 def _whole(size_hw: tuple[int, int]) -> Face:

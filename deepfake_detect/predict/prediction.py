@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -17,6 +19,8 @@ from deepfake_detect.errors import DeepfakeDetectError, ImageUnreadable
 from deepfake_detect.faces.crop import crop_square
 from deepfake_detect.faces.face import Face
 from deepfake_detect.inputs.image import ImageInput, open_image
+from deepfake_detect.predict.evidence import record_evidence
+from deepfake_detect.weights.card import Card
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +30,21 @@ Label = Literal["real", "fake", "uncertain", "no-face", "error"]
 
 MARGIN = 1.3
 """Side of a saved face crop, as a multiple of the longer side of the face box: that of the packaged weights."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How a picture was scored: what is needed to score it again in the same way.
+
+    Attributes:
+        card: Of the weights.
+        faces: The choice of faces that was made.
+        threshold: Given by the caller in place of the card's; None where the card decided.
+    """
+
+    card: Card
+    faces: str
+    threshold: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -48,6 +67,7 @@ class Prediction(DrawnResult):
         dtype: Number format of the computation: ``"float32"``, ``"float16"`` or ``"bfloat16"``.
         error: Why the picture could not be scored, with ``on_error="yield"``.
         source: The picture as it was taken over from the caller, so that `plot` can open it again; not in `to_dict`.
+        settings: How it was scored; not in `to_dict`. None for a prediction that was put together by hand.
 
     Example:
         >>> Prediction(name="cat.jpg", label="no-face", size_hw=(48, 64), model="meso4-fakefaces@1", threshold=0.5,
@@ -69,6 +89,7 @@ class Prediction(DrawnResult):
     dtype: str = "float32"
     error: DeepfakeDetectError | None = None
     source: ImageInput | None = field(default=None, repr=False)
+    settings: Settings | None = field(default=None, repr=False)
 
     _notebook_px: ClassVar[tuple[int, int]] = (640, 640)
     _notebook_format: ClassVar[str] = "JPEG"
@@ -125,6 +146,56 @@ class Prediction(DrawnResult):
             captions=[_caption(face) for face in self.faces],
             colours=[COLOURS.get(face.label or "", COLOURS["uncertain"]) for face in self.faces],
         )
+
+    def to_case(
+        self, *, stability: Mapping[str, Any] | None = None, metadata: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Return the verdict with everything that somebody else needs to check it again.
+
+        That is the sha256 of the picture, which is opened once more, the card and sha256 of the weights, the settings,
+        and the versions of the libraries. `deepfake_detect.verify` reads it.
+
+        Args:
+            stability: `Stability.to_dict` of the picture, to be handed on with it.
+            metadata: `MetadataFindings.to_dict` of the picture, likewise.
+
+        Returns:
+            Plain JSON values, as ``docs/case.schema.json`` describes them.
+
+        Raises:
+            DeepfakeDetectError: The picture could not be scored, or cannot be opened any more.
+        """
+        if self.error is not None:
+            raise self.error
+        if self.source is None or self.settings is None:
+            raise ImageUnreadable(f"{self.name}: this prediction holds no picture; predict it again to record it")
+        return record_evidence(
+            self.source,
+            self.to_dict(),
+            card=self.settings.card,
+            faces=self.settings.faces,
+            threshold=self.settings.threshold,
+            stability=stability,
+            metadata=metadata,
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the verdict as a case that can be checked again, or its `plot` as a picture.
+
+        Args:
+            path: Ends in .json, for `to_case` (for `to_dict` alone where the prediction was put together by hand, or
+                carries an error); or in .png, .jpg, .jpeg or .webp, for `plot`.
+
+        Raises:
+            InvalidOption: Any other ending.
+            DeepfakeDetectError: The picture cannot be opened any more.
+        """
+        is_case = Path(path).suffix.lower() == ".json" and self.settings is not None and self.error is None
+        if not is_case:
+            super(Prediction, self).save(path)  # slots=True makes a new class, which bare super() does not know
+            return
+        text = json.dumps(self.to_case(), indent=2, ensure_ascii=False, allow_nan=False)
+        Path(path).expanduser().write_text(text + "\n", encoding="utf-8")
 
     def save_crops(self, folder: str | os.PathLike[str], *, margin: float = MARGIN) -> list[Path]:
         """Write each face as a PNG picture, at the resolution of the original.

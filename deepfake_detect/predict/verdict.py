@@ -12,7 +12,7 @@ import numpy as np
 from deepfake_detect.errors import WeightsMismatch
 from deepfake_detect.faces.face import FaceLabel
 from deepfake_detect.predict.look import Look
-from deepfake_detect.predict.prediction import Prediction, worst_face
+from deepfake_detect.predict.prediction import Prediction, Settings, worst_face
 from deepfake_detect.weights.card import Card
 
 if TYPE_CHECKING:
@@ -121,6 +121,7 @@ def compose_prediction(
         seconds=seconds,
         backend=backend,
         dtype=dtype,
+        settings=Settings(card=card, faces=look.choice, threshold=threshold),
     )
 
 

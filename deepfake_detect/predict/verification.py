@@ -181,9 +181,7 @@ _REQUIRED = {
 }
 
 
-def _score(
-    predictor: Predictor, image: ImageInput, settings: Mapping[str, Any]
-) -> tuple[Prediction | None, CaseCheck]:
+def _score(predictor: Predictor, image: ImageInput, settings: Mapping[str, Any]) -> tuple[Prediction | None, CaseCheck]:
     try:
         prediction = predictor.predict(image, faces=settings["faces"], threshold=settings["threshold"])
     except DeepfakeDetectError as error:

@@ -1,0 +1,154 @@
+"""Test that a recorded verdict can be checked again, and that what differs is named."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+from PIL import Image
+
+from deepfake_detect import DatasetError, Detector, ImageUnreadable, UnknownWeights, Verification, verify
+from deepfake_detect.inputs.image import open_image
+from deepfake_detect.predict.evidence import fingerprint_card, fingerprint_input
+from deepfake_detect.weights.card import Card
+from tests.small_world import CARD, PORTRAIT, empty_scene, small_bundle
+
+SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "case.schema.json").read_text("utf-8"))
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_bundle(tmp_path_factory.mktemp("bundle"))
+
+
+@pytest.fixture
+def case(bundle: Path, tmp_path: Path) -> Path:
+    Detector.from_pretrained(bundle).predict(PORTRAIT).save(tmp_path / "case.json")
+    return tmp_path / "case.json"
+
+
+def failed(verification: Verification) -> list[str]:
+    return [check.name for check in verification.checks if not check.ok]
+
+
+def test_a_case_follows_its_schema_and_names_file_and_weights(case: Path, bundle: Path) -> None:
+    record = json.loads(case.read_text("utf-8"))
+    jsonschema.Draft202012Validator(SCHEMA).validate(record)
+    assert record["input"]["sha256"] == hashlib.sha256(PORTRAIT.read_bytes()).hexdigest()
+    assert record["input"]["bytes"] == PORTRAIT.stat().st_size
+    assert record["weights"]["sha256"] == hashlib.sha256((bundle / "model.safetensors").read_bytes()).hexdigest()
+    assert record["environment"]["versions"]["numpy"] == np.__version__
+    assert record["settings"]["threshold"] is None
+
+
+@pytest.mark.parametrize(
+    "image", [empty_scene(), PORTRAIT.read_bytes(), Image.open(PORTRAIT)], ids=["array", "bytes", "pil"]
+)
+def test_every_kind_of_input_can_be_recorded_and_checked(bundle: Path, image: Any) -> None:
+    record = Detector.from_pretrained(bundle).predict(image, faces="none", threshold=0.9).to_case()
+    jsonschema.Draft202012Validator(SCHEMA).validate(record)
+    assert record["settings"]["faces"] == "none" and record["settings"]["threshold"] == 0.9
+    assert verify(record, image, model=bundle).ok
+
+
+def test_the_same_file_and_weights_give_the_same_verdict(case: Path, bundle: Path, tmp_path: Path) -> None:
+    copy = shutil.copy(PORTRAIT, tmp_path / "copy.jpg")
+    verification = verify(case, copy, model=bundle)
+    assert verification.ok and failed(verification) == [] and str(verification).endswith("The verdict stands.")
+    assert [check.name for check in verification.checks] == ["file", "weights", "settings", "label", "score", "faces"]
+    assert verification.to_dict()["prediction"]["label"] == json.loads(case.read_text("utf-8"))["verdict"]["label"]
+
+
+def test_one_byte_more_is_another_file_though_the_verdict_stays(case: Path, bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "other.jpg").write_bytes(PORTRAIT.read_bytes() + b"x")
+    verification = verify(case, tmp_path / "other.jpg", model=bundle)
+    assert failed(verification) == ["file"] and not verification.ok
+    assert str(verification).endswith("The verdict is not confirmed.")
+
+
+def test_other_pixels_are_another_verdict(case: Path, bundle: Path) -> None:
+    assert {"file", "faces"} <= set(failed(verify(case, empty_scene(), model=bundle)))
+
+
+def test_a_damaged_picture_is_one_of_the_answers(case: Path, bundle: Path) -> None:
+    verification = verify(case, b"no picture", model=bundle)
+    assert verification.prediction is None and "ImageUnreadable" in str(verification)
+    assert failed(verification) == ["file", "label"]
+
+
+EDITS: dict[str, tuple[str, Callable[[dict[str, Any]], object]]] = {
+    "score": ("score", lambda record: record["verdict"].update(score=record["verdict"]["score"] + 0.02)),
+    "label": ("label", lambda record: record["verdict"].update(label="no-face")),
+    "box": ("faces", lambda record: record["verdict"]["faces"][0]["box_xyxy"].__setitem__(0, 0.0)),
+    "weights": ("weights", lambda record: record["weights"].update(sha256="0" * 64)),
+    "settings": ("settings", lambda record: record["settings"].update(preprocessing="0" * 64)),
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_a_record_that_was_edited_is_not_confirmed(name: str, case: Path, bundle: Path) -> None:
+    check, edit = EDITS[name]
+    record = json.loads(case.read_text("utf-8"))
+    edit(record)
+    assert failed(verify(record, PORTRAIT, model=bundle)) == [check]
+
+
+def test_a_score_may_move_as_far_as_the_tolerance(case: Path, bundle: Path) -> None:
+    record = json.loads(case.read_text("utf-8"))
+    record["verdict"]["score"] += 0.02
+    assert verify(record, PORTRAIT, model=bundle, tolerance=0.03).ok
+
+
+def test_other_versions_are_named_and_do_not_fail(case: Path, bundle: Path) -> None:
+    record = json.loads(case.read_text("utf-8"))
+    record["environment"]["versions"]["numpy"] = "1.0"
+    verification = verify(record, PORTRAIT, model=bundle)
+    assert verification.ok and verification.versions == {"numpy": ("1.0", np.__version__)}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"schema": "other@1"}', '{"schema": "deepfake-detect/case@1"}', "[" * 9999]
+)
+def test_what_is_no_case_is_refused_by_name(text: str, tmp_path: Path) -> None:
+    (tmp_path / "case.json").write_text(text)
+    with pytest.raises(DatasetError, match=r"case\.json"):
+        verify(tmp_path / "case.json", PORTRAIT)
+
+
+def test_weights_that_are_not_here_are_asked_for(case: Path) -> None:
+    with pytest.raises(UnknownWeights, match="pass model="):
+        verify(case, PORTRAIT)
+
+
+def test_a_picture_that_is_gone_cannot_be_recorded(bundle: Path, tmp_path: Path) -> None:
+    file = shutil.copy(PORTRAIT, tmp_path / "gone.jpg")
+    prediction = Detector.from_pretrained(bundle).predict(file)
+    Path(file).unlink()
+    with pytest.raises(ImageUnreadable):
+        prediction.save(tmp_path / "case.json")
+    with pytest.raises(ImageUnreadable, match="holds no picture"):
+        dataclasses.replace(prediction, source=None).to_case()
+
+
+def test_pixels_have_the_fingerprint_of_their_upright_values() -> None:
+    pixels = open_image(PORTRAIT).pixels
+    assert fingerprint_input(pixels)["sha256"] == hashlib.sha256(pixels.tobytes()).hexdigest()
+    assert fingerprint_input(Image.fromarray(pixels)) | {"name": ""} == fingerprint_input(pixels) | {"name": ""}
+
+
+def test_the_fingerprint_of_a_card_is_that_of_what_decides() -> None:
+    assert fingerprint_card(CARD) == fingerprint_card(dataclasses.replace(CARD, licence="other", name="b"))
+    changes: list[Card] = [
+        dataclasses.replace(CARD, threshold=0.51),
+        dataclasses.replace(CARD, bias=0.1),
+        dataclasses.replace(CARD, preprocessing=dataclasses.replace(CARD.preprocessing, margin=1.31)),
+    ]
+    assert len({fingerprint_card(card) for card in [CARD, *changes]}) == 4
