@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from deepfake_detect.models.registry import create_model, list_models
     from deepfake_detect.predict.content import Content, classify_content
     from deepfake_detect.predict.prediction import Prediction
+    from deepfake_detect.predict.router import ContentRouter
+    from deepfake_detect.predict.verification import Verification, verify
     from deepfake_detect.training.augment import Augmentation
     from deepfake_detect.training.schedule import Epoch, Schedule
     from deepfake_detect.training.search import Trial, tune
@@ -54,6 +56,7 @@ __all__ = [
     "Augmentation",
     "Card",
     "Content",
+    "ContentRouter",
     "DatasetError",
     "DeepfakeDetectError",
     "Detector",
@@ -123,6 +126,7 @@ __getattr__, __dir__ = lazy_exports(
         "models.registry": ("create_model", "list_models"),
         "predict.content": ("Content", "classify_content"),
         "predict.verification": ("Verification", "verify"),
+        "predict.router": ("ContentRouter",),
         "predict.prediction": ("Prediction",),
         "training.augment": ("Augmentation",),
         "training.schedule": ("Epoch", "Schedule"),

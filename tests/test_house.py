@@ -34,7 +34,8 @@ LIGHT = {
 }
 HEAVY = {"torch", "timm", "torchvision", "huggingface_hub", "safetensors", "sklearn", "matplotlib"}
 DOOR = {
-    "AuditReport", "Augmentation", "Card", "Content", "Detector", "DoctorReport", "Epoch", "Explanation", "Face",
+    "AuditReport", "Augmentation", "Card", "Content", "ContentRouter", "Detector", "DoctorReport", "Epoch", "Explanation",
+    "Face",
     "Finding", "Prediction", "Preprocessing", "Report", "Schedule", "Stability", "Trial", "audit", "tune",
     "DatasetError", "DeepfakeDetectError", "HubUnavailable", "ImageTooLarge", "ImageUnreadable", "InvalidOption",
     "LayerNotFound", "MissingExtra", "TrainingDiverged", "UnknownModel", "UnknownWeights", "WeightsCorrupted",

@@ -96,6 +96,16 @@ def classify_content(image: Any) -> Content:
     )
 
 
+def content_classes() -> tuple[str, ...]:
+    """Return the classes that `classify_content` tells apart.
+
+    Example:
+        >>> content_classes()
+        ('animal', 'face', 'vehicle', 'other')
+    """
+    return find_bundle(CONTENT).card.classes
+
+
 def content_logits(pixels: np.ndarray) -> dict[str, float]:
     """Give the packaged network's logit for each class.
 

@@ -25,6 +25,8 @@ from deepfake_detect.weights.card import Card
 if TYPE_CHECKING:
     import numpy as np
 
+    from deepfake_detect.predict.content import Content
+
 Label = Literal["real", "fake", "uncertain", "no-face", "error"]
 """The verdict on a picture."""
 
@@ -66,6 +68,7 @@ class Prediction(DrawnResult):
             ``"openvino"``.
         dtype: Number format of the computation: ``"float32"``, ``"float16"`` or ``"bfloat16"``.
         error: Why the picture could not be scored, with ``on_error="yield"``.
+        content: What the picture shows, where that was asked for; in `to_dict` only then.
         source: The picture as it was taken over from the caller, so that `plot` can open it again; not in `to_dict`.
         settings: How it was scored; not in `to_dict`. None for a prediction that was put together by hand.
 
@@ -88,6 +91,7 @@ class Prediction(DrawnResult):
     backend: str = "torch"
     dtype: str = "float32"
     error: DeepfakeDetectError | None = None
+    content: Content | None = None
     source: ImageInput | None = field(default=None, repr=False)
     settings: Settings | None = field(default=None, repr=False)
 
@@ -102,6 +106,7 @@ class Prediction(DrawnResult):
     def to_dict(self) -> dict[str, Any]:
         """Return the verdict as plain JSON values; the picture itself is not among them."""
         error = self.error and {"type": type(self.error).__name__, "message": str(self.error)}
+        content = {} if self.content is None else {"content": self.content.to_dict()}
         return {
             "name": self.name,
             "label": self.label,
@@ -116,6 +121,7 @@ class Prediction(DrawnResult):
             "backend": self.backend,
             "dtype": self.dtype,
             "error": error,
+            **content,
         }
 
     def to_rows(self) -> list[dict[str, Any]]:

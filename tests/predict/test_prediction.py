@@ -90,7 +90,7 @@ def test_dict_holds_everything_but_the_picture() -> None:
         "error": None,
     }
     missing = {item.name for item in dataclasses.fields(Prediction)} - set(prediction().to_dict())
-    assert missing == {"source", "settings"}
+    assert missing == {"source", "settings", "content"}
 
 
 def test_failure_is_told_in_the_dict() -> None:

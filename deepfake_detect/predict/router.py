@@ -1,0 +1,142 @@
+"""Find out what a picture shows, then ask the detector that is registered for it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, get_args
+
+from deepfake_detect._options import check_choice
+from deepfake_detect.errors import DeepfakeDetectError, InvalidOption, nearest
+from deepfake_detect.inputs.image import ImageInput
+from deepfake_detect.predict.content import Content, classify_content, content_classes
+from deepfake_detect.predict.intake import safe_name, take_over
+from deepfake_detect.predict.look import FaceChoice
+from deepfake_detect.predict.prediction import Prediction
+from deepfake_detect.predict.predictor import Predictor
+from deepfake_detect.predict.stream import OnError
+
+CHUNK = 32
+"""Pictures that are classified before the detectors are asked about them: at most so many are held at once."""
+
+FACE = "face"
+"""The content class whose detector looks for faces; every other detector scores the whole picture."""
+
+
+class ContentRouter:
+    """Detect in two stages: the content of a picture decides which detector scores it.
+
+    Results and errors are those of a `Detector`. A picture whose content has no detector gets no score: its label is
+    ``"no-face"``, and ``content`` says what it shows.
+
+    Args:
+        detectors: Content class, such as ``"face"`` or ``"vehicle"``, to the detector for it.
+
+    Raises:
+        InvalidOption: No detector, or a class that `classify_content` does not know.
+
+    Example:
+        >>> import deepfake_detect as dd
+        >>> router = dd.ContentRouter({"face": dd.Detector.from_pretrained("meso4-fakefaces")})
+        >>> prediction = router.predict("examples/portrait.jpg")
+        >>> prediction.content.label, prediction.model
+        ('face', 'meso4-fakefaces@1')
+    """
+
+    def __init__(self, detectors: Mapping[str, Predictor]) -> None:
+        known = content_classes()
+        if not detectors:
+            raise InvalidOption(f"no detectors, expected at least one, for {', '.join(known)}")
+        for name, detector in detectors.items():
+            if name not in known:
+                raise InvalidOption(f"no content class {name!r}, expected {', '.join(known)}{nearest(name, known)}")
+            if not isinstance(detector, Predictor):
+                raise InvalidOption(f"the detector for {name!r} is a {type(detector).__name__}, expected a Detector")
+        self.detectors = dict(detectors)
+
+    def predict(self, image: ImageInput, *, threshold: float | None = None) -> Prediction:
+        """Score one picture with the detector for what it shows.
+
+        Args:
+            image: As for `Detector.predict`.
+            threshold: As for `Detector.predict`.
+
+        Returns:
+            The verdict, with ``content``.
+
+        Raises:
+            ImageUnreadable: Not a picture.
+            ImageTooLarge: More pixels than the limit.
+        """
+        return next(self.predict_many([image], threshold=threshold))
+
+    def predict_many(
+        self, images: Iterable[ImageInput], *, on_error: OnError = "raise", threshold: float | None = None
+    ) -> Generator[Prediction, None, None]:
+        """Score many pictures, in order, as they come.
+
+        Args:
+            images: May be endless; at most `CHUNK` pictures are pulled ahead.
+            on_error: As for `Detector.predict_many`.
+            threshold: As for `Detector.predict`.
+
+        Yields:
+            One verdict for each picture, with ``content``, which is None where the picture could not be read.
+        """
+        check_choice("on_error", on_error, get_args(OnError))
+        for chunk in _chunks(images):
+            yield from self._score([_classify(image, on_error) for image in chunk], threshold)
+
+    def _score(self, entries: Sequence[_Entry], threshold: float | None) -> Iterator[Prediction]:
+        """Ask each detector about its own pictures, all at once; hand the answers out in the order of the pictures."""
+        names = [entry.content.label if entry.content else "" for entry in entries]
+        answers: dict[str, Iterator[Prediction]] = {}
+        for name, detector in self.detectors.items():
+            own = [entry.image for entry, other in zip(entries, names, strict=True) if other == name]
+            faces: FaceChoice = "auto" if name == FACE else "none"
+            answers[name] = detector.predict_many(own, threshold=threshold, faces=faces)
+        for name, entry in zip(names, entries, strict=True):
+            answer = next(answers[name]) if name in answers else _unscored(entry)
+            yield replace(answer, content=entry.content)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Entry:
+    """A picture and what it shows, or why it cannot be read."""
+
+    name: str
+    image: Any
+    content: Content | None = None
+    error: DeepfakeDetectError | None = None
+
+
+def _chunks(images: Iterable[ImageInput]) -> Iterator[list[ImageInput]]:
+    source = iter(images)
+    while chunk := list(itertools.islice(source, CHUNK)):
+        yield chunk
+
+
+def _classify(image: ImageInput, on_error: OnError) -> _Entry:
+    name = safe_name(image)
+    try:
+        taken = take_over(image)
+        return _Entry(name=taken.name, image=taken.image, content=classify_content(taken.image))
+    except DeepfakeDetectError as error:
+        if on_error == "raise":
+            raise
+        return _Entry(name=name, image=None, error=error)
+
+
+def _unscored(entry: _Entry) -> Prediction:
+    """Return the prediction for a picture that no detector is there for, or that cannot be read."""
+    return Prediction(
+        name=entry.name,
+        label="error" if entry.error else "no-face",
+        size_hw=entry.content.size_hw if entry.content else None,
+        model=entry.content.model if entry.content else "",
+        threshold=0.5,
+        seconds=0.0,
+        error=entry.error,
+        source=entry.image,
+    )
