@@ -34,13 +34,12 @@ LIGHT = {
 }
 HEAVY = {"torch", "timm", "torchvision", "huggingface_hub", "safetensors", "sklearn", "matplotlib"}
 DOOR = {
-    "AuditReport", "Augmentation", "Card", "Content", "ContentRouter", "Detector", "DoctorReport", "Epoch", "Explanation",
-    "Face",
-    "Finding", "Prediction", "Preprocessing", "Report", "Schedule", "Stability", "Trial", "audit", "tune",
-    "DatasetError", "DeepfakeDetectError", "HubUnavailable", "ImageTooLarge", "ImageUnreadable", "InvalidOption",
-    "LayerNotFound", "MissingExtra", "TrainingDiverged", "UnknownModel", "UnknownWeights", "WeightsCorrupted",
-    "WeightsMismatch", "VideoPrediction", "Verification", "classify_content", "create_model", "doctor", "find_faces",
-    "list_models", "list_pretrained", "verify",
+    "AuditReport", "Augmentation", "Card", "Content", "ContentRouter", "DatasetError", "DeepfakeDetectError",
+    "Detector", "DoctorReport", "Epoch", "Explanation", "Face", "Finding", "HubUnavailable", "ImageTooLarge",
+    "ImageUnreadable", "InvalidOption", "LayerNotFound", "MissingExtra", "Prediction", "Preprocessing", "Report",
+    "Schedule", "Stability", "TrainingDiverged", "Trial", "UnknownModel", "UnknownWeights", "Verification",
+    "VideoPrediction", "WeightsCorrupted", "WeightsMismatch", "audit", "classify_content", "create_model", "doctor",
+    "find_faces", "list_models", "list_pretrained", "tune", "verify",
 }  # fmt: skip
 FORBIDDEN = {"utils", "util", "core", "base", "common", "helpers", "misc"}
 
