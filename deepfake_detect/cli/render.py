@@ -171,13 +171,15 @@ def _stability_text(row: Row) -> Iterator[str]:
     low, high = row["interval"] or (None, None)
     spread = "" if low is None else f"  [{low:.3f}, {high:.3f}]"
     flips = f"  flips under {', '.join(row['flips'])}" if row["flips"] else ""
-    yield _line(row, f"{spread[2:]}{'  ' if spread else ''}{row['name']}{flips}")
+    withdrawn = f"  withdrawn under {', '.join(row['withdrawn'])}" if row["withdrawn"] else ""
+    yield _line(row, f"{spread[2:]}{'  ' if spread else ''}{row['name']}{flips}{withdrawn}")
 
 
 def _stability_cells(row: Row) -> Iterator[Row]:
     low, high = row.get("interval") or (None, None)
     error = row["error"] and row["error"]["message"]
-    yield {**row, "low": low, "high": high, "flips": " ".join(row.get("flips", ())), "error": error}
+    names = {key: " ".join(row.get(key, ())) for key in ("flips", "withdrawn")}
+    yield {**row, "low": low, "high": high, **names, "error": error}
 
 
 def _video_text(row: Row) -> Iterator[str]:
@@ -233,7 +235,7 @@ PREDICTION = Form(
 STABILITY = Form(
     text=_stability_text,
     cells=_stability_cells,
-    columns=("name", "label", "score", "low", "high", "flips", "threshold", "model", "revision", "error"),
+    columns=("name", "label", "score", "low", "high", "flips", "withdrawn", "threshold", "model", "revision", "error"),
 )
 """A score with its interval: a line; a row of a table."""
 

@@ -1,10 +1,10 @@
-"""Does a verdict survive the way that pictures travel?"""
+"""Measure whether a verdict survives recompression, resizing, cropping and a screenshot."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -14,38 +14,45 @@ from deepfake_detect.drawing.annotate import COLOURS
 from deepfake_detect.drawing.gallery import Tile, draw_gallery
 from deepfake_detect.drawing.result import DrawnResult, short_name
 from deepfake_detect.errors import ImageUnreadable
-from deepfake_detect.inputs.delivery import STABILITY, Delivery
-from deepfake_detect.inputs.image import Picture, open_image
+from deepfake_detect.faces.crop import crop_face
+from deepfake_detect.faces.face import Box, Face, overlap
+from deepfake_detect.inputs.delivery import STABILITY, Delivery, crop_picture
+from deepfake_detect.inputs.image import ImageInput, Picture, open_image
 from deepfake_detect.predict.look import FaceChoice
 from deepfake_detect.predict.prediction import Prediction
 from deepfake_detect.predict.predictor import Predictor
+from deepfake_detect.predict.verdict import judge
 
 logger = logging.getLogger("deepfake_detect")
 
 ORIGINAL: Final = "original"
 """The delivery that changes nothing; the first of `STABILITY`."""
 
-_Box = tuple[float, float, float, float]
+SAME_FACE: Final = 0.3
+"""A face of the delivered picture is the one followed if its box overlaps the expected one by this share or more."""
+
 _RULER_PX, _EDGE_PX = 96, 56
 _INK, _SOFT = (26, 26, 26), (110, 110, 110)
+_Labels = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Stability(DrawnResult):
-    """What was said of one picture, however it was delivered.
+    """The verdict on one face of a picture as given, and after each delivery.
 
     Attributes:
         name: Path or URL of the picture, or a word such as ``"<array>"``.
         threshold: Score at and above which a label is ``"fake"``.
-        scores: Delivery to the probability of fake, in the order of `STABILITY`; None where no face was found, or where
-            the picture could not be delivered so.
+        scores: Delivery to the probability of fake, in the order of `STABILITY`; None without a face, and where the
+            picture could not be delivered so.
         logits: The same before calibration.
-        labels: Delivery to ``"real"``, ``"fake"``, ``"uncertain"``, ``"no-face"``; ``"error"`` where it could not be
-            delivered so, as a side is too long for the format.
-        faces: Delivery to how many faces were scored; where the number differs, a score may be of something else.
+        labels: Delivery to ``"real"``, ``"fake"``, ``"uncertain"``, ``"no-face"``; ``"error"`` where the picture could
+            not be delivered so: a side is too long for the format, or the face is cut off.
+        faces: Delivery to the number of faces that were found in it.
+        lost: Deliveries in which the face was not found any more; it was cut out where it must be.
         model: The weights, such as ``"xception-fakefaces@1"``.
         revision: Their commit on the Hub; None for packaged or local weights.
-        boxes: Delivery to the face with the highest score, in pixels of the picture as delivered; None without a face.
+        boxes: Delivery to the box of the face that was scored, in pixels of the picture as delivered.
         source: The picture, to be opened again by `plot`; not in `to_dict`.
     """
 
@@ -53,58 +60,71 @@ class Stability(DrawnResult):
     threshold: float
     scores: Mapping[str, float | None]
     logits: Mapping[str, float | None]
-    labels: Mapping[str, str]
+    labels: _Labels
     faces: Mapping[str, int]
+    lost: tuple[str, ...] = ()
     model: str
     revision: str | None = None
-    boxes: Mapping[str, _Box | None]
-    source: Any = None
+    boxes: Mapping[str, Box | None]
+    source: ImageInput | None = None
 
     @property
     def score(self) -> float | None:
-        """Give the score of the picture as it was given."""
+        """Return the score of the picture as given."""
         return self.scores[ORIGINAL]
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Give the lowest and the highest score of all deliveries; None where no face was found in any."""
+        """Return the lowest and the highest score of all deliveries; None without a face in any."""
         scores = [score for score in self.scores.values() if score is not None]
         return (min(scores), max(scores)) if scores else None
 
     @property
     def flips(self) -> tuple[str, ...]:
-        """Name the deliveries that turn real into fake, fake into real, or lose or gain the face.
+        """Name the deliveries that turn real into fake, fake into real, or lose or gain the face."""
+        original = self.labels[ORIGINAL]
+        return tuple(name for name, label in self.labels.items() if _is_flip(original, label))
 
-        To ``"uncertain"`` and back is no flip: the verdict is withheld, not reversed.
-        """
-        said = self.labels[ORIGINAL]
-        return tuple(name for name, label in self.labels.items() if _is_flip(said, label))
+    @property
+    def withdrawn(self) -> tuple[str, ...]:
+        """Name the deliveries that turn real or fake into uncertain."""
+        if self.labels[ORIGINAL] not in ("real", "fake"):
+            return ()
+        return tuple(name for name, label in self.labels.items() if label == "uncertain")
+
+    @property
+    def holds(self) -> bool:
+        """Whether the picture as given is called real or fake, and no delivery flips or withdraws that."""
+        return self.labels[ORIGINAL] in ("real", "fake") and not self.flips and not self.withdrawn
 
     @property
     def label(self) -> str:
-        """Give the verdict on the original; ``"uncertain"`` where it flips; ``"no-face"`` if the original has none."""
-        said = self.labels[ORIGINAL]
-        return "uncertain" if self.flips and said != "no-face" else said
+        """Return the verdict if it holds under every delivery, else ``"uncertain"``; ``"no-face"`` without a face."""
+        original = self.labels[ORIGINAL]
+        return original if self.holds or original == "no-face" else "uncertain"
 
     def to_dict(self) -> dict[str, Any]:
-        """Give everything but the boxes and the picture as plain JSON values."""
+        """Return everything but the boxes and the picture as plain JSON values."""
         return {
             "name": self.name,
             "label": self.label,
             "score": self.score,
             "interval": None if self.interval is None else list(self.interval),
+            "holds": self.holds,
             "flips": list(self.flips),
+            "withdrawn": list(self.withdrawn),
             "threshold": self.threshold,
             "scores": dict(self.scores),
             "logits": dict(self.logits),
             "labels": dict(self.labels),
             "faces": dict(self.faces),
+            "lost": list(self.lost),
             "model": self.model,
             "revision": self.revision,
         }
 
     def plot(self) -> Image.Image:
-        """Draw the face as each delivery shows it, with what was said; below, every score on one ruler.
+        """Draw the face as each delivery shows it, with its verdict; below, every score on one ruler.
 
         The picture is opened and delivered once more.
 
@@ -115,29 +135,33 @@ class Stability(DrawnResult):
             DeepfakeDetectError: The picture is gone.
         """
         if self.source is None:
-            raise ImageUnreadable(f"{self.name}: this result holds no picture; ask for its stability again to plot it")
+            raise ImageUnreadable(f"{self.name}: this result holds no picture; measure its stability again to plot it")
         pixels = open_image(self.source).pixels
         shown = [name for name, label in self.labels.items() if label != "error"]
-        faces = draw_gallery([(self._said(), [self._tile(name, pixels) for name in shown])], columns=len(shown))
+        faces = draw_gallery([(self._verdict(), [self._tile(name, pixels) for name in shown])], columns=len(shown))
         picture = Image.new("RGB", (faces.width, faces.height + _RULER_PX), "white")
         picture.paste(faces, (0, 0))
         picture.paste(_ruler(self, faces.width), (0, faces.height))
         return picture
 
     def __repr__(self) -> str:
-        return f"Stability({self._said()}, {self.model}, {short_name(self.name)})"
+        return f"Stability({self._verdict()}, {self.model}, {short_name(self.name)})"
 
-    def _said(self) -> str:
-        low, high = self.interval or (None, None)
+    def _verdict(self) -> str:
         score = "no score" if self.score is None else f"score {self.score:.3f}"
-        spread = "" if low is None else f" [{low:.3f}, {high:.3f}]"
-        flips = f", flips under {', '.join(self.flips)}" if self.flips else ""
-        return f"{self.label}, {score}{spread}{flips}"
+        spread = "" if self.interval is None else " [{:.3f}, {:.3f}]".format(*self.interval)
+        flips = f", {self.labels[ORIGINAL]} flips under {', '.join(self.flips)}" if self.flips else ""
+        withdrawn = (
+            f", {self.labels[ORIGINAL]} is withdrawn under {', '.join(self.withdrawn)}" if self.withdrawn else ""
+        )
+        return f"{self.label}, {score}{spread}{flips}{withdrawn}"
 
     def _tile(self, name: str, pixels: np.ndarray) -> Tile:
         label, score, count = self.labels[name], self.scores[name], self.faces[name]
-        remarks = ["flips"] if name in self.flips else []
-        if count != self.faces[ORIGINAL] and count:
+        remarks = ["flips"] * (name in self.flips) + ["withdrawn"] * (name in self.withdrawn)
+        if name in self.lost:
+            remarks.append("face not found")
+        elif count != self.faces[ORIGINAL] and count:
             remarks.append(f"{count} face{'' if count == 1 else 's'}")
         return Tile(
             image=STABILITY[name](pixels),
@@ -149,12 +173,14 @@ class Stability(DrawnResult):
 
 
 def measure_stability(
-    predictor: Predictor, image: Any, *, faces: FaceChoice = "auto", threshold: float | None = None
+    predictor: Predictor, image: ImageInput, *, faces: FaceChoice = "auto", threshold: float | None = None
 ) -> Stability:
-    """Score a picture as it is and as every delivery of `STABILITY` would leave it.
+    """Score a face as it is and as every delivery of `STABILITY` would leave it.
 
-    A verdict that recompression or a smaller copy reverses is not one to act on. Each copy is searched for faces anew,
-    and the highest score counts, as in `Predictor.predict`: a face that is found in one copy alone moves the interval.
+    A verdict that recompression or a smaller copy reverses or withdraws is not one to act on. The face with the highest
+    score decides the verdict of `Predictor.predict`, and it alone is followed: in each delivered copy, faces are found
+    anew, and the one where this face must be is scored. Where the finder misses it, the copy is cropped at its place.
+    Other faces, also those that only a copy shows, count for nothing; crop them to measure their stability.
 
     Args:
         predictor: A `Predictor` or a `Detector`.
@@ -163,60 +189,127 @@ def measure_stability(
         threshold: See `Predictor.predict`.
 
     Returns:
-        The scores, their interval, and the verdict: ``"uncertain"`` where a delivery flips it. The original's score
-        is that of `Predictor.predict`.
+        The scores, their interval, and the verdict: ``"uncertain"`` where a delivery flips or withdraws it. The
+        original's score is that of `Predictor.predict`.
 
     Raises:
         ImageUnreadable: Not a picture.
         ImageTooLarge: More pixels than the limit.
+        InvalidOption: ``faces`` or ``threshold`` out of range.
 
     Example:
         >>> from deepfake_detect import Detector
-        >>> found = measure_stability(Detector.from_pretrained("xception-fakefaces"), "examples/portrait.jpg")
-        >>> list(found.scores)
+        >>> detector = Detector.from_pretrained("xception-fakefaces")
+        >>> stability = measure_stability(detector, "examples/portrait.jpg")
+        >>> list(stability.scores)
         ['original', 'jpeg90', 'jpeg60', 'jpeg40', 'half', 'webp', 'crop', 'screenshot']
-        >>> found.labels["original"]
+        >>> stability.labels["original"]
         'real'
     """
-    said = {ORIGINAL: predictor.predict(image, faces=faces, threshold=threshold)}
-    first = said[ORIGINAL]
-    picture = open_image(first.source)
-    changes = {name: change for name, change in STABILITY.items() if name != ORIGINAL}
-    arrivals = [_Arrival(f"{first.name} as {name}", picture.pixels, change) for name, change in changes.items()]
-    after = predictor.predict_many(arrivals, on_error="yield", faces=faces, threshold=threshold)
-    said |= dict(zip(changes, after, strict=True))
-    for prediction in said.values():
-        if prediction.error is not None:
-            logger.warning("%s is left out: %s", prediction.name, prediction.error)
+    first = predictor.predict(image, faces=faces, threshold=threshold)
+    copies = _deliver(open_image(first.source).pixels, first)
+    choice: FaceChoice = "auto" if faces == "largest" else faces  # the face may not be the largest of a copy
+    predictions = predictor.predict_many(copies.values(), on_error="yield", faces=choice, threshold=threshold)
+    verdicts = {ORIGINAL: _verdict_on(first.worst, first)}
+    for (name, copy), prediction in zip(copies.items(), predictions, strict=True):
+        verdicts[name] = _follow(predictor, copy, prediction, threshold)
+    for verdict in verdicts.values():
+        if verdict.error:
+            logger.warning("%s", verdict.error)
     return Stability(
         name=first.name,
         threshold=first.threshold,
-        scores={name: prediction.score for name, prediction in said.items()},
-        logits={name: prediction.logit for name, prediction in said.items()},
-        labels={name: prediction.label for name, prediction in said.items()},
-        faces={name: len(prediction.faces) for name, prediction in said.items()},
+        scores={name: verdict.face.score if verdict.face else None for name, verdict in verdicts.items()},
+        logits={name: verdict.face.logit if verdict.face else None for name, verdict in verdicts.items()},
+        labels={name: verdict.label for name, verdict in verdicts.items()},
+        faces={name: verdict.count for name, verdict in verdicts.items()},
+        lost=tuple(name for name, verdict in verdicts.items() if verdict.lost),
         model=first.model,
         revision=first.revision,
-        boxes={name: _box(prediction) for name, prediction in said.items()},
+        boxes={name: verdict.face.box_xyxy if verdict.face else None for name, verdict in verdicts.items()},
         source=first.source,
     )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Arrival:
-    """A picture as it arrives, delivered in the threads that look for faces."""
+class _Copy:
+    """A picture as it is delivered, in the threads that look for faces."""
 
     name: str
     pixels: np.ndarray = field(repr=False)
-    change: Delivery
+    delivery: Delivery
+    face: Face | None  # of the picture before, to be followed
 
     def open_picture(self) -> Picture:
-        arrived = np.ascontiguousarray(self.change(self.pixels))
-        return Picture(pixels=arrived, size_hw=arrived.shape[:2], name=self.name)
+        delivered = np.ascontiguousarray(self.delivery(self.pixels))
+        return Picture(pixels=delivered, size_hw=delivered.shape[:2], name=self.name)
 
 
-def _box(prediction: Prediction) -> _Box | None:
-    return None if prediction.worst is None else prediction.worst.box_xyxy
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Verdict:
+    """The verdict on the face that is followed, in one copy."""
+
+    label: str
+    face: Face | None = None
+    count: int = 0
+    lost: bool = False
+    error: str = ""
+
+
+def _deliver(pixels: np.ndarray, first: Prediction) -> dict[str, _Copy]:
+    changes = {name: delivery for name, delivery in STABILITY.items() if name != ORIGINAL}
+    return {name: _Copy(f"{first.name} as {name}", pixels, change, first.worst) for name, change in changes.items()}
+
+
+def _verdict_on(face: Face | None, prediction: Prediction) -> _Verdict:
+    label = prediction.label if face is None else str(face.label)
+    return _Verdict(label=label, face=face, count=len(prediction.faces))
+
+
+def _follow(predictor: Predictor, copy: _Copy, prediction: Prediction, threshold: float | None) -> _Verdict:
+    """Choose the face of a copy that is the one followed, or cut it out where it must be."""
+    if prediction.error is not None:
+        return _Verdict(label="error", error=f"{copy.name} is left out: {prediction.error}")
+    if copy.face is None or not len(copy.face.landmarks_xy):  # none to follow, or the whole picture is scored
+        return _verdict_on(prediction.worst, prediction)
+    size_hw = prediction.size_hw or (0, 0)
+    expected = _moved(copy.face.box_xyxy, copy.delivery, copy.pixels.shape[:2], size_hw)
+    nearest = max(prediction.faces, key=lambda face: overlap(face.box_xyxy, expected), default=None)
+    if nearest is not None and overlap(nearest.box_xyxy, expected) >= SAME_FACE:
+        return _verdict_on(nearest, prediction)
+    if _share_inside(expected, size_hw) < 0.5:
+        return _Verdict(label="error", error=f"{copy.name} is left out: the face is cut off")
+    face = _score_at(predictor, copy.open_picture().pixels, replace(copy.face, box_xyxy=expected), threshold)
+    return replace(_verdict_on(face, prediction), lost=True)
+
+
+def _moved(box: Box, delivery: Delivery, before_hw: Sequence[int], after_hw: Sequence[int]) -> Box:
+    """Map a box into the delivered picture: the crop moves it, all others scale it."""
+    across, down = (after / before for after, before in zip(after_hw[::-1], before_hw[::-1], strict=True))
+    left = top = 0.0
+    if delivery is crop_picture:
+        across = down = 1.0
+        top, left = (float((before - after) // 2) for after, before in zip(after_hw, before_hw, strict=True))
+    x1, y1, x2, y2 = box
+    return (x1 - left) * across, (y1 - top) * down, (x2 - left) * across, (y2 - top) * down
+
+
+def _share_inside(box: Box, size_hw: Sequence[int]) -> float:
+    width = min(box[2], size_hw[1]) - max(box[0], 0)
+    height = min(box[3], size_hw[0]) - max(box[1], 0)
+    area = (box[2] - box[0]) * (box[3] - box[1])
+    return max(0.0, width) * max(0.0, height) / area if area > 0 else 0.0
+
+
+def _score_at(predictor: Predictor, pixels: np.ndarray, face: Face, threshold: float | None) -> Face:
+    """Score a face that was not found, at its box."""
+    wanted = predictor.card.preprocessing
+    crop = crop_face(
+        pixels, face.box_xyxy, margin=wanted.margin, size_px=wanted.size_px, interpolation=wanted.interpolation
+    )
+    (logit,) = predictor.logits([crop])
+    score, label = judge(logit, card=predictor.card, threshold=threshold)
+    return replace(face, logit=logit, score=score, label=label)
 
 
 def _is_flip(before: str, after: str) -> bool:

@@ -8,6 +8,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom in pixels."""
+
 FaceLabel = Literal["real", "fake", "uncertain"]
 """The verdict on a face."""
 
@@ -43,3 +46,18 @@ class Face:
             "logit": None if self.logit is None else float(self.logit),
             "label": self.label,
         }
+
+
+def overlap(one: Box, other: Box) -> float:
+    """Return the intersection over the union of two boxes, 0..1.
+
+    Example:
+        >>> overlap((0, 0, 2, 2), (1, 0, 3, 2))
+        0.3333333333333333
+    """
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    shared = max(0.0, width) * max(0.0, height)
+    areas = ((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
+    whole = sum(areas) - shared
+    return shared / whole if whole > 0 else 0.0

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
-from deepfake_detect.faces.face import Face
+from deepfake_detect.faces.face import Face, overlap
 from deepfake_detect.predict.verdict import judge
 from deepfake_detect.weights.card import Card
 
@@ -149,21 +149,6 @@ def _numbers(frames: Sequence[Sequence[_Box]]) -> list[list[int]]:
             last[number] = (at, box)
         numbers.append([row[here] for here in range(len(boxes))])
     return numbers
-
-
-def overlap(one: _Box, other: _Box) -> float:
-    """Give the intersection over the union of two boxes, 0..1.
-
-    Example:
-        >>> overlap((0, 0, 2, 2), (1, 0, 3, 2))
-        0.3333333333333333
-    """
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    shared = max(0.0, width) * max(0.0, height)
-    areas = ((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
-    whole = sum(areas) - shared
-    return shared / whole if whole > 0 else 0.0
 
 
 def _seen(frames: Sequence[FrameScore]) -> dict[int | None, list[tuple[float, float]]]:

@@ -1,4 +1,4 @@
-"""Does the verdict on one picture say honestly whether it survives its delivery?"""
+"""Tests of verdicts under recompression, resizing, cropping and a screenshot."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from PIL import Image
 from deepfake_detect import Card, Detector, ImageUnreadable, Preprocessing
 from deepfake_detect.drawing.annotate import COLOURS
 from deepfake_detect.evaluation.stability import Stability, measure_stability
+from deepfake_detect.faces.face import Face
 from deepfake_detect.inputs.delivery import STABILITY
-from tests.small_world import PORTRAIT, empty_scene, portrait, small_detector
+from tests.small_world import PORTRAIT, empty_scene, group, portrait, small_detector
 
 CARD = Card(name="rule", version=3, architecture="meso4", preprocessing=Preprocessing(size_px=64), uncertain=(0.4, 0.6))
 
@@ -67,10 +68,10 @@ def result(labels: Mapping[str, str] | None = None, **changed: Any) -> Stability
         ({}, "real", ()),
         ({"half": "fake"}, "uncertain", ("half",)),
         ({"jpeg40": "fake", "webp": "no-face"}, "uncertain", ("jpeg40", "webp")),
-        ({"half": "uncertain"}, "real", ()),
+        ({"half": "uncertain"}, "uncertain", ()),
         ({"half": "error"}, "real", ()),
         (dict.fromkeys(STABILITY, "fake") | {"crop": "real"}, "uncertain", ("crop",)),
-        (dict.fromkeys(STABILITY, "fake") | {"crop": "uncertain"}, "fake", ()),
+        (dict.fromkeys(STABILITY, "fake") | {"crop": "uncertain"}, "uncertain", ()),
         ({"original": "uncertain", "crop": "fake"}, "uncertain", ()),
         ({"original": "uncertain", "crop": "no-face"}, "uncertain", ("crop",)),
         (dict.fromkeys(STABILITY, "no-face"), "no-face", ()),
@@ -81,6 +82,28 @@ def result(labels: Mapping[str, str] | None = None, **changed: Any) -> Stability
 def test_what_is_a_flip(labels: dict[str, str], label: str, flips: tuple[str, ...]) -> None:
     found = result(labels)
     assert (found.label, found.flips) == (label, flips)
+
+
+@pytest.mark.parametrize(
+    ("labels", "withdrawn", "holds"),
+    [
+        ({}, (), True),
+        ({"crop": "error"}, (), True),
+        ({"jpeg60": "uncertain", "crop": "uncertain"}, ("jpeg60", "crop"), False),
+        ({"jpeg60": "uncertain", "crop": "fake"}, ("jpeg60",), False),
+        (dict.fromkeys(STABILITY, "fake") | {"half": "uncertain"}, ("half",), False),
+        (dict.fromkeys(STABILITY, "uncertain"), (), False),
+        ({"original": "uncertain"}, (), False),
+        (dict.fromkeys(STABILITY, "no-face"), (), False),
+    ],
+)
+def test_a_verdict_that_a_delivery_withdraws_does_not_hold(
+    labels: dict[str, str], withdrawn: tuple[str, ...], holds: bool
+) -> None:
+    stability = result(labels)
+    assert (stability.withdrawn, stability.holds) == (withdrawn, holds)
+    assert (stability.label in ("real", "fake")) == holds
+    assert stability.to_dict()["withdrawn"] == list(withdrawn) and stability.to_dict()["holds"] == holds
 
 
 def test_interval_is_of_what_was_scored() -> None:
@@ -135,6 +158,90 @@ def test_without_a_face_nothing_is_made_up() -> None:
     assert "no-face, no score" in repr(found)
 
 
+class Colours:
+    """A finder of red squares, and after the first picture of green ones, which are no faces."""
+
+    def __init__(self, *, misses: bool = False, patches: bool = False) -> None:
+        self.misses, self.patches, self.pictures = misses, patches, 0
+
+    def find(self, pixels: np.ndarray, *, border: bool = True) -> list[Face]:
+        first, self.pictures = self.pictures == 0, self.pictures + 1
+        red = [] if self.misses and not first else self._square(pixels, 0)
+        return ([] if first or not self.patches else self._square(pixels, 1)) + red  # the largest comes first
+
+    def _square(self, pixels: np.ndarray, channel: int) -> list[Face]:
+        rest = [pixels[..., other] < 90 for other in range(3) if other != channel]
+        rows, columns = np.nonzero((pixels[..., channel] > 150) & rest[0] & rest[1])
+        if not rows.size:
+            return []
+        box = (float(columns.min()), float(rows.min()), float(columns.max() + 1), float(rows.max() + 1))
+        return [Face(box_xyxy=box, landmarks_xy=np.zeros((5, 2), np.float32), confidence=1.0)]
+
+
+def squares(left: int = 90, top: int = 60) -> np.ndarray:
+    """Give a grey picture with a red square of 40 px, the face, and a green one of 80 px, a patch of a suit."""
+    pixels = np.full((300, 400, 3), 128, np.uint8)
+    pixels[150:230, 240:320] = (10, 220, 10)
+    pixels[top : top + 40, left : left + 40] = (220, 10, 10)
+    return pixels
+
+
+def green(batch: torch.Tensor) -> torch.Tensor:
+    """Call green fake and red real."""
+    return 4 * (batch[:, 1] - batch[:, 0]).mean((1, 2))
+
+
+def followed(pixels: np.ndarray, **finder: bool) -> Stability:
+    finds: Any = Colours(**finder)
+    return measure_stability(Detector(model=Rule(green), card=CARD, device="cpu", finder=finds), pixels)
+
+
+@pytest.mark.parametrize("finder", [{}, {"patches": True}, {"patches": True, "misses": True}, {"misses": True}])
+def test_one_face_is_followed_whatever_else_a_copy_shows(finder: dict[str, bool]) -> None:
+    stability = followed(squares(), **finder)
+    assert set(stability.labels.values()) == {"real"} and stability.holds
+    low, high = stability.interval or (0, 1)
+    assert high - low < 0.03  # the same crop each time: red with a grey border
+    for name, change in STABILITY.items():
+        delivered = change(squares())
+        (found,) = Colours().find(delivered)
+        assert stability.boxes[name] == pytest.approx(found.box_xyxy, abs=1.5), name
+    missed = tuple(name for name in STABILITY if name != "original" and "misses" in finder)
+    assert stability.lost == missed
+    assert stability.faces["webp"] == ("misses" not in finder) + ("patches" in finder)
+    assert stability.plot().width > 1000
+
+
+def test_the_largest_face_is_followed_where_a_copy_has_a_larger_patch() -> None:
+    finds: Any = Colours(patches=True)
+    detector = Detector(model=Rule(green), card=CARD, device="cpu", finder=finds)
+    stability = measure_stability(detector, squares(), faces="largest")
+    assert stability.holds and stability.label == "real" and not stability.lost
+
+
+def test_a_face_that_the_crop_cuts_off_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        stability = followed(squares(0, 0), patches=True)
+    assert [name for name, label in stability.labels.items() if label == "error"] == ["crop"]
+    assert "as crop is left out: the face is cut off" in caplog.text
+    assert stability.holds and stability.scores["crop"] is None and stability.boxes["crop"] is None
+
+
+def test_of_several_faces_the_one_that_decides_is_followed() -> None:
+    """Each face of the group has its own brightness; the score tells which one was scored."""
+    pixels = group(3).astype(int)
+    for number, darker in enumerate((60, 0, 120)):
+        pixels[:, 20 + 190 * number : 210 + 190 * number] -= darker
+    pixels = pixels.clip(0, 255).astype(np.uint8)
+    stability = measure_stability(ruled(lambda batch: 6 * batch.mean((1, 2, 3))), pixels)
+    for name, change in STABILITY.items():
+        box = stability.boxes[name]
+        assert box is not None
+        middle = (box[0] + box[2]) / 2 / change(pixels).shape[1]
+        assert middle == pytest.approx(0.5, abs=0.06), name  # the brightest, in the middle
+        assert stability.faces[name] >= 2
+
+
 class Stream(io.RawIOBase):
     """A file that can be read once, from its start."""
 
@@ -182,8 +289,8 @@ def test_json_holds_the_verdict_and_no_pixels() -> None:
     assert told["label"] == "uncertain" and told["interval"] == [0.2, 0.9] and told["flips"] == ["half", "crop"]
     assert told["scores"]["half"] is None and told["score"] == 0.2
     assert set(told) == {
-        *("name", "label", "score", "interval", "flips", "threshold"),
-        *("scores", "logits", "labels", "faces", "model", "revision"),
+        *("name", "label", "score", "interval", "holds", "flips", "withdrawn", "threshold"),
+        *("scores", "logits", "labels", "faces", "lost", "model", "revision"),
     }
     assert json.loads(result(dict.fromkeys(STABILITY, "no-face")).to_json())["interval"] is None
 
@@ -191,7 +298,9 @@ def test_json_holds_the_verdict_and_no_pixels() -> None:
 def test_repr_is_one_line() -> None:
     assert repr(result()) == "Stability(real, score 0.200 [0.200, 0.200], rule@3, photo.jpg)"
     said = repr(result({"crop": "fake", "half": "fake"}))
-    assert said == "Stability(uncertain, score 0.200 [0.200, 0.900], flips under half, crop, rule@3, photo.jpg)"
+    assert said == "Stability(uncertain, score 0.200 [0.200, 0.900], real flips under half, crop, rule@3, photo.jpg)"
+    said = repr(result({"crop": "uncertain", "half": "fake"}))
+    assert "real flips under half, real is withdrawn under crop, rule@3" in said
 
 
 def test_plot_has_a_tile_for_each_delivery_and_a_dot_for_each_score() -> None:
@@ -250,5 +359,5 @@ def test_notebooks_show_words_where_the_picture_is_gone() -> None:
     assert result()._repr_html_().startswith('<figure><img src="data:image/png;base64,')
     gone = result(source=None, name="<b>.jpg")
     assert gone._repr_html_().startswith("<p>real, score") and "&lt;b&gt;.jpg" in gone._repr_html_()
-    with pytest.raises(ImageUnreadable, match="holds no picture; ask for its stability again"):
+    with pytest.raises(ImageUnreadable, match="holds no picture; measure its stability again"):
         gone.plot()

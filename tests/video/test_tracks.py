@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 
-from deepfake_detect.faces.face import Face
-from deepfake_detect.video.tracks import FrameScore, Track, follow_faces, overlap
+from deepfake_detect.faces.face import Face, overlap
+from deepfake_detect.video.tracks import FrameScore, Track, follow_faces
 from tests.small_world import CARD
 
 Boxed = tuple[float, float]  # where a face of 100 x 100 px begins, and its logit
