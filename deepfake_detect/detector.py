@@ -1,4 +1,4 @@
-"""Is this picture a deepfake?"""
+"""The detector: load weights, score pictures and videos, explain, train, evaluate and save."""
 
 from __future__ import annotations
 
@@ -8,19 +8,25 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
-from deepfake_detect.predict.look import FaceChoice
+from deepfake_detect._options import check_flag, check_number, check_type
+from deepfake_detect.predict.look import FaceChoice, check_faces
 from deepfake_detect.predict.predictor import Backend, Predictor
 from deepfake_detect.weights.bundle import find_bundle
 from deepfake_detect.weights.card import Card
 
-if TYPE_CHECKING:  # what only some callers ask for is imported when they do
+if TYPE_CHECKING:  # what only some callers need is imported when they do
     import torch
 
+    from deepfake_detect._keywords import EvaluationOptions, FineTuneOptions, TrainOptions
+    from deepfake_detect.evaluation.calibration import Method
     from deepfake_detect.evaluation.report import Report
     from deepfake_detect.evaluation.stability import Stability
+    from deepfake_detect.explain.explainer import Target
     from deepfake_detect.explain.explanation import Explanation
+    from deepfake_detect.explain.faithfulness import Level
+    from deepfake_detect.inputs.image import ImageInput
     from deepfake_detect.training.augment import Augmentation
     from deepfake_detect.training.pipeline import Lesson
     from deepfake_detect.training.schedule import Epoch
@@ -28,7 +34,7 @@ if TYPE_CHECKING:  # what only some callers ask for is imported when they do
 
 
 class Detector(Predictor):
-    """A model with the card that says how to use it; made of the same arguments as a `Predictor`.
+    """A model with the card that says how to use it; takes the same arguments as a `Predictor`.
 
     Most callers want `Detector.from_pretrained`. May be used from several threads at once; `to` is the exception.
 
@@ -40,7 +46,7 @@ class Detector(Predictor):
     """
 
     lesson: Lesson | None = None
-    """What came of the training, where `fine_tune` or `train` made this detector."""
+    """Record of the training, where `fine_tune` or `train` made this detector."""
 
     @classmethod
     def from_pretrained(
@@ -67,16 +73,16 @@ class Detector(Predictor):
             device: As for `Predictor`.
             dtype: As for `Predictor`.
             backend: As for `Predictor`.
-            cache_dir: Of the Hub; the usual one where None.
+            cache_dir: Cache folder of the Hub; None takes the usual one.
             force_download: Download again what is in the cache.
-            token: For private repositories; the one that is logged in where None.
-            local_files_only: Ask the cache, never the network.
+            token: Access token for private repositories; None takes the one that is logged in.
+            local_files_only: Use the cache, never the network.
 
         Returns:
             A detector, ready to use.
 
         Raises:
-            UnknownWeights: No such name; the nearest one is offered.
+            UnknownWeights: No such name; the message offers the nearest one.
             WeightsCorrupted: The bytes are not those that the card promises.
             WeightsMismatch: The card or the weights do not fit this library.
             HubUnavailable: The Hub cannot be reached, and the cache has no copy.
@@ -86,6 +92,9 @@ class Detector(Predictor):
             >>> detector.predict("examples/portrait.jpg").label
             'real'
         """
+        check_type("name_or_path", name_or_path, (str, os.PathLike), expected="a name, a folder, or 'owner/name'")
+        check_flag("force_download", force_download)
+        check_flag("local_files_only", local_files_only)
         bundle = find_bundle(
             name_or_path,
             revision=revision,
@@ -112,7 +121,7 @@ class Detector(Predictor):
         epochs: int = 20,
         device: str | torch.device = "auto",
         dtype: str | torch.dtype = "auto",
-        **options: Any,
+        **options: Unpack[TrainOptions],
     ) -> Self:
         """Train a new detector, from random weights or from those of another network.
 
@@ -120,13 +129,13 @@ class Detector(Predictor):
             dataset: As for `fine_tune`.
             model: A name of `list_models`, or ``timm:NAME``; with ``/64`` behind it, a hidden layer of 64 before the
                 logit.
-            start: Where the weights come from: None is random; ``"imagenet"`` fetches timm's from the Hub; a
-                ``.safetensors`` file; or a bundle as for `from_pretrained`. Layers that have a namesake of the same
-                shape are taken over; the head, as a rule, is new.
-            size_px: Side of the input in pixels; the architecture's own where None.
+            start: Where the weights come from: None is random; ``"imagenet"`` downloads timm's from the Hub; a
+                ``.safetensors`` file; or a bundle as for `from_pretrained`. Layers of the same name and shape are
+                taken over; the head is usually new.
+            size_px: Side of the input in pixels; None takes the architecture's default.
             margin: Side of the crop as a multiple of the longer side of the face box.
-            dropout: Share of activations that training drops; the architecture's own where None.
-            name: Of the bundle; the folder ``out``, or the model, where None.
+            dropout: Dropout rate before the head; None takes the architecture's default.
+            name: Name of the bundle; None takes that of the folder ``out``, or of the model.
             epochs: Passes over the data.
             device: As for `Predictor`.
             dtype: As for `Predictor`, while training and afterwards.
@@ -143,7 +152,7 @@ class Detector(Predictor):
         """
         from deepfake_detect.training.pipeline import bundle_name, untrained
 
-        made, card = untrained(
+        network, card = untrained(
             model,
             name=name or bundle_name(options.get("out"), otherwise=model),
             start=start,
@@ -152,8 +161,8 @@ class Detector(Predictor):
             dropout=dropout,
             seed=options.get("seed", 0),
         )
-        pupil = cls(model=made, card=card, device=device, dtype=dtype)
-        return pupil._taught(dataset, fresh=start is None, epochs=epochs, **options)
+        detector = cls(model=network, card=card, device=device, dtype=dtype)
+        return detector._trained(dataset, fresh=start is None, epochs=epochs, **options)
 
     def fine_tune(
         self,
@@ -170,11 +179,11 @@ class Detector(Predictor):
         out: str | os.PathLike[str] | None = None,
         resume: bool = False,
         callbacks: Sequence[Callable[[Epoch], Any]] = (),
-        **options: Any,
+        **options: Unpack[FineTuneOptions],
     ) -> Self:
-        """Teach a copy of this detector on one's own data; this one stays as it is.
+        """Train a copy of this detector on new data; this one stays as it is.
 
-        The data are audited first, and what is wrong with them is told in the log (``audit``). Faces are found and
+        The data are audited first, and problems are written to the log (see `audit`). Faces are found and
         cut out as in `predict`. The weights of the best epoch are kept and calibrated on the validation pictures.
 
         Args:
@@ -182,15 +191,15 @@ class Detector(Predictor):
                 ``Dataset`` or a Hugging Face ``Dataset``; see `read_dataset`. A split ``"test"`` is left alone.
             valid: Another data set, or the share of groups to set aside; None takes the split ``"val"``, or 15 %.
             epochs: Passes over the data; fewer where ``patience`` is given.
-            lr: Highest rate; 1e-3 for a head alone and for new weights, else 2e-4, where None.
-            batch_size: Pictures in a step; ``"auto"`` finds what fits.
-            freeze: ``"backbone"`` teaches the last layer alone, many times faster; a number does so for that many
-                epochs, and then teaches all.
+            lr: Highest learning rate; None is 1e-3 for a head alone and for new weights, else 2e-4.
+            batch_size: Pictures in a batch; ``"auto"`` finds what fits into memory.
+            freeze: ``"backbone"`` trains the last layer alone, many times faster; an integer N freezes the backbone
+                for the first N epochs.
             augment: ``"none"``, ``"light"``, ``"default"``, ``"strong"``, or an `Augmentation`.
             balance: Draw both classes, and all sources, about as often.
-            seed: Of the split, the draw, the augmentation and new weights.
-            out: Folder of the bundle, the state and the log, written after each epoch.
-            resume: Go on from the state in ``out``; the end is the same as without the pause.
+            seed: Random seed of the split, the draw, the augmentation and new weights.
+            out: Folder for the bundle, the state of the training and the log, written after each epoch.
+            resume: Continue from the state in ``out``; the result is the same as without the pause.
             callbacks: Called with each `Epoch`; one that returns False ends the training.
             **options: ``faces``, ``self_blend``, ``check``, ``workers`` of `teach`, and any other field of
                 `Schedule`, such as ``optimizer="sgd"``, ``mixup=0.2`` or ``patience=3``.
@@ -199,23 +208,31 @@ class Detector(Predictor):
             A new detector; its `history` has an entry for each epoch.
 
         Raises:
-            DatasetError: Labels cannot be told, one class is missing, or a strict audit refuses.
-            TrainingDiverged: The loss became no number, again and again.
+            DatasetError: Labels cannot be interpreted, one class is missing, or a strict audit refuses.
+            InvalidOption: An option that does not exist, is out of range, or of a wrong type.
+            TrainingDiverged: The loss was not a number, again and again.
         """
         from deepfake_detect.training.pipeline import bundle_name
 
         card = replace(self.card, name=bundle_name(out, otherwise=f"{self.card.name}-tuned"), version=0)
-        pupil = self._with(copy.deepcopy(self.model), card)
-        how = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "freeze": freeze, "balance": balance, "seed": seed}
-        where = {"valid": valid, "augment": augment, "out": out, "resume": resume, "callbacks": callbacks}
-        return pupil._taught(dataset, fresh=False, **how, **where, **options)
+        student = self._with(copy.deepcopy(self.model), card)
+        steps = {
+            "epochs": epochs,
+            "lr": lr,
+            "batch_size": batch_size,
+            "freeze": freeze,
+            "balance": balance,
+            "seed": seed,
+        }
+        data = {"valid": valid, "augment": augment, "out": out, "resume": resume, "callbacks": callbacks}
+        return student._trained(dataset, fresh=False, **steps, **data, **options)
 
-    def evaluate(self, dataset: Any, **options: Any) -> Report:
-        """Measure this detector on labelled pictures that it has never seen.
+    def evaluate(self, dataset: Any, **options: Unpack[EvaluationOptions]) -> Report:
+        """Measure this detector on labelled pictures that it was not trained on.
 
         Args:
             dataset: As for `fine_tune`.
-            **options: Any of `evaluate.evaluate`, such as ``threshold=`` or ``robustness=True``.
+            **options: Any of `evaluate`, such as ``threshold=0.7`` or ``robustness="all"``.
 
         Returns:
             Figures with their intervals, by source and generator, with curves and galleries.
@@ -224,16 +241,17 @@ class Detector(Predictor):
 
         return evaluate(self, dataset, **options)
 
-    def calibrate(self, real_images: Any, *, max_false_alarm: float = 0.01, **options: Any) -> Self:
-        """Set the threshold from one's own real photographs, so that false alarms stay below a rate.
+    def calibrate(self, real_images: Any, *, max_false_alarm: float = 0.01, method: Method | None = None) -> Self:
+        """Set the threshold from real photographs of your own, so that false alarms stay below a rate.
 
         Args:
             real_images: Photographs that are real, in any form; or a labelled data set, which fits the probability.
-            max_false_alarm: Share of real photographs that may be called fake.
-            **options: Any of `calibrate.calibrate`.
+            max_false_alarm: Share of real photographs that may be called fake, above 0 and below 1.
+            method: ``"conformal"``, ``"platt"``, ``"temperature"`` or ``"platt+conformal"``, see `calibrate`; None
+                takes ``"platt"`` for labelled pictures of both classes, else ``"conformal"``.
 
         Returns:
-            A detector with the same weights; its `calibration` says what is guaranteed.
+            A detector with the same weights; its `calibration` holds the guarantee.
 
         Raises:
             DatasetError: Too few photographs for that rate.
@@ -241,57 +259,114 @@ class Detector(Predictor):
         from deepfake_detect.evaluation.calibration import calibrate
 
         calibrated = copy.copy(self)  # the network is the same
-        calibrated.card = calibrate(self, real_images, max_false_alarm=max_false_alarm, **options)
+        calibrated.card = calibrate(self, real_images, max_false_alarm=max_false_alarm, method=method)
         return calibrated
 
     @property
     def history(self) -> tuple[Epoch, ...]:
-        """One entry for each epoch of the training that made this detector; empty for weights that were loaded."""
+        """Return an entry for each epoch of the training that made this detector; empty for loaded weights."""
         return self.lesson.history if self.lesson else ()
 
     @property
     def calibration(self) -> dict[str, Any]:
-        """How the score and the threshold were found, and what that guarantees; empty where nobody said."""
+        """Return how score and threshold were fitted, and what that guarantees; empty where the card does not say."""
         return self.card.calibration
 
     def predict_video(
-        self, path: str | os.PathLike[str], *, max_frames: int = 32, every_s: float | None = None, **options: Any
+        self,
+        path: str | os.PathLike[str],
+        *,
+        max_frames: int = 32,
+        every_s: float | None = None,
+        faces: FaceChoice = "auto",
+        threshold: float | None = None,
     ) -> VideoPrediction:
-        """Score a video by evenly spaced frames; ``faces`` and ``threshold`` too are as for `footage.predict_video`."""
+        """Score a video by evenly spaced frames.
+
+        Args:
+            path: Path of the video.
+            max_frames: Number of parts of equal length that the video is divided into; the middle frame of each is
+                scored.
+            every_s: Score a frame every so many seconds instead; evenly spaced ones of them, where these would be more
+                than ``max_frames``.
+            faces: As for `predict`, in each frame.
+            threshold: As for `predict`.
+
+        Returns:
+            The verdict, with the scores of each frame and of each face that was followed.
+
+        Raises:
+            ImageUnreadable: Not a video, or one in which no frame can be read.
+            InvalidOption: An option that does not exist or is out of range.
+        """
         from deepfake_detect.video.predict import predict_video
 
-        return predict_video(self, path, max_frames=max_frames, every_s=every_s, **options)
+        check_faces(faces, threshold=threshold)
+        check_number("max_frames", max_frames, low=1, whole=True)
+        check_number("every_s", every_s, above=0, optional=True)
+        return predict_video(self, path, max_frames=max_frames, every_s=every_s, faces=faces, threshold=threshold)
 
-    def stability(self, image: Any, *, faces: FaceChoice = "auto") -> Stability:
+    def stability(self, image: ImageInput, *, faces: FaceChoice = "auto", threshold: float | None = None) -> Stability:
         """Score a picture as it is and after JPEG, WebP, a smaller size, a crop and a screenshot.
 
         Args:
             image: As for `predict`.
             faces: As for `predict`.
+            threshold: As for `predict`.
 
         Returns:
             The interval of the scores, and ``"uncertain"`` where the verdict flips.
         """
         from deepfake_detect.evaluation.stability import measure_stability
 
-        return measure_stability(self, image, faces=faces)
+        check_faces(faces, threshold=threshold)
+        return measure_stability(self, image, faces=faces, threshold=threshold)
 
-    def explain(self, image: Any, *, method: str = "grad-cam", layer: str | None = None, **options: Any) -> Explanation:
+    def explain(
+        self,
+        image: ImageInput,
+        *,
+        method: str = "grad-cam",
+        layer: str | None = None,
+        faces: FaceChoice = "auto",
+        faithfulness: Level | Literal["off"] | None = "quick",
+        target: Target | None = None,
+        threshold: float | None = None,
+    ) -> Explanation:
         """Show where in a picture the score comes from, and check how far that can be trusted.
 
         Args:
             image: As for `predict`.
             method: ``"grad-cam"``, ``"grad-cam++"``, ``"hirescam"``, ``"eigen-cam"``, ``"integrated-gradients"`` or
                 ``"occlusion"``.
-            layer: A name of ``model.named_modules()``; the last that gives a map where None.
-            **options: ``faces``, ``faithfulness``, ``target`` and ``threshold`` of `explain.explain`.
+            layer: A name of ``model.named_modules()``; None takes the last that gives a map.
+            faces: As for `predict`.
+            faithfulness: ``"quick"`` checks the face with the highest score with some 40 runs of the model, ``"full"``
+                every face with some 450; ``"off"`` or None checks nothing.
+            target: Class to explain, ``"fake"`` or ``"real"``; None takes the predicted one.
+            threshold: As for `predict`.
 
         Returns:
-            The heat in pixels of the original, the parts of the face it lies on, and what the checks found.
+            The heat in pixels of the original, the parts of the face it lies on, and the results of the checks.
+
+        Raises:
+            ImageUnreadable: Not a picture.
+            LayerNotFound: The model has no such layer.
+            InvalidOption: An option that does not exist or is out of range.
         """
         from deepfake_detect.explain.explainer import explain_image
 
-        return explain_image(self, image, method=method, layer=layer, **options)
+        check_faces(faces, threshold=threshold)
+        return explain_image(
+            self,
+            image,
+            method=method,
+            layer=layer,
+            faces=faces,
+            faithfulness=faithfulness,
+            target=target,
+            threshold=threshold,
+        )
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> Card:
         """Write the weights and the card to a folder that `from_pretrained` loads, with the same scores to the bit.
@@ -308,13 +383,25 @@ class Detector(Predictor):
 
         return save_bundle(self.model, self.card, folder, half=None)
 
-    def push_to_hub(self, repo_id: str, *, private: bool | None = None, **options: Any) -> str:
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+        commit_message: str | None = None,
+        token: str | bool | None = None,
+    ) -> str:
         """Upload the weights, the card and a model card in Markdown to the Hugging Face Hub.
 
         Args:
-            repo_id: ``owner/name``; made where it is missing.
-            private: Of a repository that is made.
-            **options: Any of `hub.upload_bundle`: ``revision``, ``create_pr``, ``commit_message`` and ``token``.
+            repo_id: ``owner/name``; created where it does not exist.
+            private: Whether a new repository is private; None takes the default of the owner.
+            revision: Branch to commit to; created where it does not exist. None is the main branch.
+            create_pr: Open a pull request in place of a commit.
+            commit_message: Title of the commit.
+            token: Access token; None takes the one that is logged in.
 
         Returns:
             The address of the commit or pull request.
@@ -326,20 +413,29 @@ class Detector(Predictor):
         from deepfake_detect.weights.load import save_bundle
         from deepfake_detect.weights.model_card import write_model_card
 
+        check_flag("create_pr", create_pr)
         with tempfile.TemporaryDirectory() as folder:
             card = replace(self.card, hub_repo=repo_id)
             card = save_bundle(self.model, card, folder, half=None)
             Path(folder, "README.md").write_text(write_model_card(card), encoding="utf-8")
-            return upload_bundle(folder, repo_id, private=private, **options)
+            return upload_bundle(
+                folder,
+                repo_id,
+                private=private,
+                revision=revision,
+                create_pr=create_pr,
+                commit_message=commit_message,
+                token=token,
+            )
 
-    def _taught(self, dataset: Any, *, fresh: bool, **options: Any) -> Self:
-        """Teach this very model, and put it on its new card."""
+    def _trained(self, dataset: Any, *, fresh: bool, **options: Any) -> Self:
+        """Train this very model, and return it with its new card."""
         from deepfake_detect.training.pipeline import teach
 
         lesson = teach(self.model, dataset, card=self.card, fresh=fresh, device=self.device, **options)
-        taught = self._with(self.model, lesson.card)
-        taught.lesson = lesson
-        return taught
+        trained = self._with(self.model, lesson.card)
+        trained.lesson = lesson
+        return trained
 
     def _with(self, model: torch.nn.Module, card: Card) -> Self:
         return type(self)(model=model, card=card, device=self._device, dtype=self._dtype, backend=self._backend)

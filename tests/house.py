@@ -29,6 +29,7 @@ FLOORS = [  # an entry imports only entries of lower floors
     ["predict", "datasets"],
     ["video", "explain", "auditing", "evaluation"],
     ["training"],
+    ["_keywords"],
     ["detector"],
     ["health"],
     ["cli"],

@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import time
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
@@ -116,11 +117,11 @@ def _taken(image: Any, name: str, *, read_fresh: bool) -> Taken:
     if isinstance(image, Picture):
         picture = replace(image, pixels=image.pixels.copy())
         return Taken(name=name, image=picture, source=picture)
-    if isinstance(image, Lazy):
-        return Taken(name=name, image=image, source=image)
     if callable(getattr(image, "read", None)):
         held_file = name_bytes(open_bytes(image, name=name), name)
         return Taken(name=name, image=held_file, source=held_file.getvalue())
+    if isinstance(image, Lazy):
+        return Taken(name=name, image=image, source=image)
     if callable(getattr(image, "detach", None)) and callable(getattr(image, "clone", None)):  # a tensor
         clone = image.detach().clone()
         return Taken(name=name, image=clone, source=clone)
@@ -158,10 +159,11 @@ def _bytes_behind(image: ImageFile.ImageFile) -> bytes:
     place = file.tell()
     file.seek(0)
     content: bytes = file.read()
-    if getattr(image, "_exclusive_fp", False):  # opened by Pillow, which would close it once the image is decoded
-        file.close()
-        image.fp = file = io.BytesIO(content)
     file.seek(place)
+    if getattr(
+        image, "_exclusive_fp", False
+    ):  # opened by Pillow, which closes it once the image is decoded: here never
+        weakref.finalize(image, file.close)
     return content
 
 

@@ -220,7 +220,7 @@ class Prediction(DrawnResult):
             InvalidOption: The margin is not above 0.
             DeepfakeDetectError: The picture could not be scored, or cannot be opened any more.
         """
-        return self._write_crops(Path(folder), Path(short_name(self.name)).stem, margin)
+        return self._write_crops(Path(folder), margin=margin)
 
     def __repr__(self) -> str:
         count = f"{len(self.faces)} face{'' if len(self.faces) == 1 else 's'}"
@@ -238,17 +238,17 @@ class Prediction(DrawnResult):
             raise ImageUnreadable(f"{self.name}: this prediction holds no picture; predict it again to {purpose} it")
         return open_image(self.source).pixels
 
-    def _write_crops(self, folder: Path, stem: str, margin: float) -> list[Path]:
+    def _write_crops(self, folder: Path, *, margin: float, prefix: str = "") -> list[Path]:
         check_number("margin", margin, above=0)
         pixels = self._pixels("crop")
         folder.mkdir(parents=True, exist_ok=True)
-        stem, paths = re.sub(r"[^\w.-]+", "_", stem).strip("_") or "picture", []
+        stem, paths = re.sub(r"[^\w.-]+", "_", Path(short_name(self.name)).stem).strip("_") or "picture", []
         for number, face in enumerate(self.faces, start=1):
             is_whole = not len(face.landmarks_xy)
             box = face.box_xyxy if is_whole else crop_square(face.box_xyxy, margin=margin, size_hw=pixels.shape[:2])
             verdict = _caption(face).replace(" ", "-")
             left, top, right, bottom = (round(side) for side in box)
-            paths.append(folder / f"{stem}-{number}-{verdict}.png")
+            paths.append(folder / f"{prefix}{stem}-{number}-{verdict}.png")
             Image.fromarray(pixels[top:bottom, left:right]).save(paths[-1])
         return paths
 
@@ -312,8 +312,7 @@ class Predictions(list[Prediction]):
         paths = []
         for number, prediction in enumerate(self, start=1):
             if prediction.error is None:
-                stem = f"{number:04d}-{Path(short_name(prediction.name)).stem}"
-                paths += prediction._write_crops(Path(folder), stem, margin)
+                paths += prediction._write_crops(Path(folder), margin=margin, prefix=f"{number:04d}-")
         return paths
 
 

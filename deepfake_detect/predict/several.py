@@ -82,9 +82,8 @@ def open_several(images: Any) -> Iterable[Any]:
 
 def _is_one(images: Any) -> bool:
     """Tell whether something is one picture, though it may be iterable."""
-    if isinstance(images, bytes | bytearray | memoryview | Image.Image | Picture | Lazy):
-        return True
-    if callable(getattr(images, "read", None)):
+    is_file = callable(getattr(images, "read", None))
+    if is_file or isinstance(images, bytes | bytearray | memoryview | Image.Image | Picture | Lazy):
         return True
     if isinstance(images, np.ndarray) and images.dtype.kind in "OSU":  # of paths, or of any objects
         return images.ndim != 1
@@ -94,7 +93,9 @@ def _is_one(images: Any) -> bool:
 
 def _below(path: str | bytes) -> list[str] | None:
     path = os.fsdecode(path)
-    paths = list_files(path) if "\0" not in path else None
+    if os.path.isfile(path) or "\0" in path:
+        return None
+    paths = list_files(path)
     if paths:
         return paths
     if paths is None:

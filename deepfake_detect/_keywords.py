@@ -1,0 +1,80 @@
+"""Types of the keyword arguments that methods of a detector pass on to training and evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+if TYPE_CHECKING:
+    import os
+
+    import torch
+
+    from deepfake_detect.datasets.crops import FacePolicy
+    from deepfake_detect.inputs.delivery import Delivery
+    from deepfake_detect.predict.look import FaceChoice
+    from deepfake_detect.training.augment import Augmentation
+    from deepfake_detect.training.pipeline import Check
+    from deepfake_detect.training.schedule import Epoch, Optimizer
+
+
+class _TrainingOptions(TypedDict, total=False):
+    """Options of `teach` and `Schedule` that neither method names itself."""
+
+    faces: FacePolicy
+    self_blend: float
+    check: Check
+    workers: int | None
+    epoch_samples: int | None
+    accumulate: int
+    optimizer: Optimizer
+    momentum: float
+    weight_decay: float
+    warmup: float
+    layer_decay: float
+    feature_views: int
+    smoothing: float
+    mixup: float
+    clip: float
+    ema: float
+    favour: Mapping[str, float]
+    pairs: float
+    class_weights: tuple[float, float] | Literal["balanced"] | None
+    patience: int | None
+
+
+class FineTuneOptions(_TrainingOptions, total=False):
+    """Further options of `Detector.fine_tune`."""
+
+    dtype: str | torch.dtype
+
+
+class TrainOptions(_TrainingOptions, total=False):
+    """Further options of `Detector.train`: those of `Detector.fine_tune`."""
+
+    valid: Any
+    lr: float | None
+    batch_size: int | Literal["auto"]
+    freeze: Literal["backbone"] | int | None
+    augment: str | Augmentation | None
+    balance: bool | float
+    seed: int
+    out: str | os.PathLike[str] | None
+    resume: bool
+    callbacks: Sequence[Callable[[Epoch], Any]]
+
+
+class EvaluationOptions(TypedDict, total=False):
+    """Options of `evaluate`."""
+
+    split: str | None
+    labels: Mapping[Any, str] | None
+    frames: int
+    threshold: float | None
+    faces: FaceChoice
+    batch_size: int | None
+    workers: int | None
+    robustness: str | Sequence[str] | Mapping[str, Delivery]
+    rounds: int
+    seed: int
+    progress: bool | None
