@@ -17,7 +17,7 @@ from deepfake_detect.cli import options as shared
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @shared.device_option
 def command(case: str, picture: str, as_json: bool, **options: Any) -> None:
-    """Check a recorded verdict again: same file, same weights, same verdict?
+    """Check that a recorded verdict still holds: same file, same weights, same verdict.
 
     CASE.json is written by ``predict --evidence DIR``. Exit status 0: everything is as recorded; 1: something differs.
     """
