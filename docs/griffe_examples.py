@@ -1,4 +1,4 @@
-"""How do the examples in docstrings become code on the reference page? For mkdocs; no part of the package."""
+"""Show the examples of docstrings as code on the reference page. For mkdocs; no part of the package."""
 
 from typing import Any
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,15 @@ def load_detector(model: str, *, device: str) -> Any:
         return Detector.from_pretrained(model, device=device)
     except ValueError as error:
         raise as_usage_error(error) from None
+
+
+def predict_each(detector: Any, names: Sequence[str], **options: Any) -> Iterator[Any]:
+    """Score pictures in order, in batches; each prediction carries the name from the command line, or the error."""
+    predictions = detector.predict_many(open_stdin(names), on_error="yield", **options)
+    with closing(predictions):
+        for name, prediction in zip(names, predictions, strict=True):
+            error = prediction.error and better_error(name, prediction.error)
+            yield replace(prediction, name=name, error=error)
 
 
 def outcome_of(name: str, result: Any) -> Outcome:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,18 +63,14 @@ def command(
 
 
 def _outcomes(detector: Any, names: list[str], options: dict[str, Any], evidence: Path | None) -> Iterator[Outcome]:
-    from deepfake_detect.cli.batch import Outcome
-    from deepfake_detect.cli.paths import better_error, open_stdin
+    from deepfake_detect.cli.batch import Outcome, predict_each
     from deepfake_detect.cli.render import save_case
 
-    predictions = detector.predict_many(open_stdin(names), on_error="yield", **options)
-    with closing(predictions):
-        for name, prediction in zip(names, predictions, strict=True):
-            error = prediction.error and better_error(name, prediction.error)
-            named = replace(prediction, name=name, error=error)
-            if evidence is not None and error is None:
-                save_case(named, evidence)
-            yield Outcome(name=name, row=named.to_dict(), error=error, result=None if error else named)
+    for prediction in predict_each(detector, names, **options):
+        result = None if prediction.error else prediction
+        if evidence is not None and result is not None:
+            save_case(result, evidence)
+        yield Outcome(name=prediction.name, row=prediction.to_dict(), error=prediction.error, result=result)
 
 
 def _score_into(

@@ -23,6 +23,7 @@ import deepfake_detect
 from deepfake_detect import list_models
 from deepfake_detect.cli.main import main
 from deepfake_detect.cli.paths import expand_paths
+from deepfake_detect.drawing.gallery import draw_sheet
 from deepfake_detect.faces import finder as faces_room
 from deepfake_detect.models.names import ARCHITECTURES
 from deepfake_detect.weights import bundle as bundle_room
@@ -375,6 +376,22 @@ def test_the_speed_of_every_packaged_detector_is_that_of_the_page() -> None:
 
 def test_names_of_architectures_are_those_of_the_registry() -> None:
     assert list(ARCHITECTURES) == list_models()
+
+
+def test_a_sheet_shows_every_picture(bundle: str, pictures: Path) -> None:
+    result = run("sheet", "shots", "shots/notes.txt", "--model", bundle, "--columns", 2, "--out", "out/all.jpg")
+    assert (result.exit_code, result.stdout) == (1, "out/all.jpg: 4 pictures of 4\n")
+    assert "shots/notes.txt" in result.stderr
+    rows = [json.loads(line) for line in predict(bundle, "shots", "--jsonl").stdout.splitlines()]
+    with Image.open("out/all.jpg") as sheet:
+        assert sheet.height > sheet.width > 500  # two rows of two
+    predictions = small_detector().predict_many([row["name"] for row in rows[:2]])
+    draw_sheet(predictions, columns=2, count=1).save("expected.png")
+    result = run("sheet", "shots", "--model", bundle, "--device", "cpu", "--columns", 2, "--count", 1, "--out", "a.png")
+    assert (result.exit_code, result.stdout) == (0, "a.png: 1 picture of 3\n")
+    with Image.open("a.png") as drawn, Image.open("expected.png") as expected:
+        assert drawn.tobytes() == expected.tobytes()
+    assert run("sheet", "shots", "--out", "a.gif").exit_code == 2
 
 
 def test_download_copies_weights_that_load(bundle: str, tmp_path: Path) -> None:
