@@ -39,13 +39,14 @@ FLOOR_OF = {entry: floor for floor, entries in enumerate(FLOORS) for entry in en
 
 HOMES = {  # the only modules, or whole wings, that import a third-party library
     "click": {"cli"},
-    "cv2": {"faces/finder", "inputs/image", "inputs/resize", "inputs/frames"},
+    "cv2": {"faces/finder", "inputs/resize", "inputs/frames"},
     "huggingface_hub": {"weights/hub"},
     "matplotlib": {"drawing/canvas"},
     "openvino": {"engines/openvino_graph"},
     "pandas": {"drawing/result"},
     "optuna": {"training/search"},
     "pyarrow": {"cli/resume"},
+    "simplejpeg": {"inputs/decoding"},
     "timm": {"models/timm_backbone"},
     "torchvision": {"training/augment"},
 }

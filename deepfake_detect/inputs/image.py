@@ -1,17 +1,13 @@
-"""What pixels does the caller mean?
+"""Read one picture, whatever it is given as, to upright 8-bit RGB.
 
-One rule for each kind of picture leads to upright 8-bit RGB; the table stands at `open_image`. Pillow
-decodes, but only formats that photographs come in: nothing here starts Ghostscript. Whole JPEGs in colour
-are decoded by OpenCV, to the same bytes: it lets other threads work meanwhile, but what libjpeg has to say
-of a doubtful one goes to stderr. A damaged file is an error, never half a picture.
+One rule for each kind of picture leads there; the table stands at `open_image`. A damaged file is an error, never half
+a picture.
 """
 
 from __future__ import annotations
 
-import contextlib
+import io
 import os
-import sys
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol, TypeAlias, Union, runtime_checkable
 
@@ -20,8 +16,12 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, ImageFile
 from PIL.Image import Transpose
 
-from deepfake_detect.errors import DeepfakeDetectError, ImageTooLarge, ImageUnreadable
-from deepfake_detect.inputs.source import describe_bytes, open_bytes
+from deepfake_detect.errors import ImageTooLarge, ImageUnreadable
+from deepfake_detect.inputs.arrays import check_array, is_tensor, tensor_to_array
+from deepfake_detect.inputs.decoding import decode
+from deepfake_detect.inputs.download import hide_credentials
+from deepfake_detect.inputs.formats import EXPECTED, named_errors, open_file
+from deepfake_detect.inputs.source import open_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -35,11 +35,8 @@ PICTURE_SUFFIXES = frozenset(
         *(".avif", ".heic", ".heif", ".jp2", ".ppm", ".pgm", ".pbm", ".pnm"),
     )
 )
-"""What counts as a picture in a folder; a file that is named itself is opened whatever it is called."""
+"""Endings of the files in a folder that count as pictures; a file that is passed itself may have any ending."""
 
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF", "JPEG2000", "PPM")  # HEIF: pillow-heif's
-_EXPECTED = "expected a picture: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, JPEG 2000 or PNM"
-_END_OF_JPEG = b"\xff\xd9"
 _UPRIGHT = {
     2: Transpose.FLIP_LEFT_RIGHT,
     3: Transpose.ROTATE_180,
@@ -111,6 +108,7 @@ def open_image(
     *,
     min_side_px: int | None = None,
     max_pixels: int = MAX_PIXELS,
+    public_only: bool = False,
 ) -> Picture:
     """Read one picture, whatever it is given as.
 
@@ -137,6 +135,7 @@ def open_image(
         min_side_px: A JPEG may be decoded at 1/2, 1/4 or 1/8, as long as its shorter side keeps this many
             pixels; None decodes in full. Nothing is ever enlarged.
         max_pixels: Most pixels of the original; checked from the header, before any are decoded.
+        public_only: Of URLs, open only those with a public address, for servers that open addresses of strangers.
 
     Returns:
         The picture, upright.
@@ -156,13 +155,12 @@ def open_image(
         return image.open_picture()
     name = name_image(image)
     if isinstance(image, Image.Image):
-        with _told_as_ours(name, f"PIL image of mode {image.mode}"):
-            return _picture(image, name, None, max_pixels)
+        return _from_pil(image, name, max_pixels)
     if isinstance(image, np.ndarray):
         return _from_array(image, name, max_pixels)
-    if _is_tensor(image):
-        return _from_array(_channels_last(image, name), name, max_pixels)
-    with open_bytes(image, name=name) as file:
+    if is_tensor(image):
+        return _from_array(tensor_to_array(image, name), name, max_pixels)
+    with open_bytes(image, name=name, public_only=public_only) as file:
         return _decode(file, name, min_side_px, max_pixels)
 
 
@@ -177,48 +175,75 @@ def name_image(image: object) -> str:
         return image.name
     if isinstance(image, (str, os.PathLike)):
         text = os.fsdecode(image)
-        return "<data URI>" if text[:5].lower() == "data:" else text if len(text) <= 4096 else f"{text[:60]}..."
+        if text[:5].lower() == "data:":
+            return "<data URI>"
+        text = hide_credentials(text) if "://" in text[:10] else text
+        return text if len(text) <= 4096 else f"{text[:60]}..."
     if isinstance(image, (bytes, bytearray, memoryview)):
         return "<bytes>"
     if isinstance(image, np.ndarray):
         return "<array>"
-    if _is_tensor(image):
+    if is_tensor(image):
         return "<tensor>"
     kind = "PIL image" if isinstance(image, Image.Image) else "file" if hasattr(image, "read") else type(image).__name__
     own = getattr(image, "filename", None) or getattr(image, "name", None)
     return own if isinstance(own, str) else f"<{kind}>"
 
 
-def _is_tensor(image: object) -> bool:
-    torch = sys.modules.get("torch")  # while it is not imported, nobody can hold a tensor
-    return torch is not None and isinstance(image, torch.Tensor)
+def _from_pil(image: Image.Image, name: str, max_pixels: int) -> Picture:
+    _check_size(image.width, image.height, name, max_pixels)
+    with named_errors(name, f"PIL image of mode {image.mode}"):
+        loaded = _decode_anew(image)
+        if loaded is None:
+            image.load()
+        return _picture(image, image if loaded is None else loaded, (image.height, image.width), name)
 
 
-@contextlib.contextmanager
-def _told_as_ours(name: str, what: str) -> Iterator[None]:
+def _decode_anew(image: Image.Image) -> Image.Image | npt.NDArray[np.uint8] | None:
+    """Decode the file of a PIL image that is not loaded yet: what Pillow makes of it depends on the host's settings."""
+    file = getattr(image, "fp", None)
+    if not isinstance(image, ImageFile.ImageFile) or file is None or not image.tile or image.tell():
+        return None
+    place = file.tell()
     try:
-        yield
-    except (DeepfakeDetectError, MemoryError):
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageTooLarge(f"{name}: {error}; make the picture smaller") from error
-    except Exception as error:  # decoders answer foreign bytes with a dozen types of exception
-        reason = str(error) or type(error).__name__
-        raise ImageUnreadable(f"{name}: damaged or truncated {what} ({reason}); get a whole copy of it") from error
+        file.seek(0)
+        content = io.BytesIO(file.read())
+    finally:
+        file.seek(place)
+    opened: Any = open_file(content, content.getvalue()[:64], "")
+    same = (opened.size, getattr(opened, "mode", "")) == (image.size, image.mode)  # else the caller asked for a draft
+    return decode(opened, content) if same else None
+
+
+def _decode(file: BinaryIO, name: str, min_side_px: int | None, max_pixels: int) -> Picture:
+    head = file.read(64)
+    if not head:
+        raise ImageUnreadable(f"{name}: empty, 0 bytes; {EXPECTED}")
+    with named_errors(name, "header"):
+        image = open_file(file, head, name)
+    width, height = image.size
+    _check_size(width, height, name, max_pixels)
+    with named_errors(name, f"{getattr(image, 'format', 'HEIC')} of {width} x {height} pixels"):
+        if not isinstance(image, ImageFile.ImageFile):
+            return _picture(image := image.to_pillow(), image, (height, width), name)
+        if min_side_px is not None and image.format in ("JPEG", "MPO"):
+            image.draft(None, (max(1, min_side_px),) * 2)
+        return _picture(image, decode(image, file), (height, width), name)
 
 
 def _picture(
-    image: Image.Image, name: str, min_side_px: int | None, max_pixels: int, file: BinaryIO | None = None
+    image: Image.Image, loaded: Image.Image | npt.NDArray[np.uint8], header_hw: tuple[int, int], name: str
 ) -> Picture:
-    _check_size(image.width, image.height, name, max_pixels)
-    header_hw = image.height, image.width
-    if min_side_px is not None and image.format in ("JPEG", "MPO"):
-        image.draft(None, (max(1, min_side_px),) * 2)
+    """Make an upright picture of what was decoded.
+
+    Args:
+        image: As it was opened: knows the orientation.
+        loaded: The same, decoded; or its pixels [H, W, 3].
+        header_hw: Size before anything was reduced or turned.
+        name: For messages.
+    """
+    upright = _to_rgb(loaded, name) if isinstance(loaded, Image.Image) else loaded
     reduced = (image.height, image.width) != header_hw
-    upright: Image.Image | npt.NDArray[np.uint8] | None = _decode_jpeg(image, header_hw, file) if file else None
-    if upright is None:
-        image.load()
-        upright = _to_rgb(image, name)
     orientation = _orientation(image)
     if orientation in _UPRIGHT:
         upright = upright if isinstance(upright, Image.Image) else Image.fromarray(upright)
@@ -229,24 +254,6 @@ def _picture(
     elif orientation >= 5:
         header_hw = header_hw[::-1]
     return Picture(pixels=pixels, size_hw=header_hw, name=name)
-
-
-def _decode_jpeg(image: Image.Image, header_hw: tuple[int, int], file: BinaryIO) -> npt.NDArray[np.uint8] | None:
-    """Decode as Pillow would, where that is sure: a JPEG in colour, of which nothing is missing."""
-    if image.format != "JPEG" or image.mode != "RGB":
-        return None
-    file.seek(0)
-    content = file.read()
-    reduced_hw = image.height, image.width
-    scale = next((s for s in (1, 2, 4, 8) if reduced_hw == tuple(-(-side // s) for side in header_hw)), None)
-    if scale is None or not content.endswith(_END_OF_JPEG):
-        return None
-    import cv2  # takes as long to import as a picture to open
-
-    smaller = {2: cv2.IMREAD_REDUCED_GRAYSCALE_2, 4: cv2.IMREAD_REDUCED_GRAYSCALE_4, 8: cv2.IMREAD_REDUCED_GRAYSCALE_8}
-    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION | smaller.get(scale, 0)  # colour counts before grey
-    found: Any = cv2.imdecode(np.frombuffer(content, np.uint8), flags)  # None where it cannot
-    return found if found is not None and found.shape == (*reduced_hw, 3) else None
 
 
 def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
@@ -283,88 +290,11 @@ def _from_16_bits(values: npt.NDArray[Any], name: str) -> npt.NDArray[np.uint8]:
 
 
 def _from_array(array: npt.NDArray[Any], name: str, max_pixels: int) -> Picture:
-    _check_array(array, name)
+    check_array(array, name)
+    array = np.asarray(array)  # np.matrix has two dimensions, whatever is asked of it
     height, width = array.shape[:2]
     _check_size(width, height, name, max_pixels)
     if array.ndim == 3 and array.shape[2] == 4:
-        return _picture(Image.fromarray(np.ascontiguousarray(array)), name, None, max_pixels)
+        return _from_pil(Image.fromarray(np.ascontiguousarray(array)), name, max_pixels)
     rgb = np.broadcast_to(array.reshape(height, width, -1), (height, width, 3))
     return Picture(pixels=np.require(rgb, requirements=["C", "W"]), size_hw=(height, width), name=name)
-
-
-def _check_array(array: npt.NDArray[Any], name: str) -> None:
-    shape = list(array.shape)
-    if array.ndim == 3 and shape[2] not in (1, 3, 4) and shape[0] in (1, 3, 4):
-        raise ImageUnreadable(f"{name}: shape {shape} has channels first; pass array.transpose(1, 2, 0)")
-    if array.ndim == 4:
-        raise ImageUnreadable(f"{name}: shape {shape} is a batch of {shape[0]}; pass its pictures one by one")
-    if array.size == 0 or array.ndim not in (2, 3) or (array.ndim == 3 and shape[2] not in (1, 3, 4)):
-        raise ImageUnreadable(f"{name}: shape {shape}, expected RGB [H, W, 3] or greyscale [H, W]")
-    if array.dtype != np.uint8:
-        raise ImageUnreadable(f"{name}: {array.dtype} pixels{_range_and_fix(array)}")
-
-
-def _range_and_fix(array: npt.NDArray[Any]) -> str:
-    if array.dtype.kind not in "buif":
-        return ", expected uint8 numbers within 0..255"
-    low, high = float(array.min()), float(array.max())
-    if array.dtype.kind == "u" and high > 255:
-        fix = "(array // 257).astype('uint8') if they are 16-bit"
-    elif not 0 <= low <= high <= 255:  # NaN as well
-        fix = "it scaled to 0..255, as uint8"
-    else:
-        scaled = "(array * 255)" if array.dtype.kind in "bf" and high <= 1 else "array"
-        fix = f"{scaled}.round().astype('uint8')"
-    return f" from {low:g} to {high:g}, expected uint8 within 0..255; pass {fix}"
-
-
-def _channels_last(tensor: Any, name: str) -> npt.NDArray[Any]:
-    shape = list(tensor.shape)
-    if tensor.ndim == 3 and shape[0] not in (1, 3, 4):
-        fix = "; pass tensor.permute(2, 0, 1)" if shape[2] in (1, 3, 4) else ""
-        raise ImageUnreadable(f"{name}: shape {shape}, expected channels first [3, H, W]{fix}")
-    tensor = tensor.detach().cpu()
-    if tensor.is_floating_point() and tensor.numel():
-        low, high = tensor.min().item(), tensor.max().item()
-        if not 0 <= low <= high <= 1:  # NaN as well
-            fix = "tensor / 255" if 0 <= low <= high <= 255 else "it before mean and std are applied, clamped to 0..1"
-            raise ImageUnreadable(f"{name}: floats from {low:g} to {high:g}, expected 0..1; pass {fix}")
-        tensor = (tensor.float() * 255).round().byte()
-    array: npt.NDArray[Any] = tensor.numpy()
-    return np.moveaxis(array, 0, 2) if array.ndim == 3 else array
-
-
-def _decode(file: BinaryIO, name: str, min_side_px: int | None, max_pixels: int) -> Picture:
-    head = file.read(64)
-    if not head:
-        raise ImageUnreadable(f"{name}: empty, 0 bytes; {_EXPECTED}")
-    with _told_as_ours(name, "header"):
-        image = _recognise(file, head, name)
-    with _told_as_ours(name, f"{image.format} of {image.width} x {image.height} pixels"):
-        return _picture(image, name, min_side_px, max_pixels, file)
-
-
-def _recognise(file: BinaryIO, head: bytes, name: str) -> ImageFile.ImageFile:
-    # Image.open() would warn of a pixel limit of its own, and try formats that start other programs.
-    Image.preinit()  # the common formats; all others take longer to load than a photograph to open
-    chosen = _openers(head)
-    if not chosen:
-        Image.init()
-        chosen = _openers(head)
-    found = f"starts with the bytes {head[:8].hex(' ')}"
-    for format_name, factory in chosen.items():
-        try:
-            file.seek(0)
-            return factory(file, "")
-        except (MemoryError, Image.DecompressionBombError, Image.DecompressionBombWarning):
-            raise
-        except Exception as error:
-            found = f"{format_name} whose header is damaged or cut off ({error})"
-    kind = describe_bytes(head)
-    raise ImageUnreadable(f"{name}: {f'looks like {kind}' if kind else found}; {_EXPECTED}")
-
-
-def _openers(head: bytes) -> dict[str, Callable[..., ImageFile.ImageFile]]:
-    """Give what Pillow has at hand for a file that begins so."""
-    known = {name: Image.OPEN[name] for name in _FORMATS if name in Image.OPEN}
-    return {name: factory for name, (factory, accept) in known.items() if accept and accept(head[:16]) is True}

@@ -1,4 +1,4 @@
-"""Which bytes does the caller mean, and what do they look like?"""
+"""Open a path, URL, data URI, bytes or file object as a binary file, and describe files that are no pictures."""
 
 from __future__ import annotations
 
@@ -9,29 +9,23 @@ import contextlib
 import io
 import os
 import re
-from http.client import HTTPException
+import stat
 from typing import Any, BinaryIO
-from urllib import request
-from urllib.error import HTTPError
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
-from deepfake_detect.errors import ImageTooLarge, ImageUnreadable
+from deepfake_detect.errors import DeepfakeDetectError, ImageUnreadable
+from deepfake_detect.inputs.download import read_url
 
 INPUTS = "expected a path, URL, data URI, bytes, binary file, PIL image, RGB HWC uint8 array or CHW tensor"
 """What may stand for a picture, as the middle of an error message."""
 
-_URL_TIMEOUT_S = 15
-_URL_MAX_BYTES = 64 * 2**20
-_URL_HANDLERS = (  # build_opener() would also follow a redirect to ftp
-    request.ProxyHandler,
-    request.UnknownHandler,
-    request.HTTPHandler,
-    request.HTTPSHandler,
-    request.HTTPDefaultErrorHandler,
-    request.HTTPRedirectHandler,
-    request.HTTPErrorProcessor,
-)
-_SIGNATURES = {  # in lower case, after white space
+_NOT_A_FILE = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+_SIGNATURES = {  # in lower case, after leading white space
     b"%pdf": "a PDF document",
     b"%!ps": "a PostScript file",
     b"<!doctype html": "an HTML page",
@@ -46,20 +40,21 @@ _SIGNATURES = {  # in lower case, after white space
 }
 
 
-def open_bytes(image: object, *, name: str) -> BinaryIO:
+def open_bytes(image: object, *, name: str, public_only: bool = False) -> BinaryIO:
     """Open a path, URL, data URI, bytes or file object as a binary file that can seek.
 
-    A path is opened, not read, so that a header costs no more than a header. All else is held in memory.
+    A path is opened, not read, so that reading a header stays cheap. All else is held in memory.
 
     Args:
         image: The caller's input. A file object is read from its start where it can seek.
         name: Stands for the input in error messages.
+        public_only: Of URLs, open only those with a public address; see `read_url`.
 
     Returns:
         A file at its first byte; the caller closes it.
 
     Raises:
-        ImageUnreadable: Not there, not allowed, or nothing that holds bytes.
+        ImageUnreadable: Not there, not allowed, a pipe, device or closed file, or nothing that holds bytes.
         ImageTooLarge: More than 64 MB behind a URL.
 
     Example:
@@ -71,12 +66,13 @@ def open_bytes(image: object, *, name: str) -> BinaryIO:
     if isinstance(image, os.PathLike):
         return _open_path(os.fsdecode(image), name)
     if isinstance(image, str):
-        return _open_text(image, name)
+        return _open_text(image, name, public_only=public_only)
     if hasattr(image, "read"):
         return io.BytesIO(_read_all(image, name))
     if image is None:
         raise ImageUnreadable("None is no picture (cv2.imread gives it for a file that it cannot read); pass the path")
     hint = "; pass pictures one by one" if isinstance(image, (list, tuple)) else ""
+    hint = "; pass numpy.asarray(it)" if hasattr(type(image), "__array__") else hint
     raise ImageUnreadable(f"{type(image).__name__} is no kind of picture, {INPUTS}{hint}")
 
 
@@ -100,8 +96,7 @@ def describe_bytes(head: bytes) -> str | None:
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
         return "an AVI video"
     if head[4:8] == b"ftyp" and head[8:12] not in (b"avif", b"avis"):
-        heic = head[8:11] in (b"hei", b"hev", b"mif", b"msf")
-        return "HEIC, which Pillow reads once pillow-heif is registered" if heic else "an MP4 or QuickTime video"
+        return "an MP4 or QuickTime video"
     return _as_text(head)
 
 
@@ -120,20 +115,25 @@ def _open_path(path: str, name: str) -> BinaryIO:
     if not path:
         raise ImageUnreadable(f"an empty string is no path, {INPUTS}")
     try:
-        file = open(path, "rb")  # noqa: SIM115 - the caller closes it
+        _refuse_special_file(os.stat(path).st_mode, name)  # to open a pipe would wait for its writer
+        return open(path, "rb")
     except FileNotFoundError:
         raise ImageUnreadable(f"{name}: no such file") from None
+    except DeepfakeDetectError:
+        raise
     except (OSError, ValueError) as error:
-        if os.path.isdir(path):
-            raise ImageUnreadable(f"{name}: a folder, expected a picture; pass the pictures in it") from None
         raise ImageUnreadable(f"{name}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
-    if file.seekable():
-        return file
-    with file:  # a pipe
-        return io.BytesIO(file.read())
 
 
-def _open_text(text: str, name: str) -> BinaryIO:
+def _refuse_special_file(mode: int, name: str) -> None:
+    if stat.S_ISDIR(mode):
+        raise ImageUnreadable(f"{name}: a folder, expected a picture; pass the pictures in it")
+    if not stat.S_ISREG(mode):
+        kind = _NOT_A_FILE.get(stat.S_IFMT(mode), "no regular file")
+        raise ImageUnreadable(f"{name}: {kind}, expected a file; read it and pass the bytes")
+
+
+def _open_text(text: str, name: str, *, public_only: bool) -> BinaryIO:
     if text[:5].lower() == "data:":
         return io.BytesIO(_data_uri_bytes(text))
     scheme = re.match(r"[a-z][a-z0-9+.-]+(?=://)", text, re.IGNORECASE)
@@ -141,7 +141,7 @@ def _open_text(text: str, name: str) -> BinaryIO:
         return _open_path(text, name)
     if scheme[0].lower() not in ("http", "https"):
         raise ImageUnreadable(f"{name}: {scheme[0]}:// addresses are not read; pass http, https or a path")
-    return io.BytesIO(_download(text, name))
+    return io.BytesIO(read_url(text, name=name, public_only=public_only))
 
 
 def _data_uri_bytes(text: str) -> bytes:
@@ -158,29 +158,15 @@ def _data_uri_bytes(text: str) -> bytes:
         raise ImageUnreadable(f"data URI {head[:40]!r}: damaged base64 ({error}); encode it again") from None
 
 
-def _download(url: str, name: str) -> bytes:
-    opener = request.OpenerDirector()
-    for handler in _URL_HANDLERS:
-        opener.add_handler(handler())
-    asked = request.Request(quote(url, safe="%/:=&?~#+!$,;'@()*[]"), headers={"User-Agent": "deepfake-detect"})
-    try:
-        with opener.open(asked, timeout=_URL_TIMEOUT_S) as response:
-            content: bytes = response.read(_URL_MAX_BYTES + 1)
-    except HTTPError as error:
-        error.close()
-        raise ImageUnreadable(f"{name}: the server answered {error.code} {error.reason}; check the address") from None
-    except (OSError, HTTPException, ValueError) as error:
-        reason = getattr(error, "reason", None) or error
-        raise ImageUnreadable(f"{name}: cannot be reached ({reason}); check the address and the network") from error
-    if len(content) > _URL_MAX_BYTES:
-        raise ImageTooLarge(f"{name}: more than {_URL_MAX_BYTES:,} bytes; download it and pass the path")
-    return content
-
-
 def _read_all(file: Any, name: str) -> bytes:
-    with contextlib.suppress(OSError, AttributeError):  # pipes and responses cannot seek
-        file.seek(0)
-    content = file.read()
+    if getattr(file, "closed", False) is True:
+        raise ImageUnreadable(f"{name}: a closed file; open it again, or pass its path")
+    try:
+        with contextlib.suppress(OSError, AttributeError):  # pipes and responses cannot seek
+            file.seek(0)
+        content = file.read()
+    except Exception as error:  # an object of the caller's, which may raise anything
+        raise ImageUnreadable(f"{name}: read() failed ({type(error).__name__}: {error})") from error
     if not isinstance(content, (bytes, bytearray, memoryview)):
         raise ImageUnreadable(f"{name}: read() gave {type(content).__name__}, expected bytes; open it with mode 'rb'")
     return bytes(content)

@@ -29,7 +29,6 @@ def encoded(image: np.ndarray, form: str) -> bytes:
         (b"<!doctype html><title>404", "looks like an HTML page"),
         (b"%PDF-1.4", "looks like a PDF"),
         (b"\0\0\0\x20ftypmp42" + bytes(40), "looks like an MP4"),
-        (b"\0\0\0\x20ftypheic" + bytes(40), "looks like HEIC"),
         (b"%!PS-Adobe-3.0 EPSF-3.0", "looks like a PostScript file"),
         (bytes(40), "starts with the bytes 00 00 00 00 00 00 00 00"),
         (encoded(RGB, "PNG")[:20], "PNG whose header is damaged or cut off"),
@@ -55,7 +54,7 @@ def test_truncated_picture_is_refused(form: str, share: float) -> None:
 def test_truncated_picture_is_named_with_its_size(tmp_path: Path) -> None:
     path = tmp_path / "photo.jpg"
     path.write_bytes(encoded(RGB, "JPEG")[:-300])
-    found = r"photo\.jpg: damaged or truncated JPEG of 40 x 30 pixels \(.*truncated"
+    found = r"photo\.jpg: damaged or truncated JPEG of 40 x 30 pixels \(Premature end of JPEG file\)"
     with pytest.raises(ImageUnreadable, match=found):
         open_image(path)
     with Image.open(path) as image, pytest.raises(ImageUnreadable, match=r"photo\.jpg: damaged or truncated PIL image"):

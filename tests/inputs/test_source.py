@@ -65,12 +65,21 @@ def test_bytes_come_from_a_path(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
-def test_bytes_come_from_a_pipe(tmp_path: Path) -> None:
+def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(CONTENT,))
-    writer.start()
-    assert content_of(tmp_path / "pipe") == CONTENT
-    writer.join()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket"))
+        expected = {
+            tmp_path / "pipe": "a named pipe, expected a file; read it and pass the bytes",
+            tmp_path / "socket": "a socket, expected a file",
+            tmp_path / "loop": "cannot be read .*symbolic links",
+            Path("/dev/zero"): "a device, expected a file",
+            Path("/dev/null"): "a device, expected a file",
+        }
+        for path, words in expected.items():
+            with pytest.raises(ImageUnreadable, match=words):
+                open_bytes(path, name=str(path))
 
 
 def test_file_object_is_read_from_its_start() -> None:
@@ -133,18 +142,18 @@ def test_host_that_cannot_be_reached_is_named() -> None:
 
 
 def test_silent_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deepfake_detect.inputs.source._URL_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("deepfake_detect.inputs.download.TIME_LIMIT_S", 0.05)
     started = time.perf_counter()
-    timed_out = pytest.raises(ImageUnreadable, match=r"cannot be reached \(.*timed out")
+    timed_out = pytest.raises(ImageUnreadable, match=r"not complete within 0\.05 s")
     with socket.create_server(("127.0.0.1", 0)) as silent, timed_out:
         open_bytes(f"http://127.0.0.1:{silent.getsockname()[1]}/", name="it")
     assert time.perf_counter() - started < 5
 
 
 def test_download_ends_at_its_limit(site: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deepfake_detect.inputs.source._URL_MAX_BYTES", len(CONTENT))
+    monkeypatch.setattr("deepfake_detect.inputs.download.MAX_BYTES", len(CONTENT))
     assert content_of(f"{site}/ok") == CONTENT
-    monkeypatch.setattr("deepfake_detect.inputs.source._URL_MAX_BYTES", len(CONTENT) - 1)
+    monkeypatch.setattr("deepfake_detect.inputs.download.MAX_BYTES", len(CONTENT) - 1)
     with pytest.raises(ImageTooLarge, match="more than 255 bytes"):
         open_bytes(f"{site}/ok", name="it")
 
@@ -190,7 +199,6 @@ def test_what_holds_no_bytes_is_refused(image: object, found: str) -> None:
         (b"PK\x03\x04\x14", "a ZIP archive or an office document"),
         (b"\x1aE\xdf\xa3", "a WebM or Matroska video"),
         (b"\0\0\0\x18ftypisom\0\0", "an MP4 or QuickTime video"),
-        (b"\0\0\0\x18ftypheic\0\0", "HEIC, which Pillow reads once pillow-heif is registered"),
         (b"RIFF\0\0\0\0AVI LIST", "an AVI video"),
         (b"RIFF\0\0\0\0WEBP", None),
         (b"\0\0\0\x18ftypavif\0\0", None),
@@ -203,3 +211,18 @@ def test_what_holds_no_bytes_is_refused(image: object, found: str) -> None:
 )
 def test_bytes_are_described(head: bytes, words: str | None) -> None:
     assert describe_bytes(head) == words
+
+
+def test_a_closed_file_and_one_that_fails_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(CONTENT)
+    with (tmp_path / "a.jpg").open("rb") as file:
+        pass
+    with pytest.raises(ImageUnreadable, match="it: a closed file; open it again"):
+        open_bytes(file, name="it")
+
+    class Broken:
+        def read(self) -> bytes:
+            raise RuntimeError("no more paper")
+
+    with pytest.raises(ImageUnreadable, match=r"read\(\) failed \(RuntimeError: no more paper\)"):
+        open_bytes(Broken(), name="it")
