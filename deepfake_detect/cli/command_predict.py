@@ -15,6 +15,7 @@ from deepfake_detect.cli.console import plural
 
 if TYPE_CHECKING:
     from deepfake_detect.cli.batch import Outcome
+    from deepfake_detect.predict.router import ContentRouter
 
 
 @click.command(epilog=shared.PATH_HELP)
@@ -22,6 +23,14 @@ if TYPE_CHECKING:
 @shared.model_option
 @shared.faces_option
 @shared.threshold_option
+@click.option("--content", is_flag=True, help="Say what each picture shows: animal, face, vehicle or other.")
+@click.option(
+    "--route",
+    "routes",
+    metavar="CLASS=M",
+    multiple=True,
+    help="Weights for pictures that show something else, such as vehicle=FOLDER; may be repeated.",
+)
 @shared.style_options
 @click.option("--batch-size", metavar="N", type=click.IntRange(min=1), help="Faces per batch of the model.")
 @click.option("--workers", metavar="N", type=click.IntRange(min=0), help="Threads that open pictures.")
@@ -41,6 +50,7 @@ def command(
     save: Path | None,
     out: Path | None,
     evidence: Path | None,
+    routes: tuple[str, ...],
     **options: Any,
 ) -> None:
     """Score the faces of pictures."""
@@ -53,13 +63,31 @@ def command(
     if note := note_on_videos(paths):
         write_line(note, err=True)
     detector = load_detector(model, device=device)
+    settings = [detector.card.to_json(), detector.revision, options["faces"], options["threshold"]]
+    if routes:
+        detector, options = _router(detector, routes, device), {"threshold": options["threshold"]}
     if out is None:
         outcomes = _outcomes(detector, names, options, evidence)
         print_outcomes(outcomes, total=len(names), style=style, form=PREDICTION, save=save)
     elif style != "text":
         raise click.UsageError(f"--out and --{style} exclude one another; the ending of FILE chooses the format")
     else:
-        _score_into(out, detector, names, options, save, evidence)
+        extras = [*routes, *(["content"] if options.get("content") else [])]
+        _score_into(out, detector, names, options, save, evidence, settings=[*settings, *extras])
+
+
+def _router(detector: Any, routes: tuple[str, ...], device: str) -> ContentRouter:
+    """Load the weights of every route."""
+    from deepfake_detect.cli.batch import load_detector
+    from deepfake_detect.predict.router import ContentRouter
+
+    detectors = {"face": detector}
+    for route in routes:
+        name, _, model = route.partition("=")
+        if not model:
+            raise click.UsageError(f"--route {route}: expected CLASS=M, such as vehicle=FOLDER")
+        detectors[name] = load_detector(model, device=device)
+    return ContentRouter(detectors)
 
 
 def _outcomes(detector: Any, names: list[str], options: dict[str, Any], evidence: Path | None) -> Iterator[Outcome]:
@@ -74,7 +102,14 @@ def _outcomes(detector: Any, names: list[str], options: dict[str, Any], evidence
 
 
 def _score_into(
-    out: Path, detector: Any, names: list[str], options: dict[str, Any], save: Path | None, evidence: Path | None
+    out: Path,
+    detector: Any,
+    names: list[str],
+    options: dict[str, Any],
+    save: Path | None,
+    evidence: Path | None,
+    *,
+    settings: list[Any],
 ) -> None:
     """Score what FILE lacks, add it there, and print a summary."""
     from deepfake_detect.cli.batch import report_error
@@ -82,8 +117,7 @@ def _score_into(
     from deepfake_detect.cli.render import PREDICTION, save_result
     from deepfake_detect.cli.resume import ResultFile, fingerprint, marks_of
 
-    settings = fingerprint(detector.card.to_json(), detector.revision, options["faces"], options["threshold"])
-    results = ResultFile(out, form=PREDICTION, settings=settings)
+    results = ResultFile(out, form=PREDICTION, settings=fingerprint(*settings))
     missing = results.missing(names)
     marks = {name: marks_of(name) for name in missing}
     total = len(set(names))

@@ -121,7 +121,10 @@ def save_case(prediction: Prediction, folder: Path) -> Path:
 
 
 def _prediction_text(row: Row) -> Iterator[str]:
-    yield _line(row, row["name"] + (f"  ({plural(len(row['faces']), 'face')})" if len(row["faces"]) > 1 else ""))
+    notes = [plural(len(row["faces"]), "face")] if len(row["faces"]) > 1 else []
+    if content := row.get("content"):
+        notes.append(f"{content['label']} {content['scores'][content['label']]:.3f}")
+    yield _line(row, row["name"] + (f"  ({', '.join(notes)})" if notes else ""))
     if len(row["faces"]) > 1:
         for face in row["faces"]:
             yield _line(face, f"  {_box(face)}")

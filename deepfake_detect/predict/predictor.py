@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator, Iterable, Sequence, Sized
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args, overload
 
@@ -16,6 +17,7 @@ from deepfake_detect.engines.openvino_graph import is_installed, require_openvin
 from deepfake_detect.errors import InvalidOption, MissingExtra, WeightsMismatch
 from deepfake_detect.faces.finder import PACKAGED, FaceFinder
 from deepfake_detect.inputs.image import ImageInput
+from deepfake_detect.predict.content import classify_content
 from deepfake_detect.predict.look import FaceChoice, Look, check_faces, look_at
 from deepfake_detect.predict.prediction import Prediction, Predictions
 from deepfake_detect.predict.preprocess import normalise
@@ -148,7 +150,12 @@ class Predictor:
 
     @overload
     def predict(
-        self, image: ImageInput, *, faces: FaceChoice = "auto", threshold: float | None = None
+        self,
+        image: ImageInput,
+        *,
+        faces: FaceChoice = "auto",
+        threshold: float | None = None,
+        content: bool = False,
     ) -> Prediction: ...
 
     @overload
@@ -158,6 +165,7 @@ class Predictor:
         *,
         faces: FaceChoice = "auto",
         threshold: float | None = None,
+        content: bool = False,
     ) -> Predictions: ...
 
     def predict(
@@ -166,6 +174,7 @@ class Predictor:
         *,
         faces: FaceChoice = "auto",
         threshold: float | None = None,
+        content: bool = False,
     ) -> Prediction | Predictions:
         """Score one picture, or several at once; ``detector(image)`` is the same.
 
@@ -176,6 +185,7 @@ class Predictor:
             faces: ``"auto"``, ``"all"``, ``"largest"`` or ``"none"``; see `FaceChoice`.
             threshold: Score from which the label is ``"fake"``, in place of the card's. The card's
                 uncertain interval is then left aside.
+            content: Say what the picture shows, too, as `classify_content` does: so ``"no-face"`` has a reason.
 
         Returns:
             The highest score of the faces. Where there is no face the label is ``"no-face"`` and the score None. For
@@ -196,10 +206,11 @@ class Predictor:
             ['real', 'fake']
         """
         check_faces(faces, threshold=threshold)
+        check_flag("content", content)
         several = list_several(image)
         if several is None:
-            return next(self._stream([image], faces=faces, threshold=threshold, workers=0))
-        return Predictions(self._stream(several, faces=faces, threshold=threshold))
+            return next(self._stream([image], faces=faces, threshold=threshold, content=content, workers=0))
+        return Predictions(self._stream(several, faces=faces, threshold=threshold, content=content))
 
     __call__ = predict
 
@@ -212,6 +223,7 @@ class Predictor:
         on_error: OnError = "raise",
         faces: FaceChoice = "auto",
         threshold: float | None = None,
+        content: bool = False,
         progress: bool = False,
     ) -> Generator[Prediction, None, None]:
         """Score many pictures, in order, as they come.
@@ -231,6 +243,7 @@ class Predictor:
                 before it; ``"yield"`` gives a prediction with ``error`` and the label ``"error"``.
             faces: See `predict`.
             threshold: See `predict`.
+            content: See `predict`.
             progress: Show a progress bar, where standard error is a terminal.
 
         Returns:
@@ -251,11 +264,18 @@ class Predictor:
         several = open_several(images)
         check_faces(faces, threshold=threshold)
         check_flag("progress", progress)
+        check_flag("content", content)
         check_choice("on_error", on_error, get_args(OnError))
         check_number("batch_size", batch_size, low=1, whole=True, optional=True)
         check_number("workers", workers, low=0, whole=True, optional=True)
         predictions = self._stream(
-            several, batch_size=batch_size, workers=workers, on_error=on_error, faces=faces, threshold=threshold
+            several,
+            batch_size=batch_size,
+            workers=workers,
+            on_error=on_error,
+            faces=faces,
+            threshold=threshold,
+            content=content,
         )
         return _with_bar(predictions, total=_length(several)) if progress else predictions
 
@@ -311,6 +331,7 @@ class Predictor:
         *,
         faces: FaceChoice,
         threshold: float | None,
+        content: bool = False,
         batch_size: int | None = None,
         workers: int | None = None,
         on_error: OnError = "raise",
@@ -321,7 +342,7 @@ class Predictor:
         place = "openvino" if uses_openvino else self._device.partition(":")[0]
         lanes = self._engine.lanes(workers)
         self._engine.prepare(lanes)
-        return stream_predictions(
+        predictions = stream_predictions(
             images,
             look=partial(
                 look_at, preprocessing=self.card.preprocessing, finder=self._face_finder(faces, workers), faces=faces
@@ -337,6 +358,7 @@ class Predictor:
             how=lambda: self._engine.how,
             join=self._engine.join,
         )
+        return _with_content(predictions) if content else predictions
 
     def _place(self, device: str | torch.device, dtype: str) -> None:
         """Have torch run the model from here on, which then may be changed; on a processor by a twin of OpenVINO."""
@@ -404,6 +426,13 @@ def _with_bar(
         for prediction in predictions:
             yield prediction
             bar.update()
+
+
+def _with_content(predictions: Generator[Prediction, None, None]) -> Generator[Prediction, None, None]:
+    with closing(predictions):
+        for prediction in predictions:
+            known = prediction.error is None and prediction.source is not None
+            yield replace(prediction, content=classify_content(prediction.source)) if known else prediction
 
 
 def _length(images: Iterable[Any]) -> int | None:
