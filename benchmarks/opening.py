@@ -29,7 +29,7 @@ from deepfake_detect.inputs.image import open_image
 from deepfake_detect.inputs.resize import resample
 from deepfake_detect.predict.verdict import judge
 from deepfake_detect.system.device import count_processors, share_threads
-from deepfake_detect.system.malloc import keep_blocks
+from deepfake_detect.system.malloc import keep_freed_memory
 
 PORTRAIT = Path(__file__).parents[1] / "examples" / "portrait.jpg"
 Way = Callable[[], np.ndarray]
@@ -48,7 +48,7 @@ def main() -> None:
     if options.data:
         compare_scores(options.data, options.model)
         return
-    keep_blocks()
+    keep_freed_memory()
     chosen = ways(options.side_px, options.size_px)
     took: dict[tuple[str, int], list[float]] = {}
     for _ in range(options.rounds):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from deepfake_detect.auditing.report import AuditReport, Finding
     from deepfake_detect.detector import Detector
     from deepfake_detect.errors import (
+        BackendUnavailable,
         DatasetError,
         DeepfakeDetectError,
         HubUnavailable,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AuditReport",
     "Augmentation",
+    "BackendUnavailable",
     "Card",
     "Content",
     "ContentRouter",
@@ -103,6 +105,7 @@ __getattr__, __dir__ = lazy_exports(
         "auditing.report": ("AuditReport", "Finding"),
         "detector": ("Detector",),
         "errors": (
+            "BackendUnavailable",
             "DatasetError",
             "DeepfakeDetectError",
             "HubUnavailable",

@@ -212,10 +212,12 @@ class Detector(Predictor):
             InvalidOption: An option that does not exist, is out of range, or of a wrong type.
             TrainingDiverged: The loss was not a number, again and again.
         """
+        from deepfake_detect.system.torch_defaults import usual_defaults
         from deepfake_detect.training.pipeline import bundle_name
 
         card = replace(self.card, name=bundle_name(out, otherwise=f"{self.card.name}-tuned"), version=0)
-        student = self._with(copy.deepcopy(self.model), card)
+        with usual_defaults():  # a copy made under inference_mode could not be trained
+            student = self._with(copy.deepcopy(self.model), card)
         steps = {
             "epochs": epochs,
             "lr": lr,

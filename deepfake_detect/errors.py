@@ -13,6 +13,7 @@
     ├── HubUnavailable     (OSError)                the Hub cannot be reached, or refuses
     ├── LayerNotFound      (ValueError)             no layer of that name
     ├── DatasetError       (ValueError)             the data set cannot be read or understood
+    ├── BackendUnavailable (RuntimeError)           OpenVINO was chosen, and cannot run this network
     ├── TrainingDiverged   (RuntimeError)           the loss is not a number any more
     └── MissingExtra       (ImportError)            an optional package is not installed
 
@@ -71,6 +72,10 @@ class DatasetError(DeepfakeDetectError, ValueError):
 
 class InvalidOption(DeepfakeDetectError, ValueError, TypeError):
     """An argument is out of range, of the wrong type, or none of the known choices."""
+
+
+class BackendUnavailable(DeepfakeDetectError, RuntimeError):
+    """The backend that was chosen cannot run this network."""
 
 
 class TrainingDiverged(DeepfakeDetectError, RuntimeError):

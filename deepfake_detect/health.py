@@ -213,6 +213,9 @@ def _offline() -> Check:
 def _cache() -> Check:
     """Ask whether the Hub's cache, or the nearest folder above it that exists, can take weights."""
     folder = _cache_folder()
+    if folder is None:
+        advice = "set HF_HOME to a folder that can be written; packaged weights work without"
+        return Check(name="Hub cache", ok=False, found="there is no home folder", advice=advice)
     there = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(there).free
     found = f"{folder}, {free / 2**30:.1f} GB free"
@@ -225,10 +228,11 @@ def _cache() -> Check:
     return Check(name="Hub cache", ok=True, found=found)
 
 
-def _cache_folder() -> Path:
+def _cache_folder() -> Path | None:
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     home = os.environ.get("HF_HOME") or os.path.join(cache, "huggingface")
-    return Path(os.environ.get("HF_HUB_CACHE") or os.path.join(home, "hub")).expanduser().absolute()
+    folder = os.path.expanduser(os.environ.get("HF_HUB_CACHE") or os.path.join(home, "hub"))
+    return None if folder.startswith("~") else Path(folder).absolute()  # what cannot be expanded comes back as it is
 
 
 def _message(error: Exception) -> str:

@@ -34,8 +34,8 @@ LIGHT = {
 }
 HEAVY = {"torch", "timm", "torchvision", "huggingface_hub", "safetensors", "sklearn", "matplotlib"}
 DOOR = {
-    "AuditReport", "Augmentation", "Card", "Content", "ContentRouter", "DatasetError", "DeepfakeDetectError",
-    "Detector", "DoctorReport", "Epoch", "Explanation", "Face", "Finding", "HubUnavailable", "ImageTooLarge",
+    "AuditReport", "Augmentation", "BackendUnavailable", "Card", "Content", "ContentRouter", "DatasetError",
+    "DeepfakeDetectError", "Detector", "DoctorReport", "Epoch", "Explanation", "Face", "Finding", "HubUnavailable", "ImageTooLarge",
     "ImageUnreadable", "InvalidOption", "LayerNotFound", "MissingExtra", "Prediction", "Preprocessing", "Report",
     "Schedule", "Stability", "TrainingDiverged", "Trial", "UnknownModel", "UnknownWeights", "Verification",
     "VideoPrediction", "WeightsCorrupted", "WeightsMismatch", "audit", "classify_content", "create_model", "doctor",

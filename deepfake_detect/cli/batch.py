@@ -42,9 +42,7 @@ def load_detector(model: str, *, device: str) -> Any:
         click.UsageError: There is no such device.
     """
     from deepfake_detect.detector import Detector
-    from deepfake_detect.system.malloc import keep_blocks
 
-    keep_blocks()
     try:
         return Detector.from_pretrained(model, device=device)
     except ValueError as error:

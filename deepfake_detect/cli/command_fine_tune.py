@@ -20,8 +20,9 @@ def command(data: str, model: str, out: Path, device: str, **options: Any) -> No
     from deepfake_detect.cli.batch import load_detector
     from deepfake_detect.cli.console import log_on_stderr, write_line
     from deepfake_detect.cli.render import training_summary
+    from deepfake_detect.system.malloc import kept_memory
 
-    with log_on_stderr():
+    with log_on_stderr(), kept_memory():
         detector = load_detector(model, device=device)
         detector = detector.fine_tune(data, out=out, **shared.training_arguments(options))
     write_line(training_summary(detector, out))

@@ -29,7 +29,8 @@ def command(data: str, arch: str, out: Path, **options: Any) -> None:
     from deepfake_detect.cli.console import log_on_stderr, write_line
     from deepfake_detect.cli.render import training_summary
     from deepfake_detect.detector import Detector
+    from deepfake_detect.system.malloc import kept_memory
 
-    with log_on_stderr():
+    with log_on_stderr(), kept_memory():
         detector = Detector.train(data, model=arch, out=out, **shared.training_arguments(options))
     write_line(training_summary(detector, out))

@@ -77,11 +77,12 @@ _searched = shared.combine(
 def command(data: str, archs: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Search for the settings that train the best detector."""
     from deepfake_detect.cli.console import log_on_stderr, write_line
+    from deepfake_detect.system.malloc import kept_memory
     from deepfake_detect.training.search import SPACE, tune
 
     chosen = {name: options.pop(name) for name in ("optimizer", "lr", "hidden", "dropout", "size_px", "augment")}
     space = {**SPACE, **{name: _space(name, values) for name, values in chosen.items() if values}}
-    with log_on_stderr():
+    with log_on_stderr(), kept_memory():
         trials = tune(data, model=archs or "meso4", space=space, **shared.without_none(options))
     if as_json:
         write_line(json.dumps([trial.to_dict() for trial in trials], indent=2))

@@ -17,6 +17,7 @@ from deepfake_detect import cli
 from deepfake_detect._version import __version__
 from deepfake_detect.cli.options import EXIT_STATUS
 from deepfake_detect.errors import DeepfakeDetectError, InvalidOption, LayerNotFound, UnknownModel, UnknownWeights
+from deepfake_detect.system.malloc import keep_freed_memory
 
 SECTIONS = {
     "Pictures and videos": (
@@ -67,7 +68,8 @@ class CommandLine(click.Group):
         return super().make_context(info_name, args, *rest, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command that was given."""
+        """Run the command that was given; its process keeps freed memory."""
+        keep_freed_memory()
         try:
             return super().invoke(ctx)
         except (InvalidOption, LayerNotFound, UnknownModel, UnknownWeights) as error:

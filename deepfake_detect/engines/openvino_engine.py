@@ -1,29 +1,80 @@
-"""How does a network answer through OpenVINO, with or without torch?
+"""Run a network by OpenVINO, with or without torch.
 
 OpenVINO compiles a graph for the processor at hand: convolutions with what follows them, in float32 or bfloat16. It
-takes a fifth of the time that torch takes to import. The graph is built here from an `outline` and the weights.
+takes a fifth of the time that torch takes to import. The graph is built here from an `Operation` list and the weights.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from deepfake_detect.engines.openvino_graph import build_graph, require_openvino
-from deepfake_detect.engines.outline import Operation, known_outline
-from deepfake_detect.errors import MissingExtra
+from deepfake_detect.engines.outline import Operation, expected_forms, known_outline
+from deepfake_detect.errors import BackendUnavailable, MissingExtra
 from deepfake_detect.system.device import count_processors
-from deepfake_detect.weights.bundle import Bundle, read_weights, tensors_in
+from deepfake_detect.system.fork import never_free, renew_after_fork
+from deepfake_detect.weights.bundle import Bundle
+from deepfake_detect.weights.tensors import check_tensors, read_tensors
 
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
-"""What a compiled network can compute in, and what OpenVINO calls it."""
+"""Dtypes that a compiled network can compute in, and OpenVINO's names for them."""
 
-_AT_ONCE = 8  # pictures that wait in line
+_QUEUED = 8  # pictures that wait for OpenVINO at a time
+
+
+class InferRequests:
+    """Compile a graph once for each of several settings, and give every thread infer requests of its own.
+
+    A forked child compiles again, since OpenVINO's threads stay with its parent.
+
+    Args:
+        graph: An ``openvino.Model``.
+        settings: Gives the settings of OpenVINO for a key.
+    """
+
+    def __init__(self, graph: Any, settings: Callable[[Any], dict[str, Any]]) -> None:
+        self._openvino = require_openvino()
+        self._graph, self._settings = graph, settings
+        self._begin()
+        renew_after_fork(self)
+
+    def prepare(self, key: Hashable) -> Future[Any]:
+        """Start to compile for a key where that is not done yet; pictures can be opened meanwhile."""
+        with self._lock:
+            if key not in self._compiled:
+                compiler = ThreadPoolExecutor(1)
+                self._compiled[key] = compiler.submit(self._core.compile_model, self._graph, "CPU", self._settings(key))
+                compiler.shutdown(wait=False)  # its thread ends with the work
+            return self._compiled[key]
+
+    def get(self, key: Hashable, *, count: int = 1) -> list[Any]:
+        """Give so many requests of the calling thread, each of which holds the input and the output of one call."""
+        by_key: dict[Hashable, list[Any]] = self._of_thread.__dict__.setdefault("requests", {})
+        requests = by_key.setdefault(key, [])
+        while len(requests) < count:
+            requests.append(self.prepare(key).result().create_infer_request())
+        return requests[:count]
+
+    def tensor(self, array: np.ndarray) -> Any:
+        """Wrap an array for OpenVINO, without a copy."""
+        return self._openvino.Tensor(array, shared_memory=True)
+
+    def renew(self) -> None:
+        """Begin anew in a forked child."""
+        never_free((self._core, self._compiled, self._of_thread.__dict__))
+        self._begin()
+
+    def _begin(self) -> None:
+        self._core = self._openvino.Core()
+        self._compiled: dict[Hashable, Future[Any]] = {}
+        self._of_thread = threading.local()
+        self._lock = threading.Lock()
 
 
 class Compiled:
@@ -51,16 +102,12 @@ class Compiled:
         dtype: str = "float32",
     ) -> None:
         self.dtype = dtype
-        self._openvino = require_openvino()
-        self._core = self._openvino.Core()
-        self._graph = build_graph(outline, tensors, size_hw=size_hw)
-        self._compiled: dict[int, Future[Any]] = {}  # by lanes
-        self._own = threading.local()
-        self._lock = threading.Lock()
+        require_openvino()
+        self._requests = InferRequests(build_graph(outline, tensors, size_hw=size_hw), self._settings)
 
     @property
     def how(self) -> dict[str, str]:
-        """Say what runs the network, and what it computes in, as predictions tell it."""
+        """Say what runs the network and in which dtype, as predictions record it."""
         return {"backend": self.backend, "dtype": self.dtype}
 
     def __call__(self, pixels: np.ndarray, *, lanes: int = 1) -> np.ndarray:
@@ -68,50 +115,36 @@ class Compiled:
 
         Args:
             pixels: [N, H, W, 3] float32, normalised.
-            lanes: So many threads call at the same time: each gets its share of the processors.
+            lanes: Number of threads that call at the same time: each gets its share of the processors.
 
         Returns:
             [N] float32; [N, outputs] where there are several.
         """
         pictures = np.ascontiguousarray(pixels, np.float32)
-        parts = [self._answer(pictures[at : at + _AT_ONCE], lanes) for at in range(0, len(pictures), _AT_ONCE)]
-        found = np.concatenate(parts)
-        return found[:, 0] if found.shape[1] == 1 else found
+        parts = [self._infer(pictures[at : at + _QUEUED], lanes) for at in range(0, len(pictures), _QUEUED)]
+        logits = np.concatenate(parts)
+        return logits[:, 0] if logits.shape[1] == 1 else logits
 
     def prepare(self, lanes: int) -> Future[Any]:
-        """Begin to compile for so many lanes, where that is not done yet; pictures can be opened meanwhile."""
-        with self._lock:
-            if lanes not in self._compiled:
-                arguments = (self._graph, "CPU", self._settings(lanes))
-                compiler = ThreadPoolExecutor(1)
-                self._compiled[lanes] = compiler.submit(self._core.compile_model, *arguments)
-                compiler.shutdown(wait=False)  # its thread ends with the work
-            return self._compiled[lanes]
+        """Start to compile for so many lanes where that is not done yet; pictures can be opened meanwhile."""
+        return self._requests.prepare(lanes)
 
     def lanes(self, workers: int) -> int:
-        """Tell how many of so many threads may compute at the same time."""
+        """Return how many of so many threads may compute at the same time."""
         return max(1, min(workers, count_processors()))
 
     def join(self, pool: Executor, *, workers: int, lanes: int) -> None:
-        """Nothing is to be done for the threads of a new pool: OpenVINO has its own."""
+        """Do nothing for the threads of a new pool: OpenVINO has threads of its own."""
 
-    def _answer(self, pictures: np.ndarray, lanes: int) -> np.ndarray:
-        """Have all of them wait in line for OpenVINO, so that it never waits for this thread in between."""
-        requests = self._requests(lanes, len(pictures))
+    def _infer(self, pictures: np.ndarray, lanes: int) -> np.ndarray:
+        """Queue all pictures at once, so that OpenVINO does not wait for this thread between two of them."""
+        requests = self._requests.get(lanes, count=len(pictures))
         for request, picture in zip(requests, pictures, strict=True):
-            request.set_input_tensor(self._openvino.Tensor(picture[None], shared_memory=True))
+            request.set_input_tensor(self._requests.tensor(picture[None]))
             request.start_async()
         for request in requests:
             request.wait()
         return np.stack([request.get_output_tensor().data[0] for request in requests])
-
-    def _requests(self, lanes: int, count: int) -> list[Any]:
-        """Give what holds the picture and the logit of one call, so many; every thread has its own."""
-        by_lanes: dict[int, list[Any]] = self._own.__dict__.setdefault("requests", {})
-        own = by_lanes.setdefault(lanes, [])
-        while len(own) < count:
-            own.append(self.prepare(lanes).result().create_infer_request())
-        return own[:count]
 
     def _settings(self, lanes: int) -> dict[str, Any]:
         return {
@@ -122,31 +155,47 @@ class Compiled:
         }
 
 
-def compile_bundle(bundle: Bundle, *, dtype: str = "float32") -> Compiled | None:
+def compile_bundle(bundle: Bundle, *, dtype: str = "float32") -> Compiled:
     """Compile the network of a bundle without torch.
 
     Args:
-        bundle: Its weights are read, and their sha256 is checked.
+        bundle: Its weights are read, and checked against its sha256 and against the architecture.
         dtype: One of `PRECISIONS`.
 
     Returns:
-        The network; None where OpenVINO cannot be imported, where no outline of the architecture is known, or the
-        weights are not those of the outline: torch will tell what is wrong with them.
+        The network.
 
     Raises:
+        BackendUnavailable: The operations of the architecture are not packaged, or OpenVINO refuses them.
+        MissingExtra: OpenVINO is not installed, or cannot be imported.
         WeightsCorrupted: The bytes are not those that the card promises.
+        WeightsMismatch: The weights do not fit the architecture.
     """
     card = bundle.card
     outline = known_outline(card.architecture)
     if outline is None:
-        return None
-    side = card.preprocessing.size_px
+        raise BackendUnavailable(f"the operations of architecture {card.architecture!r} are not packaged")
     with ThreadPoolExecutor(1) as helper:
-        reading = helper.submit(read_weights, bundle)
+        reading = helper.submit(_checked_tensors, bundle, outline)
         with contextlib.suppress(MissingExtra):
             require_openvino()  # takes about as long to import
-        content = reading.result()
+        tensors = reading.result()
+    side = card.preprocessing.size_px
+    require_openvino()
     try:
-        return Compiled(outline, tensors_in(content), size_hw=(side, side), dtype=dtype)
-    except (MissingExtra, AttributeError, KeyError, RuntimeError, TypeError, ValueError):
-        return None
+        return Compiled(outline, tensors, size_hw=(side, side), dtype=dtype)
+    except RuntimeError as error:
+        raise BackendUnavailable(
+            f"OpenVINO refuses {card.architecture!r} at {side} px: {_first_line(error)}"
+        ) from error
+
+
+def _checked_tensors(bundle: Bundle, outline: Sequence[Operation]) -> dict[str, np.ndarray]:
+    tensors = read_tensors(bundle)
+    check_tensors(tensors, expected_forms(outline, outputs=bundle.card.outputs), bundle=bundle)
+    return tensors
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and "Exception from" not in line]
+    return lines[0] if lines else type(error).__name__

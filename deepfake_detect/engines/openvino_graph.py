@@ -1,10 +1,13 @@
-"""What does the list of a network's operations look like as a graph of OpenVINO?"""
+"""Build a graph of OpenVINO from the list of a network's operations, and import OpenVINO quietly."""
 
 from __future__ import annotations
 
 import importlib.util
+import sys
+import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -12,14 +15,16 @@ import numpy as np
 from deepfake_detect.engines.outline import Operation
 from deepfake_detect.errors import MissingExtra
 
-_MAPS = [2, 3]  # height and width of [N, C, H, W]
+_HEIGHT_WIDTH = [2, 3]  # dimensions of [N, C, H, W]
+_IMPORTING = threading.Lock()
+_TELEMETRY = "openvino_telemetry"
 
 
 def build_graph(outline: Sequence[Operation], tensors: Mapping[str, np.ndarray], *, size_hw: tuple[int, int]) -> Any:
     """Build the graph; batch norms are folded into the convolutions before them.
 
     Args:
-        outline: See `outline.known_outline`.
+        outline: See `known_outline`.
         tensors: Weights, as the state dict names them; float16 or float32.
         size_hw: Height and width of the pictures.
 
@@ -37,13 +42,17 @@ def build_graph(outline: Sequence[Operation], tensors: Mapping[str, np.ndarray],
 
 
 def require_openvino() -> Any:
-    """Import OpenVINO.
+    """Import OpenVINO without its telemetry.
+
+    While it is imported, OpenVINO forks a process that reports the import to an analytics server, and writes to
+    ``~/intel``. It does neither where its telemetry package is missing, and so that package is hidden meanwhile.
 
     Raises:
         MissingExtra: It is not installed, or cannot be imported.
     """
     try:
-        import openvino
+        with _IMPORTING, _without_telemetry() if "openvino" not in sys.modules else nullcontext():
+            import openvino
     except ImportError as error:
         raise MissingExtra(
             f"backend='openvino' needs OpenVINO ({error}); run: pip install 'deepfake-detect[openvino]'"
@@ -54,6 +63,18 @@ def require_openvino() -> Any:
 def is_installed() -> bool:
     """Say whether OpenVINO is installed, without importing it."""
     return importlib.util.find_spec("openvino") is not None
+
+
+@contextmanager
+def _without_telemetry() -> Iterator[None]:
+    """Hide OpenVINO's telemetry package; the list of modules is as before afterwards."""
+    before = {_TELEMETRY: sys.modules[_TELEMETRY]} if _TELEMETRY in sys.modules else {}
+    sys.modules[_TELEMETRY] = None  # type: ignore[assignment] # makes `import openvino_telemetry` an ImportError
+    try:
+        yield
+    finally:
+        del sys.modules[_TELEMETRY]
+        sys.modules.update(before)
 
 
 class _Builder:
@@ -70,7 +91,7 @@ class _Builder:
         for place, operation in enumerate(outline[1:], start=1):
             inputs = [values[other] for other in operation.inputs]
             if place in norms.values():
-                values.append(inputs[0])  # the convolution has done it
+                values.append(inputs[0])  # folded into the convolution
             elif operation.kind == "conv":
                 norm = outline[norms[place]] if place in norms else None
                 values.append(self._conv(inputs[0], operation, norm))
@@ -85,13 +106,13 @@ class _Builder:
             weight *= scale[:, None, None, None]
             bias = shift if bias is None else shift + bias * scale
         settings = operation.settings
-        place = (settings["stride"], settings["padding"], settings["padding"], settings["dilation"])
+        geometry = (settings["stride"], settings["padding"], settings["padding"], settings["dilation"])
         groups = settings["groups"]
         if groups > 1:
-            parted = weight.reshape(groups, -1, *weight.shape[1:])
-            result = self.ops.group_convolution(maps, self._constant(parted), *place)
+            grouped = weight.reshape(groups, -1, *weight.shape[1:])
+            result = self.ops.group_convolution(maps, self._constant(grouped), *geometry)
         else:
-            result = self.ops.convolution(maps, self._constant(weight), *place)
+            result = self.ops.convolution(maps, self._constant(weight), *geometry)
         return result if bias is None else self.ops.add(result, self._by_channel(bias))
 
     def _norm(self, operation: Operation, maps: Any) -> Any:
@@ -114,7 +135,7 @@ class _Builder:
         return self.ops.adaptive_avg_pool(maps, np.array(size))
 
     def _mean(self, operation: Operation, maps: Any) -> Any:
-        return self.ops.reduce_mean(maps, np.array(_MAPS), operation.settings["keep"])
+        return self.ops.reduce_mean(maps, np.array(_HEIGHT_WIDTH), operation.settings["keep"])
 
     def _flatten(self, operation: Operation, maps: Any) -> Any:
         return self.ops.reshape(maps, np.array([1, -1]), False)
@@ -151,11 +172,11 @@ class _Builder:
         return self.tensors[f"{operation.weights}.{name}"].astype(np.float32)
 
     def _bias(self, operation: Operation) -> np.ndarray | None:
-        has_one = f"{operation.weights}.bias" in self.tensors
-        return self._weight(operation, "bias") if has_one else None
+        has_bias = f"{operation.weights}.bias" in self.tensors
+        return self._weight(operation, "bias") if has_bias else None
 
     def _scale_shift(self, norm: Operation) -> tuple[np.ndarray, np.ndarray]:
-        """Tell what a batch norm multiplies each channel by, and adds to it."""
+        """Compute what a batch norm multiplies each channel by, and adds to it."""
         names = ("weight", "bias", "running_mean", "running_var")
         weight, bias, mean, variance = (self._weight(norm, name) for name in names)
         scale = weight / np.sqrt(variance + np.float32(norm.settings["eps"]))
@@ -169,7 +190,7 @@ class _Builder:
 
 
 def _foldable(outline: Sequence[Operation]) -> dict[int, int]:
-    """Find the batch norms right behind a convolution that nobody else asks: place of the convolution to theirs."""
+    """Map each convolution whose only user is a batch norm to that batch norm, by their places in the list."""
     users = Counter(other for operation in outline for other in operation.inputs)
     return {
         operation.inputs[0]: place

@@ -1,21 +1,25 @@
-"""Which operations is a network made of, told without torch?
+"""List the operations of a network, without torch.
 
-The networks are written in torch. What one computes when it is used is told here once more as a plain list, which
-`models.recorded` writes from the network itself, so that `compiled` can build it elsewhere. The lists of the
-architectures come with the package; a test records them again and compares.
+The networks are written in torch. What one computes in use is listed here once more as plain data, which
+`record` writes from the network itself, so that OpenVINO can run it and the weights of a bundle can be checked without
+torch. The lists of the architectures come with the package; a test records them again and compares.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from deepfake_detect.weights.tensors import Form
+
 OUTLINES = Path(__file__).with_name("outlines")
 """The lists that come with the package, one file for each architecture."""
+
+_COUNTER = "num_batches_tracked"  # of batch norms, the only tensor of whole numbers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,20 +27,22 @@ class Operation:
     """One operation on maps [N, C, H, W] or features [N, C].
 
     Attributes:
-        kind: One of the names in `compiled`, such as ``"conv"``.
+        kind: Such as ``"conv"``; `build_graph` knows them all.
         inputs: Places in the list of the operations whose results it takes.
         weights: What its keys in the state dict begin with; empty where it has none.
+        shapes: The shape of each of its tensors, by the name behind ``weights``.
         settings: Numbers that belong to the kind, such as ``stride``.
     """
 
     kind: str
     inputs: tuple[int, ...] = ()
     weights: str = ""
+    shapes: dict[str, list[int]] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
 
 
 def known_outline(architecture: str) -> tuple[Operation, ...] | None:
-    """Give the operations of an architecture, the pictures first and the logits last; None where none is packaged.
+    """Load the operations of an architecture, the pictures first and the logits last; None where none are packaged.
 
     Example:
         >>> [operation.kind for operation in known_outline("meso4")[:4]]
@@ -49,12 +55,33 @@ def known_outline(architecture: str) -> tuple[Operation, ...] | None:
     return tuple(Operation(**{**value, "inputs": tuple(value.get("inputs", ()))}) for value in values)
 
 
+def expected_forms(outline: Sequence[Operation], *, outputs: int = 1) -> dict[str, Form]:
+    """Give name and form of every tensor that a network has.
+
+    Args:
+        outline: Its operations.
+        outputs: Logits for each picture: the first side of the last layer's tensors.
+
+    Example:
+        >>> expected_forms(known_outline("meso4"))["head.logit.weight"]
+        ((1, 16), True, 'float32')
+    """
+    last = next(operation for operation in reversed(outline) if operation.weights)
+    forms: dict[str, Form] = {}
+    for operation in outline:
+        for name, shape in operation.shapes.items():
+            fitted = [outputs, *shape[1:]] if operation is last else shape
+            is_float = name != _COUNTER
+            forms[f"{operation.weights}.{name}"] = (tuple(fitted), is_float, "float32" if is_float else "int64")
+    return forms
+
+
 def file_name(architecture: str) -> str:
     """Name the file of an architecture in `OUTLINES`."""
     return architecture.replace(":", "-").replace("/", "-") + ".json"
 
 
 def to_json(outline: Iterable[Operation]) -> str:
-    """Give the text of such a file: an operation a line, without what is empty."""
+    """Give the text of such a file: one operation a line, without what is empty."""
     values = ({key: value for key, value in dataclasses.asdict(operation).items() if value} for operation in outline)
     return "[\n" + ",\n".join(json.dumps(value) for value in values) + "\n]\n"

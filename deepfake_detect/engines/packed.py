@@ -1,11 +1,11 @@
-"""How does a network answer as fast as a processor lets it?
+"""Pack a network for fast answers on a processor.
 
 `pack` makes of a network in evaluation mode a list of steps that gives the same logits: batch norms are folded into the
 convolutions before them, a sum and an activation behind a convolution are computed with it, while its result is still
 in the cache, and weights are laid out once as oneDNN wants them. Eager PyTorch does none of the three.
 
-The operators are torch's own for its compiler (``torch.ops.mkldnn``) and not promised to stay, so `pack` gives None
-where one is missing or the network cannot be traced, and what it makes is compared with the network before it is used.
+The operators are torch's own for its compiler (``torch.ops.mkldnn``) and not promised to stay, so `pack` returns None
+where one is missing or the network cannot be traced, and the packed network is compared with the network before use.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, fx, nn
 
-from deepfake_detect.engines.fusion import Chain, find_chains, traced
+from deepfake_detect.engines.fusion import Chain, find_chains, trace_network
 
 TOLERANCE: Final = {torch.float32: 1e-3, torch.bfloat16: 0.25}
 """How far a packed logit may lie from that of the network, by what the convolutions compute in."""
@@ -28,17 +28,18 @@ TOLERANCE: Final = {torch.float32: 1e-3, torch.bfloat16: 0.25}
 def pack(
     model: nn.Module, batch: Tensor, *, dtype: torch.dtype = torch.float32
 ) -> tuple[Packed, Tensor] | tuple[None, None]:
-    """Make the fast twin of a network, for a processor and the number of threads that torch has at the moment.
+    """Pack a network, for a processor and the number of threads that torch has at the moment.
 
     Args:
         model: Maps [N, 3, H, W] to logits; in evaluation mode, float32, on the CPU. It stays as it is.
-        batch: Pictures as the model will see them [N, 3, H, W], float32; the twin takes the same height and width.
+        batch: Pictures as the model will see them [N, 3, H, W], float32; the packed network takes the same height and
+            width.
         dtype: float32, or bfloat16 for the convolutions, their weights and maps; the rest stays float32.
 
     Returns:
-        The twin, which several threads may call at once, and its logits for the batch. None and None where there is
-        none: the network has no convolution or cannot be traced, the processor or torch lacks what it takes, or the
-        twin and the network do not agree on the batch.
+        The packed network, which several threads may call at once, and its logits for the batch. None and None where
+        the network has no convolution or cannot be traced, where the processor or torch lacks an operator, or where the
+        logits of the two differ.
 
     Example:
         >>> from deepfake_detect import create_model
@@ -52,15 +53,15 @@ def pack(
         return None, None
     with torch.inference_mode():
         try:
-            graph = traced(model)
+            graph = trace_network(model)
             recorder = _Shapes(model, graph)
             expected = recorder.run(batch)
             packed = Packed(_steps(graph, model, recorder.shapes, dtype))
-            found = packed(batch)
+            logits = packed(batch)
         except Exception:  # of the tracer and of private operators, in as many ways as networks differ
             return None, None
-    agree = found.shape == expected.shape and bool((found - expected).abs().max() <= TOLERANCE[dtype])
-    return (packed, found) if agree else (None, None)
+    agree = logits.shape == expected.shape and bool((logits - expected).abs().max() <= TOLERANCE[dtype])
+    return (packed, logits) if agree else (None, None)
 
 
 class Packed:
@@ -78,7 +79,7 @@ class Packed:
         return _run(self._steps, batch).float()
 
     def splice(self, layer: str) -> Spliced | None:
-        """Give the same network with one layer that may be watched.
+        """Return the same network with one layer that hooks can be set on.
 
         Args:
             layer: As in ``model.named_modules()`` of the network.
@@ -93,15 +94,15 @@ class Packed:
             return None
         before, after = self._steps[: places[0] + 1], self._steps[places[0] :]
         known = {step.node for step in after}
-        asked: list[fx.Node] = []
-        fx.node.map_arg([(step.args, step.kwargs) for step in after[1:]], asked.append)
-        if not known.issuperset(asked) or any(isinstance(step.call, _Convolution) for step in after[1:]):
+        used: list[fx.Node] = []
+        fx.node.map_arg([(step.args, step.kwargs) for step in after[1:]], used.append)
+        if not known.issuperset(used) or any(isinstance(step.call, _Convolution) for step in after[1:]):
             return None
         return Spliced(before, after).eval()
 
 
 class Spliced(nn.Module):
-    """A packed network whose `layer` gives the maps of one of its layers; behind that it runs as the network does.
+    """A packed network whose `layer` returns the maps of one of its layers; behind that it runs as the network does.
 
     Args:
         before: The steps up to the layer.
@@ -120,7 +121,7 @@ class Spliced(nn.Module):
 
 
 def _run(steps: list[_Step], value: Tensor) -> Tensor:
-    """Take steps, the first of which stands for what is given, and give what comes of the last."""
+    """Run steps, the first of which stands for the input, and return the value of the last."""
     first, *rest = steps
     values: dict[fx.Node, Any] = {first.node: value}
     for step in rest:
@@ -134,7 +135,7 @@ def _run(steps: list[_Step], value: Tensor) -> Tensor:
 
 @dataclass(slots=True, eq=False)
 class _Step:
-    node: fx.Node  # whose value it gives
+    node: fx.Node  # whose value it computes
     call: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
@@ -142,7 +143,7 @@ class _Step:
 
 
 class _Shapes(fx.Interpreter):
-    """Runs a network once, and notes the shape of every value."""
+    """Runs a network once, and records the shape of every value."""
 
     def __init__(self, model: nn.Module, graph: fx.Graph) -> None:
         super().__init__(model, graph=graph)
@@ -156,27 +157,27 @@ class _Shapes(fx.Interpreter):
 
 
 class _Convolution:
-    """A chain whose weights lie as oneDNN wants them."""
+    """A chain whose weights are laid out as oneDNN wants them."""
 
     def __init__(self, chain: Chain, shape: torch.Size, dtype: torch.dtype) -> None:
         conv = chain.conv
         self.dtype = dtype
-        self.place = (list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups)
+        self.geometry = (list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups)
         weight, bias = chain.weights()
-        self.weight = torch.ops.mkldnn._reorder_convolution_weight(weight.to(dtype), *self.place, list(shape))
+        self.weight = torch.ops.mkldnn._reorder_convolution_weight(weight.to(dtype), *self.geometry, list(shape))
         self.bias = None if bias is None else bias.to(dtype)
         self.activation, scalars = chain.activation
         self.scalars = list(scalars)
 
     def __call__(self, maps: Tensor, added: Tensor | None = None) -> Tensor:
-        own = (self.weight, self.bias, *self.place)
+        layer = (self.weight, self.bias, *self.geometry)
         if added is None:
             activation = self.activation or "none"
-            result = torch.ops.mkldnn._convolution_pointwise(maps.to(self.dtype), *own, activation, self.scalars, "")
+            result = torch.ops.mkldnn._convolution_pointwise(maps.to(self.dtype), *layer, activation, self.scalars, "")
         else:
             both = (maps.to(self.dtype), added.to(self.dtype))
             rest = ("add", 1.0, self.activation, self.scalars, "")
-            result = torch.ops.mkldnn._convolution_pointwise.binary(*both, *own, *rest)
+            result = torch.ops.mkldnn._convolution_pointwise.binary(*both, *layer, *rest)
         return result  # type: ignore[no-any-return]
 
 
@@ -221,11 +222,11 @@ def _call(node: fx.Node, model: nn.Module, modules: dict[str, nn.Module]) -> Cal
 
 
 def _pictures() -> None:
-    """Stand for what is given, not computed."""
+    """Stand for the input, which is not computed."""
 
 
 def _in_float32(call: Callable[..., Any]) -> Callable[..., Any]:
-    """Let what sums over many values do so in float32: it is cheap."""
+    """Let an operation that sums over many values do so in float32, which is cheap."""
 
     @functools.wraps(call, updated=())
     def called(first: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -235,10 +236,10 @@ def _in_float32(call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _note_last_uses(steps: list[_Step]) -> None:
-    """Let every step forget the values that no later one asks for."""
-    seen: set[fx.Node] = set()
+    """Let every step drop the values that no later one uses."""
+    used_later: set[fx.Node] = set()
     for step in reversed(steps):
         used: list[fx.Node] = []
         fx.node.map_arg((step.args, step.kwargs), used.append)
-        step.used_up = tuple(node for node in dict.fromkeys(used) if node not in seen)
-        seen.update(used)
+        step.used_up = tuple(node for node in dict.fromkeys(used) if node not in used_later)
+        used_later.update(used)

@@ -1,36 +1,44 @@
-"""How does a model answer a batch on this machine: as it is, or by a faster twin?"""
+"""Run a torch model on batches: by a packed or compiled network on a processor, else as it is."""
 
 from __future__ import annotations
 
 import itertools
+import logging
 import threading
 from concurrent.futures import Executor
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from deepfake_detect.engines.fusion import copy_structure
 from deepfake_detect.engines.openvino_engine import Compiled
 from deepfake_detect.engines.packed import TOLERANCE, Packed, Spliced, pack
-from deepfake_detect.engines.trace import record
-from deepfake_detect.errors import MissingExtra
-from deepfake_detect.system.device import share_threads
+from deepfake_detect.engines.trace import try_record
+from deepfake_detect.errors import BackendUnavailable, MissingExtra
+from deepfake_detect.system.fork import renew_after_fork
+from deepfake_detect.system.threads import can_share_threads, share_threads, threads_after_fork
 
-_Twin = Packed | Compiled
+_Fast = Packed | Compiled
+
+_log = logging.getLogger("deepfake_detect")
 
 
 class Forward:
-    """Runs a model on batches: on a processor by a twin, where it has one, `pack`ed or compiled by OpenVINO.
+    """Runs a model on batches: on a processor by a faster network where there is one, packed or compiled by OpenVINO.
 
-    The twin is made with the first batch, which costs some batches more, and made anew where the model's weights or
-    modules have changed. May be used from several threads at once.
+    The faster network is made with the first batch, which costs some batches more, and again where the model's weights
+    or modules have changed. May be used from several threads at once, and in a forked child. A model that was left in
+    training mode answers as in evaluation mode, and keeps its mode and its statistics.
 
     Args:
-        model: In evaluation mode, on ``device``, its weights float32.
+        model: On ``device``, its weights float32.
         device: Where the model is.
-        dtype: float32, or what is computed in: on a processor by the convolutions of the twin, else by automatic
-            mixed precision.
-        backend: ``"openvino"`` compiles a twin where the model can be told by an `outline`; ``"torch"`` packs one.
+        dtype: float32, or what is computed in: on a processor by the convolutions of the packed network, else by
+            automatic mixed precision.
+        backend: ``"openvino"`` compiles the model, and raises where that cannot be done; ``"auto"`` packs it then, with
+            a line in the log; ``"torch"`` packs it.
     """
 
     def __init__(
@@ -39,49 +47,55 @@ class Forward:
         *,
         device: torch.device,
         dtype: torch.dtype = torch.float32,
-        backend: str = "torch",
+        backend: Literal["auto", "torch", "openvino"] = "torch",
     ) -> None:
-        self.model, self.device, self.dtype, self.backend = model, device, dtype, backend
-        self._twins: dict[tuple[int, ...], _Twin | None] = {}  # by height, width and threads
-        self._modules: list[torch.nn.Module] = []
-        self._state: list[int] = []
+        self.model, self.device, self.dtype = model, device, dtype
+        self._is_strict = backend == "openvino"
+        self._compiles = backend != "torch" and device.type == "cpu"
+        self._fast: dict[tuple[int, ...], _Fast | None] = {}  # by height, width and threads
+        self._watched = WeightState(model)
+        self._evaluated = _in_evaluation_mode(model)
         self._lock = threading.Lock()
+        renew_after_fork(self)
 
     def __call__(self, pixels: np.ndarray, *, lanes: int = 1) -> np.ndarray:
         """Map pictures to logits.
 
         Args:
             pixels: [N, H, W, 3] float32, normalised.
-            lanes: So many threads call at the same time; those of `join` have their share of torch's threads.
+            lanes: Number of threads that call at the same time; those of `join` have their share of torch's threads.
 
         Returns:
             [N] float32.
         """
         batch = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-        on_processor = self.device.type == "cpu"
-        twin, logits = self._twin(batch, lanes, backend=self.backend) if on_processor else (None, None)
-        if logits is None:
-            if twin is None:
-                logits = run(self.model, batch, device=self.device, dtype=self.dtype)
-            elif isinstance(twin, Compiled):
-                return twin(pixels, lanes=lanes)
-            else:
-                with torch.inference_mode():
-                    logits = twin(batch)
-        return logits.numpy()
+        with threads_after_fork(), torch.inference_mode():
+            fast, logits = self._prepared(batch, lanes, compiles=self._compiles)
+            if logits is not None:
+                return logits.numpy()
+            if isinstance(fast, Compiled):
+                return fast(pixels, lanes=lanes)
+            if fast is not None:
+                return fast(batch).numpy()
+            return run(self._evaluated, batch, device=self.device, dtype=self.dtype).numpy()
+
+    @property
+    def backend(self) -> str:
+        """``"openvino"`` where a compiled network answers, or will with the first batch; else ``"torch"``."""
+        return "openvino" if self._compiles else "torch"
 
     @property
     def how(self) -> dict[str, str]:
-        """Say what runs the model, and what it computes in, as predictions tell it."""
-        twins = list(self._twins.values())
-        compiled = next((twin for twin in twins if isinstance(twin, Compiled)), None)
+        """Say what runs the model and in which dtype, as predictions record it."""
+        networks = list(self._fast.values())
+        compiled = next((network for network in networks if isinstance(network, Compiled)), None)
         if compiled is not None:
             return compiled.how
-        backend = "torch-packed" if any(twins) else "torch"
+        backend = "torch-packed" if any(networks) else "torch"
         return {"backend": backend, "dtype": str(self.dtype).removeprefix("torch.")}
 
     def spliced(self, batch: Tensor, layer: str) -> Spliced | None:
-        """Give a faster twin, one layer of which may be watched; None where there is none.
+        """Return a packed network with one layer that hooks can be set on; None where there is none.
 
         Args:
             batch: Such as it will see [N, 3, H, W].
@@ -89,52 +103,95 @@ class Forward:
         """
         if self.device.type != "cpu" or self.dtype != torch.float32:
             return None
-        twin, _ = self._twin(batch, 1, backend="torch")
-        return twin.splice(layer) if isinstance(twin, Packed) else None
+        packed, _ = self._prepared(batch, 1, compiles=False)
+        return packed.splice(layer) if isinstance(packed, Packed) else None
 
     def lanes(self, workers: int) -> int:
-        """Tell how many of so many threads may compute at the same time."""
-        return max(1, min(workers, torch.get_num_threads())) if self.device.type == "cpu" else 1
+        """Return how many of so many threads may compute at the same time."""
+        if self.device.type != "cpu" or not can_share_threads():
+            return 1
+        return max(1, min(workers, torch.get_num_threads()))
 
     def prepare(self, lanes: int) -> None:
-        """Nothing is to be done beforehand: a twin is made with the first batch."""
+        """Do nothing beforehand: the faster network is made with the first batch."""
 
     def join(self, pool: Executor, *, workers: int, lanes: int) -> None:
         """Give the threads of a new pool their share of torch's threads."""
         if lanes > 1:
             share_threads(pool, workers=workers, lanes=lanes)
 
-    def _twin(self, batch: Tensor, lanes: int, *, backend: str) -> tuple[_Twin | None, Tensor | None]:
-        """Give the twin for such a batch, and what it said of this one where it was just made with it."""
-        threads = 0 if backend == "openvino" else torch.get_num_threads()
-        kind = (*batch.shape[2:], threads)
-        with self._lock:
-            state = _state(self._modules)
-            if not state or state != self._state:
-                self._modules = list(self.model.modules())
-                self._state = _state(self._modules)
-                self._twins = {}
-            logits = None
-            if kind not in self._twins:
-                made = self._compile(batch, lanes) if backend == "openvino" else None
-                self._twins[kind], logits = made or pack(self.model, batch, dtype=self.dtype)
-            return self._twins[kind], logits
+    def renew(self) -> None:
+        """Replace the lock in a forked child: another thread of the parent may have held it."""
+        self._lock = threading.Lock()
 
-    def _compile(self, batch: Tensor, lanes: int) -> tuple[Compiled, Tensor] | None:
-        """Make the twin of OpenVINO, and compare it with the model; None where that cannot be, or they differ."""
-        outline = record(self.model)
-        if outline is None:
+    def _prepared(self, batch: Tensor, lanes: int, *, compiles: bool) -> tuple[_Fast | None, Tensor | None]:
+        """Return the faster network for such a batch, and its logits where it was just made with this batch."""
+        with self._lock:
+            if self._watched.has_changed():
+                self._evaluated = _in_evaluation_mode(self.model)
+                self._fast = {}
+            if self.device.type != "cpu":
+                return None, None
+            kind = (*batch.shape[2:], 0 if compiles else torch.get_num_threads())
+            if kind in self._fast:
+                return self._fast[kind], None
+            made = self._compiled(batch, lanes) if compiles else None
+            fast, logits = made or pack(self._evaluated, batch, dtype=self.dtype)
+            if compiles and made is None:
+                kind = (*batch.shape[2:], torch.get_num_threads())
+            self._fast[kind] = fast
+            return fast, logits
+
+    def _compiled(self, batch: Tensor, lanes: int) -> tuple[Compiled, Tensor] | None:
+        """Compile the model, and compare the two; None where OpenVINO was a preference and cannot run it."""
+        try:
+            return self._compiled_and_compared(batch, lanes)
+        except (BackendUnavailable, MissingExtra) as error:
+            if self._is_strict:
+                raise
+            _log.warning("torch runs the network, since OpenVINO cannot: %s", error)
+            self._compiles = False
             return None
-        tensors = {name: value.detach().cpu().numpy() for name, value in self.model.state_dict().items()}
+
+    def _compiled_and_compared(self, batch: Tensor, lanes: int) -> tuple[Compiled, Tensor]:
+        outline = try_record(self._evaluated)
+        tensors = {name: value.detach().cpu().numpy() for name, value in self._evaluated.state_dict().items()}
         size_hw, dtype = (batch.shape[2], batch.shape[3]), str(self.dtype).removeprefix("torch.")
         try:
-            twin = Compiled(outline, tensors, size_hw=size_hw, dtype=dtype)
-            found = torch.from_numpy(twin(batch.permute(0, 2, 3, 1).numpy(), lanes=lanes))
-        except (KeyError, RuntimeError, MissingExtra):  # weights that no key of the state dict names; a broken OpenVINO
-            return None
-        expected = run(self.model, batch, device=self.device, dtype=torch.float32)
-        agree = found.shape == expected.shape and bool((found - expected).abs().max() <= TOLERANCE[self.dtype])
-        return (twin, found) if agree else None
+            network = Compiled(outline, tensors, size_hw=size_hw, dtype=dtype)
+            logits = torch.from_numpy(network(batch.permute(0, 2, 3, 1).numpy(), lanes=lanes))
+        except (KeyError, RuntimeError) as error:  # weights that no key of the state dict names; a broken OpenVINO
+            message = f"OpenVINO cannot compile it ({type(error).__name__}: {error}); use backend='torch'"
+            raise BackendUnavailable(message) from error
+        expected = run(self._evaluated, batch, device=self.device, dtype=torch.float32)
+        if logits.shape != expected.shape or not bool((logits - expected).abs().max() <= TOLERANCE[self.dtype]):
+            raise BackendUnavailable(
+                f"OpenVINO's logits differ from torch's ({logits.flatten()[:3].tolist()} in place of "
+                f"{expected.flatten()[:3].tolist()}); use backend='torch'"
+            )
+        return network, logits
+
+
+class WeightState:
+    """Notices when a weight, a module or the mode of a model has changed.
+
+    Args:
+        model: As it is now.
+    """
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self._model = model
+        self._modules: list[torch.nn.Module] = list(model.modules())
+        self._state = _state(self._modules)
+
+    def has_changed(self) -> bool:
+        """Say whether the model differs from what it was when this was last called, or made."""
+        state = _state(self._modules)
+        if state == self._state:
+            return False
+        self._modules = list(self._model.modules())
+        self._state = _state(self._modules)
+        return True
 
 
 def run(model: torch.nn.Module, batch: Tensor, *, device: torch.device, dtype: torch.dtype) -> Tensor:
@@ -154,10 +211,17 @@ def run(model: torch.nn.Module, batch: Tensor, *, device: torch.device, dtype: t
     return logits.float().cpu()
 
 
+def _in_evaluation_mode(model: torch.nn.Module) -> torch.nn.Module:
+    """Return the model itself, or a copy that shares its weights where a part of it is in training mode."""
+    if not any(module.training for module in model.modules()):
+        return model
+    return copy_structure(model).eval()
+
+
 def _state(modules: list[torch.nn.Module]) -> list[int]:
-    """Give numbers that change when a weight or a module does."""
     state: list[int] = []
     for module in modules:
+        state.append(int(module.training))
         for tensor in itertools.chain(module._parameters.values(), module._buffers.values()):
             if tensor is not None:
                 state += (tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version)

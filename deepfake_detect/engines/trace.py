@@ -1,4 +1,4 @@
-"""How is the list of a network's operations found?"""
+"""Record the list of a network's operations from the network itself."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from deepfake_detect.engines.fusion import named_activation, traced
+from deepfake_detect.engines.fusion import named_activation, trace_network
 from deepfake_detect.engines.outline import Operation
+from deepfake_detect.errors import BackendUnavailable
 
-_Found = tuple[str, dict[str, Any]]
+_Kind = tuple[str, dict[str, Any]]
 
 _FUNCTIONS: dict[Any, str] = {
     operator.add: "add",
@@ -29,26 +30,40 @@ _FUNCTIONS: dict[Any, str] = {
 
 
 def record(model: nn.Module) -> tuple[Operation, ...] | None:
-    """Write down what a network computes when it is used.
+    """Record what a network computes in use.
 
     Args:
-        model: Maps [N, 3, H, W] to logits; in evaluation mode. It stays as it is.
+        model: Maps [N, 3, H, W] to logits. It stays as it is.
 
     Returns:
         The operations, the pictures first and the logits last; None where the network cannot be traced, or has
-        operations of a kind that is not known.
+        operations that OpenVINO's graph is not built of here. `try_record` says which.
 
     Example:
         >>> from deepfake_detect import create_model
         >>> from deepfake_detect.engines.outline import known_outline
-        >>> record(create_model("meso4", seed=0).eval()) == known_outline("meso4")
+        >>> record(create_model("meso4", seed=0)) == known_outline("meso4")
         True
     """
     try:
-        graph = traced(model)
-        return _Recorder(model).record(graph)
-    except Exception:  # of the tracer, in as many ways as networks differ
+        return try_record(model)
+    except BackendUnavailable:
         return None
+
+
+def try_record(model: nn.Module) -> tuple[Operation, ...]:
+    """Record what a network computes in use, as `record` does.
+
+    Raises:
+        BackendUnavailable: It cannot be traced, or has an operation of an unknown kind; the message says which.
+    """
+    try:
+        return _Recorder(model).record(trace_network(model))
+    except Exception as error:  # of the tracer, in as many ways as networks differ
+        lines = str(error).splitlines() or [""]
+        raise BackendUnavailable(
+            f"the operations of {type(model).__name__} are not known ({type(error).__name__}: {lines[0]})"
+        ) from error
 
 
 class _Recorder:
@@ -71,7 +86,9 @@ class _Recorder:
 
     def _add(self, node: fx.Node, kind: str, settings: dict[str, Any], *, weights: str = "") -> None:
         inputs = tuple(self.places[other] for other in node.all_input_nodes)
-        self.outline.append(Operation(kind=kind, inputs=inputs, weights=weights, settings=settings))
+        shapes = _shapes(self.modules[weights]) if weights else {}
+        operation = Operation(kind=kind, inputs=inputs, weights=weights, shapes=shapes, settings=settings)
+        self.outline.append(operation)
         self.places[node] = len(self.outline) - 1
 
     def _module(self, node: fx.Node) -> None:
@@ -82,19 +99,21 @@ class _Recorder:
         elif isinstance(module, nn.BatchNorm2d):
             self._norm(node, module)
         else:
-            kind, settings = next(told(module) for type_, told in _MODULES.items() if isinstance(module, type_))
+            known = (recorded(module) for type_, recorded in _MODULES.items() if isinstance(module, type_))
+            kind, settings = next(known, ("", {}))
+            _require(kind, f"{name}, a {type(module).__name__}")
             self._add(node, kind, settings, weights=name if kind in ("conv", "linear") else "")
 
     def _norm(self, node: fx.Node, module: nn.BatchNorm2d) -> None:
-        """Note a batch norm, and the activation that those of timm have inside."""
+        """Record a batch norm, and the activation that those of timm have inside."""
         if module.running_mean is None:
             raise NotImplementedError("a batch norm without statistics")
         self._add(node, "norm", {"eps": module.eps}, weights=str(node.target))
-        inside = getattr(module, "act", None)
-        if inside is not None and not isinstance(inside, nn.Identity):
-            activation = named_activation(inside)
+        inner = getattr(module, "act", None)
+        if inner is not None and not isinstance(inner, nn.Identity):
+            activation = named_activation(inner)
             if activation is None:
-                raise NotImplementedError(type(inside).__name__)
+                raise NotImplementedError(type(inner).__name__)
             kind, settings = _activated(*activation)
             self.outline.append(Operation(kind=kind, inputs=(self.places[node],), settings=settings))
             self.places[node] = len(self.outline) - 1
@@ -129,32 +148,36 @@ class _Recorder:
             raise NotImplementedError(name)
 
 
-def _activated(kind: str | None, numbers: tuple[float, ...]) -> _Found:
+def _shapes(module: nn.Module) -> dict[str, list[int]]:
+    return {name: list(value.shape) for name, value in module.state_dict().items() if "." not in name}
+
+
+def _activated(kind: str | None, numbers: tuple[float, ...]) -> _Kind:
     return str(kind), {"numbers": list(numbers)} if numbers else {}
 
 
-def _conv(module: Any) -> _Found:
+def _conv(module: Any) -> _Kind:
     _require(module.padding_mode == "zeros" and not isinstance(module.padding, str), "another padding")
     names = ("stride", "padding", "dilation")
     return "conv", {**{name: _pair(getattr(module, name)) for name in names}, "groups": module.groups}
 
 
-def _max_pool(module: Any) -> _Found:
+def _max_pool(module: Any) -> _Kind:
     _require(_pair(module.dilation) == [1, 1] and not module.ceil_mode, "a dilated pooling")
     return "max_pool", {name: _pair(getattr(module, name)) for name in ("kernel_size", "stride", "padding")}
 
 
-def _adaptive(module: Any) -> _Found:
+def _adaptive(module: Any) -> _Kind:
     size = _pair(module.output_size)
     return ("mean", {"keep": True}) if size == [1, 1] else ("adaptive_pool", {"size": size})
 
 
-def _flatten(module: Any) -> _Found:
+def _flatten(module: Any) -> _Kind:
     _require(module.start_dim == 1, "a flattening that keeps dimensions")
     return "flatten", {}
 
 
-_MODULES: dict[type[nn.Module], Callable[[Any], _Found]] = {
+_MODULES: dict[type[nn.Module], Callable[[Any], _Kind]] = {
     nn.Conv2d: _conv,
     nn.Linear: lambda _: ("linear", {}),
     nn.MaxPool2d: _max_pool,
@@ -168,6 +191,6 @@ def _pair(value: Any) -> list[int]:
 
 
 def _require(condition: object, otherwise: str) -> None:
-    """Give up a network that does something the outline cannot say."""
+    """Give up on a network that does something that an `Operation` cannot express."""
     if not condition:
         raise NotImplementedError(otherwise)

@@ -26,12 +26,14 @@ from deepfake_detect.predict.prediction import Prediction
 from deepfake_detect.predict.predictor import Predictor
 from deepfake_detect.predict.preprocess import to_batch
 from deepfake_detect.predict.verdict import calibrate_logit, compose_prediction
+from deepfake_detect.system.torch_defaults import usual_defaults
 
 Target = Literal["fake", "real"]
 
 _AT_ONCE = 16
 
 
+@usual_defaults()
 def explain_image(
     predictor: Predictor,
     image: Any,

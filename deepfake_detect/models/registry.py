@@ -1,7 +1,7 @@
-"""Which architectures are there, and how is one built?
+"""List the architectures, and build one by name.
 
 Every architecture maps pictures [N, 3, H, W] to logits [N]; a positive logit means fake. Weights are random here:
-``weights`` fills them in.
+`load_model` fills them in.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from deepfake_detect.models.timm_backbone import (
     create_backbone,
     imagenet_repo,
 )
+from deepfake_detect.system.torch_defaults import usual_defaults
 
-__all__ = ["create_model", "imagenet_home", "list_models", "native_mean_std", "native_size_px"]
+__all__ = ["create_model", "create_skeleton", "imagenet_home", "list_models", "native_mean_std", "native_size_px"]
 
 TIMM = "timm:"
 _HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -104,11 +105,42 @@ def create_model(name: str, *, seed: int | None = None, dropout: float | None = 
         raise ValueError(f"dropout is {dropout}, expected 0 or more and less than 1")
     name, hidden = _name_and_hidden(name)
     build = functools.partial(_build, _builder(name, dropout, outputs), hidden)
-    if seed is None:
-        return build()
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed the accelerators as well
-        return build()
+    with usual_defaults():
+        if seed is None:
+            return build()
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed the accelerators as well
+            return build()
+
+
+def create_skeleton(name: str, *, outputs: int = 1) -> nn.Module:
+    """Build an architecture whose weights are to be assigned: without memory for them, and without drawing any.
+
+    Args:
+        name: As for `create_model`.
+        outputs: As for `create_model`.
+
+    Returns:
+        The module with its weights on torch's meta device. Networks of timm that cannot be built there, or have
+        buffers that their state dict does not hold, come with random weights on the CPU.
+
+    Raises:
+        UnknownModel: As for `create_model`, and so are the others.
+        MissingExtra: The architecture is one of timm's, and timm cannot be imported.
+        ValueError: The architecture has one output only.
+
+    Example:
+        >>> next(create_skeleton("meso4").parameters()).device
+        device(type='meta')
+    """
+    plain, hidden = _name_and_hidden(name)
+    try:
+        with usual_defaults(), torch.device("meta"):
+            model = _build(_builder(plain, None, outputs), hidden)
+    except (NotImplementedError, RuntimeError):
+        return create_model(name, seed=0, outputs=outputs)
+    is_whole = not any(module._non_persistent_buffers_set for module in model.modules())
+    return model if is_whole else create_model(name, seed=0, outputs=outputs)
 
 
 def native_size_px(name: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import math
@@ -12,7 +13,7 @@ import numpy as np
 
 from deepfake_detect.engines.openvino_engine import Compiled, compile_bundle
 from deepfake_detect.engines.openvino_graph import is_installed
-from deepfake_detect.errors import WeightsMismatch
+from deepfake_detect.errors import BackendUnavailable, MissingExtra, WeightsMismatch
 from deepfake_detect.faces.crop import crop_square, whole_picture
 from deepfake_detect.faces.finder import FaceFinder
 from deepfake_detect.inputs.image import name_image, open_image
@@ -145,7 +146,10 @@ def _finder() -> FaceFinder:
 @functools.cache
 def _classifier() -> tuple[Compiled | Forward, Card]:
     bundle = find_bundle(CONTENT)
-    return (compile_bundle(bundle) if is_installed() else None) or _in_torch(bundle), bundle.card
+    if is_installed():
+        with contextlib.suppress(BackendUnavailable, MissingExtra):
+            return compile_bundle(bundle), bundle.card
+    return _in_torch(bundle), bundle.card
 
 
 def _in_torch(bundle: Bundle) -> Forward:

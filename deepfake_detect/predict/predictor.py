@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import logging
 import threading
 from collections.abc import Generator, Iterable, Sequence, Sized
 from contextlib import closing
@@ -14,7 +16,8 @@ import numpy as np
 from deepfake_detect._options import check_choice, check_flag, check_number
 from deepfake_detect.engines.openvino_engine import PRECISIONS, Compiled, compile_bundle
 from deepfake_detect.engines.openvino_graph import is_installed, require_openvino
-from deepfake_detect.errors import InvalidOption, MissingExtra, WeightsMismatch
+from deepfake_detect.engines.outline import known_outline
+from deepfake_detect.errors import BackendUnavailable, InvalidOption, MissingExtra, WeightsMismatch
 from deepfake_detect.faces.finder import PACKAGED, FaceFinder
 from deepfake_detect.inputs.image import ImageInput
 from deepfake_detect.predict.content import classify_content
@@ -24,6 +27,7 @@ from deepfake_detect.predict.preprocess import normalise
 from deepfake_detect.predict.several import Series, list_several, open_several
 from deepfake_detect.predict.stream import OnError, stream_predictions
 from deepfake_detect.system.device import count_processors, find_device, find_dtype, may_have_accelerator, name_dtype
+from deepfake_detect.system.fork import renew_after_fork
 from deepfake_detect.system.progress import progress_bar
 from deepfake_detect.weights.bundle import Bundle
 from deepfake_detect.weights.card import DETECTS, Card
@@ -32,15 +36,18 @@ if TYPE_CHECKING:  # torch is imported where it is needed: with OpenVINO a verdi
     import torch
 
     from deepfake_detect.engines.packed import Spliced
-    from deepfake_detect.engines.torch_engine import Forward
+    from deepfake_detect.engines.torch_engine import Forward, WeightState
 
 Backend = Literal["auto", "torch", "openvino"]
-"""What runs the network on a processor: torch, or OpenVINO, which starts and runs faster. ``"auto"`` is OpenVINO
-where it is installed, no graphics processor is in sight, and it can compute the network; else torch."""
+"""What runs the network on a processor: torch, or OpenVINO, which starts and runs faster, and raises where it cannot
+run the network. ``"auto"`` is OpenVINO where it is installed, no GPU is in sight, and it can run the network; else
+torch, with a line in the log where OpenVINO failed."""
 
 BATCH_SIZES = {"cuda": 128, "mps": 32, "cpu": 4, "openvino": 8}
 """Default number of faces in a batch. On a processor, larger batches do not fit into its caches; OpenVINO takes the
 faces one by one from a queue that should not run empty."""
+
+_log = logging.getLogger("deepfake_detect")
 
 MOST_WORKERS = 32
 """Highest default number of threads."""
@@ -65,6 +72,7 @@ class Predictor:
 
     Raises:
         InvalidOption: An unknown device, dtype or backend, or three that do not go together.
+        BackendUnavailable: ``backend="openvino"``, and OpenVINO cannot run the network.
         MissingExtra: ``backend="openvino"``, and OpenVINO is not installed.
         WeightsMismatch: The card is not that of a detector.
     """
@@ -91,8 +99,11 @@ class Predictor:
         self._crowd: FaceFinder | None = None  # finds in several threads at once
         self._bundle = model if isinstance(model, Bundle) else None
         self._model = None if isinstance(model, Bundle) else model.eval()
+        self._loaded: WeightState | None = None  # of a model that was loaded beside a compiled bundle
+        self._torch: Forward | None = None  # runs that model for explanations
         self._loading = threading.RLock()
         self.to(device, dtype=dtype, backend=backend)
+        renew_after_fork(self)
 
     def to(
         self,
@@ -115,21 +126,20 @@ class Predictor:
         wanted = name_dtype(dtype) if dtype is not None else self._dtype
         self._backend = backend or self._backend
         compiles = _compiles(self._backend, str(device), wanted)
-        if compiles and self._bundle is not None and self._model is None:
-            numbers = "float32" if wanted == "auto" else wanted
-            found = compile_bundle(self._bundle, dtype=numbers)
-            if found is not None:
-                self._device, self._dtype, self._engine = "cpu", numbers, found
-                return self
-        self._place(device, wanted)
+        if not (compiles and self._model is None and self._compile("float32" if wanted == "auto" else wanted)):
+            self._place(device, wanted)
         return self
 
     @property
     def model(self) -> torch.nn.Module:
-        """The network itself; where OpenVINO has run it so far, torch is loaded when it is asked for."""
+        """The network as a module of torch.
+
+        Reading it does not change what answers: where OpenVINO has run the weights so far, it still does. Weights that
+        are changed in place count from the next prediction on. ``to(backend="torch")`` has torch run the network.
+        """
         with self._loading:
             if self._model is None:
-                self._place(self._device, self._dtype)
+                self._load_beside()
             assert self._model is not None
             return self._model
 
@@ -315,12 +325,45 @@ class Predictor:
         Returns:
             [N] float32.
         """
+        if self._loaded is not None:
+            self._follow_changes()
         return self._engine(pixels, lanes=lanes)
 
     def spliced(self, batch: torch.Tensor, layer: str) -> Spliced | None:
-        """Give a faster twin of the model, one layer of which may be watched; see `Forward.spliced`."""
-        assert self.model is not None  # and torch runs it from here on
-        return None if isinstance(self._engine, Compiled) else self._engine.spliced(batch, layer)
+        """Return a packed network with one layer that hooks can be set on; see `Forward.spliced`."""
+        with self._loading:
+            if self._model is None:
+                self._load_beside()
+            forward = self._engine if self._torch is None else self._torch
+        return None if isinstance(forward, Compiled) else forward.spliced(batch, layer)
+
+    def renew(self) -> None:
+        """Replace the lock in a forked child: another thread of the parent may have held it."""
+        self._loading = threading.RLock()
+
+    def __copy__(self) -> Self:
+        """Share the network and what runs it."""
+        shared = object.__new__(type(self))
+        shared.__dict__.update(self.__dict__)
+        renew_after_fork(shared)
+        return shared
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Give what a copy, or a process that unpickles it, loads anew: a bundle, or a model that is not in one."""
+        state = {name: value for name, value in self.__dict__.items() if name not in _NOT_COPIED}
+        is_changed = self._loaded is not None and copy.copy(self._loaded).has_changed()
+        if self._bundle is not None and (self._model is None or (self._loaded is not None and not is_changed)):
+            state["_model"] = None
+        else:
+            state["_bundle"] = None
+        return state | {"_finder": None if self._is_ours else self._finder}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._crowd = self._loaded = self._torch = None
+        self._loading = threading.RLock()
+        self.to(self._device)
+        renew_after_fork(self)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.card.id!r}, device={self._device!r}, dtype={self._dtype!r})"
@@ -360,8 +403,23 @@ class Predictor:
         )
         return _with_content(predictions) if content else predictions
 
+    def _compile(self, dtype: str) -> bool:
+        """Have OpenVINO run the bundle without torch, and say whether it does."""
+        assert self._bundle is not None
+        if known_outline(self.card.architecture) is None:
+            return False  # its operations are recorded from the model itself
+        try:
+            self._engine = compile_bundle(self._bundle, dtype=dtype)
+        except (BackendUnavailable, MissingExtra) as error:
+            if self._backend == "openvino":
+                raise
+            _log.warning("torch runs %s, since OpenVINO cannot: %s", self.card.id, error)
+            return False
+        self._device, self._dtype = "cpu", dtype
+        return True
+
     def _place(self, device: str | torch.device, dtype: str) -> None:
-        """Have torch run the model from here on, which then may be changed; on a processor by a twin of OpenVINO."""
+        """Load the model, and have torch run it, or on a processor OpenVINO where that is the backend."""
         import torch
 
         from deepfake_detect.engines.torch_engine import Forward
@@ -374,8 +432,28 @@ class Predictor:
             self._model = load_model(self._bundle)
         self._model.to(where).to(memory_format=torch.channels_last)
         self._device, self._dtype = str(where), str(numbers).removeprefix("torch.")
-        backend = "openvino" if _compiles(self._backend, where.type, self._dtype) else "torch"
+        backend = self._backend if _compiles(self._backend, where.type, self._dtype) else "torch"
         self._engine = Forward(self._model, device=where, dtype=numbers, backend=backend)
+        self._loaded = self._torch = None
+
+    def _load_beside(self) -> None:
+        """Load the model of a bundle that OpenVINO runs, for those who look into it."""
+        import torch
+
+        from deepfake_detect.engines.torch_engine import Forward, WeightState
+        from deepfake_detect.weights.load import load_model
+
+        assert self._bundle is not None
+        model = load_model(self._bundle).to(memory_format=torch.channels_last)
+        self._torch = Forward(model, device=self.device, dtype=self.dtype)
+        self._loaded = WeightState(model)
+        self._model = model
+
+    def _follow_changes(self) -> None:
+        """Compile the loaded model where somebody has changed its weights: the bundle is no longer what was meant."""
+        with self._loading:
+            if self._loaded is not None and self._loaded.has_changed():
+                self._place(self._device, self._dtype)
 
     _engine: Compiled | Forward
     _device: str
@@ -397,6 +475,9 @@ class Predictor:
             except (RuntimeError, MissingExtra):  # a network with other outputs; a broken OpenVINO
                 self._crowd = self._finder
         return self._crowd
+
+
+_NOT_COPIED = frozenset({"_engine", "_loading", "_crowd", "_loaded", "_torch"})
 
 
 def _compiles(backend: Backend, device: str, dtype: str) -> bool:

@@ -24,7 +24,6 @@ from deepfake_detect.predict.look import Look
 from deepfake_detect.predict.prediction import Prediction
 from deepfake_detect.predict.verdict import compose_prediction
 from deepfake_detect.system.device import free_memory, is_out_of_memory
-from deepfake_detect.system.malloc import keep_blocks
 from deepfake_detect.weights.card import Card
 
 OnError = Literal["raise", "yield"]
@@ -71,7 +70,6 @@ def stream_predictions(
         One prediction for each picture. Its ``seconds`` are the time in which the picture was opened and its
         faces cut out, and its crops' share of the time of their batches: not the time waited in between.
     """
-    keep_blocks()
     finish = _Finish(card=card, revision=revision, threshold=threshold, on_error=on_error, how=how)
     entries: deque[_Entry] = deque()  # pictures in order, the next to be handed out first
     source, ended, ahead = _Source(images), False, (lanes + 2) * batch_size + workers

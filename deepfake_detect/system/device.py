@@ -1,22 +1,18 @@
-"""What does a model compute on, and in which numbers?"""
+"""Choose the device and the dtype that a model computes with."""
 
 from __future__ import annotations
 
 import os
 import platform
 import sys
-import threading
-from concurrent.futures import Executor
 from textwrap import shorten
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # torch is imported where it is needed: to choose OpenVINO needs none
+if TYPE_CHECKING:  # torch is imported where it is used: choosing OpenVINO does not need it
     import torch
 
 DTYPES = ("float32", "float16", "bfloat16")
-"""What a model may compute in; the last two as automatic mixed precision."""
-
-_SHARING = threading.Lock()
+"""Dtypes that a model may compute in; the last two as automatic mixed precision."""
 
 
 def find_device(device: str | torch.device = "auto") -> torch.device:
@@ -42,10 +38,10 @@ def find_device(device: str | torch.device = "auto") -> torch.device:
 
 
 def find_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
-    """Choose the numbers: ``"auto"`` is float16 on cuda, else float32.
+    """Choose the dtype: ``"auto"`` is float16 on cuda, else float32.
 
     Args:
-        dtype: ``"auto"``, ``"float32"``, ``"float16"`` or ``"bfloat16"``, as a name or as torch's own.
+        dtype: ``"auto"``, ``"float32"``, ``"float16"`` or ``"bfloat16"``, as a name or a ``torch.dtype``.
         device: Where the model computes.
 
     Raises:
@@ -55,15 +51,15 @@ def find_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
 
     if dtype == "auto":
         return torch.float16 if device.type == "cuda" else torch.float32
-    found: torch.dtype = getattr(torch, name_dtype(dtype))
-    return found
+    chosen: torch.dtype = getattr(torch, name_dtype(dtype))
+    return chosen
 
 
 def name_dtype(dtype: str | torch.dtype) -> str:
     """Give the plain name of a dtype, such as ``"float32"``, or ``"auto"``.
 
     Raises:
-        ValueError: It is none of `DTYPES`.
+        ValueError: Neither ``"auto"`` nor one of `DTYPES`.
     """
     name = str(dtype).removeprefix("torch.")
     if name not in ("auto", *DTYPES):
@@ -72,7 +68,7 @@ def name_dtype(dtype: str | torch.dtype) -> str:
 
 
 def may_have_accelerator() -> bool:
-    """Say whether there may be a graphics processor for torch, without asking torch, which takes long to import."""
+    """Say whether there may be a GPU for torch, without importing torch, which takes long."""
     if sys.platform == "darwin":
         return platform.machine() == "arm64"
     if sys.platform == "win32":
@@ -86,43 +82,15 @@ def count_processors() -> int:
     return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
-def share_threads(pool: Executor, *, workers: int, lanes: int) -> None:
-    """Give every thread of a new pool its share of the threads that torch computes with in this one.
-
-    torch.set_num_threads is meant for the whole process, but what it sets for the thread that calls it stays with that
-    thread when another calls it later. Two networks with two threads each on two processors are ten times as slow as
-    with one thread each.
-
-    Args:
-        pool: Just made, with ``workers`` threads.
-        workers: How many it has.
-        lanes: How many of them compute at the same time.
-    """
-    import torch
-
-    with _SHARING:
-        before = torch.get_num_threads()
-        started = threading.Barrier(workers)
-
-        def begin() -> None:
-            torch.get_num_threads()  # a thread that never asked takes the number of the process when it first computes
-            torch.set_num_threads(max(1, before // lanes))
-            started.wait()  # so that every thread takes one of these, and only one
-
-        for future in [pool.submit(begin) for _ in range(workers)]:
-            future.result()
-        torch.set_num_threads(before)
-
-
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Say whether an error of torch's means that the device has too little memory."""
-    words = str(error).lower()
-    named = type(error).__name__ == "OutOfMemoryError"
-    return named or "out of memory" in words or "can't allocate memory" in words
+    message = str(error).lower()
+    is_named = type(error).__name__ == "OutOfMemoryError"
+    return is_named or "out of memory" in message or "can't allocate memory" in message
 
 
 def free_memory() -> None:
-    """Give back what torch keeps of a graphics processor's memory, where it is used."""
+    """Return the GPU memory that torch caches, where torch uses a GPU."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -1,60 +1,74 @@
-"""Who keeps the memory that one picture, or one step of a training, gives back, until the next one asks for it?"""
+"""Opt-in settings of glibc's malloc that keep freed memory in the process.
+
+Nothing in the package calls these but the command line, since they change the whole process: see ``docs/speed.md`` for
+what they cost and gain. Outside glibc they do nothing, and whoever has set malloc's own ``MALLOC_`` variables or
+``GLIBC_TUNABLES`` is not overruled.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import functools
 import os
 import sys
 from collections.abc import Iterator
 
 _TRIM, _MMAP = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of glibc's malloc.h
-_NEVER = 2**31 - 1  # bytes; a mallopt takes no more
-_ON_ITS_OWN = 32 * 2**20  # bytes: the most that glibc comes to by itself
+_UNLIMITED = 2**31 - 1  # bytes; mallopt takes no more
+_LEARNED = 32 * 2**20  # bytes: the largest threshold that glibc comes to by itself
 
 
-@functools.cache
-def keep_blocks() -> None:
-    """Let the process keep some freed megabytes for the next picture, from now on.
+def keep_freed_memory() -> bool:
+    """Let this process keep some freed megabytes for the next picture, from now until it ends.
 
-    glibc learns with time not to return blocks of a size that is asked for again and again, but may never come to do
-    so where several are set free at once; then the kernel clears the same pages for every picture, which can take as
-    long as to decode it. What is set here is the most that it learns to by itself. Nowhere but with glibc does this do
-    anything; whoever has set its ``MALLOC_`` variables or ``GLIBC_TUNABLES`` is not overruled.
+    glibc learns with time not to return blocks of a size that is requested again and again, but may never come to do
+    so where several are freed at once; then the kernel clears the same pages for every picture. This sets the highest
+    thresholds that glibc reaches by itself: blocks of up to 32 MiB are reused, and up to 64 MiB stay at the top of the
+    heap.
+
+    Returns:
+        Whether anything was set.
+
+    Example:
+        >>> keep_freed_memory() in (True, False)
+        True
     """
     libc = _glibc()
-    if libc is not None:
-        _settle(libc)
+    if libc is None:
+        return False
+    _set_learned(libc)
+    return True
 
 
 @contextlib.contextmanager
 def kept_memory() -> Iterator[None]:
-    """Let the process keep freed memory for its next use, as long as this lasts; then give it back.
+    """Let this process keep all freed memory while the context lasts, as for a training; then give it back.
 
-    glibc returns a large block to the kernel as soon as it is free. A step of a training on a processor asks for the
-    same blocks as the one before, and then the kernel has to find and clear every page of them again, a gigabyte and
-    more in each step. Nowhere but with glibc does this do anything; results are the same. It holds for the whole
-    process, whose memory stays meanwhile as large as it was at its largest; whoever has set glibc's own ``MALLOC_``
-    variables or ``GLIBC_TUNABLES`` is not overruled.
+    A step of a training on a processor requests the same blocks as the one before. Where glibc returns them to the
+    kernel in between, the kernel has to find and clear a gigabyte of pages and more in each step. The process stays as
+    large as it was at its largest until the context ends. Results are the same.
+
+    Example:
+        >>> with kept_memory():
+        ...     pass  # detector.fine_tune(...)
     """
     libc = _glibc()
     if libc is None:
         yield
         return
-    libc.mallopt(_MMAP, _ON_ITS_OWN)  # all that an old glibc takes
-    libc.mallopt(_MMAP, _NEVER)
-    libc.mallopt(_TRIM, _NEVER)
+    libc.mallopt(_MMAP, _LEARNED)  # all that an old glibc takes
+    libc.mallopt(_MMAP, _UNLIMITED)
+    libc.mallopt(_TRIM, _UNLIMITED)
     try:
         yield
     finally:
-        _settle(libc)  # what a training sets free has brought glibc there before, too
+        _set_learned(libc)
         libc.malloc_trim(0)
 
 
-def _settle(libc: ctypes.CDLL) -> None:
-    libc.mallopt(_MMAP, _ON_ITS_OWN)
-    libc.mallopt(_TRIM, 2 * _ON_ITS_OWN)
+def _set_learned(libc: ctypes.CDLL) -> None:
+    libc.mallopt(_MMAP, _LEARNED)
+    libc.mallopt(_TRIM, 2 * _LEARNED)
 
 
 def _glibc() -> ctypes.CDLL | None:

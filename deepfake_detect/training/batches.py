@@ -12,7 +12,8 @@ import torch
 from deepfake_detect.datasets.read import Sample
 from deepfake_detect.datasets.split import balanced_weights
 from deepfake_detect.predict.preprocess import to_batch
-from deepfake_detect.system.device import count_processors, share_threads
+from deepfake_detect.system.device import count_processors
+from deepfake_detect.system.threads import share_threads
 from deepfake_detect.training.crop_dataset import CropDataset
 from deepfake_detect.training.schedule import Schedule
 from deepfake_detect.weights.card import Preprocessing

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import functools
 import logging
@@ -19,7 +18,7 @@ from tqdm.auto import tqdm
 from deepfake_detect.errors import TrainingDiverged, WeightsMismatch
 from deepfake_detect.models.head import head_of
 from deepfake_detect.system.device import count_processors, find_device
-from deepfake_detect.system.malloc import kept_memory
+from deepfake_detect.system.torch_defaults import usual_defaults
 from deepfake_detect.training.autotune import choose_batch_size, choose_dtype
 from deepfake_detect.training.batches import CropFeed, draw, steps_in
 from deepfake_detect.training.checkpoint import (
@@ -51,6 +50,7 @@ _SLOWER_TRIES = 2  # so often the rate is halved
 _EXPLODED = 4.0  # a mean loss so many times the best is a divergence
 
 
+@usual_defaults()
 def fit(
     model: torch.nn.Module,
     train: CropDataset,
@@ -98,8 +98,7 @@ def fit(
     """
     where = own_device(find_device(device))
     run = _Run(model.to(where), train, valid, card=card, schedule=schedule, out=Path(out), device=where)
-    memory = kept_memory() if where.type == "cpu" else contextlib.nullcontext()
-    with memory, torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
+    with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
         run.begin(resume=resume, dtype=dtype, workers=workers)
         run.go_on(callbacks)
     run.finish()

@@ -26,6 +26,7 @@ from deepfake_detect.evaluation.calibration import calibrate, keep_band
 from deepfake_detect.models.registry import create_model, imagenet_home, native_mean_std, native_size_px
 from deepfake_detect.models.transfer import take_over
 from deepfake_detect.predict.predictor import Predictor
+from deepfake_detect.system.torch_defaults import usual_defaults
 from deepfake_detect.training.augment import Augmentation
 from deepfake_detect.training.crop_dataset import CropDataset, self_blended
 from deepfake_detect.training.loop import fit
@@ -100,6 +101,7 @@ def untrained(
     return model, Card(name=name, version=0, architecture=architecture, preprocessing=wanted)
 
 
+@usual_defaults()
 def teach(
     model: torch.nn.Module,
     dataset: Any,

@@ -1,16 +1,14 @@
-"""Which weights does a name mean, and are these the bytes that their card promises?"""
+"""Find the bundle that a name stands for, and read its files as its card promises them."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
-import json
-import mmap
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from deepfake_detect.errors import HubUnavailable, UnknownWeights, WeightsCorrupted, WeightsMismatch, nearest
 from deepfake_detect.weights.card import CARD_FILE, LIBRARY, WEIGHTS_FILE, Card
@@ -19,10 +17,11 @@ PRETRAINED = Path(__file__).parents[1] / "pretrained"
 """The bundles that come with the package: one folder ``name@version`` each."""
 
 CONTENT = "content-classes"
-"""The packaged network that tells what is on a picture."""
+"""The packaged network that classifies what a picture shows."""
 
-_LENGTH = 8  # bytes before the table of a safetensors file, which say how long it is
-_TYPES = {"F16": np.float16, "F32": np.float32, "I64": np.int64}
+WAITING_FILE = f"{WEIGHTS_FILE}.new"
+"""New weights while their card is put in place; see `read_weights`."""
+
 _ON_HUB = re.compile(r"(?P<repo_id>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>.+))?", re.ASCII)
 
 
@@ -30,21 +29,37 @@ _ON_HUB = re.compile(r"(?P<repo_id>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>.+))?", re
 class Bundle:
     """Weights and their card, found but not loaded yet.
 
+    It can be pickled: packaged weights by name, others with their bytes, which are checked again when they are loaded.
+
     Attributes:
-        card: What the weights say of themselves.
+        card: How to use the weights.
         folder: Holds ``card.json`` and ``model.safetensors``.
         revision: Commit on the Hub; None for weights from the package or a folder.
+        content: The bytes of the weights, where they came with a pickle and not from the folder.
     """
 
     card: Card
     folder: Path
     revision: str | None = None
+    content: bytes | None = field(default=None, repr=False, compare=False)
+
+    def __copy__(self) -> Bundle:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Bundle:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.folder.parent == PRETRAINED:
+            return _packaged_bundle, (self.card, self.folder.name)
+        return _bundle_with_content, (self.card, str(self.folder), self.revision, read_weights(self))
 
 
 def list_pretrained() -> list[str]:
     """List the detectors that come with the package as ``name@version``, the newest version of a name last.
 
-    Other packaged networks, ``content-classes`` and the face finder, are no detectors and have their own doors.
+    The other packaged networks, ``content-classes`` and the face finder, are not detectors: `classify_content` and
+    `find_faces` use them.
 
     Example:
         >>> any(name.startswith("xception-fakefaces@") for name in list_pretrained())
@@ -54,9 +69,9 @@ def list_pretrained() -> list[str]:
 
 
 def list_packaged() -> list[str]:
-    """List every bundle that comes with the package, those that are no detectors too, as ``name@version``."""
-    found = (path.parent.name for path in PRETRAINED.glob(f"*@*/{CARD_FILE}"))
-    return sorted((name for name in found if name.rpartition("@")[2].isdecimal()), key=_name_and_version)
+    """List every bundle that comes with the package, those that are not detectors too, as ``name@version``."""
+    names = (path.parent.name for path in PRETRAINED.glob(f"*@*/{CARD_FILE}"))
+    return sorted((name for name in names if name.rpartition("@")[2].isdecimal()), key=_name_and_version)
 
 
 def find_bundle(
@@ -81,8 +96,8 @@ def find_bundle(
 
     Raises:
         UnknownWeights: Nothing of that name is packaged, there is no such folder, and no such repository or revision.
-        WeightsMismatch: The folder or repository is no bundle, or its card cannot be understood.
-        HubUnavailable: The Hub cannot be reached, or refuses.
+        WeightsMismatch: The folder or repository is not a bundle, or its card cannot be used.
+        HubUnavailable: The Hub cannot be reached, or refuses the request.
 
     Example:
         >>> find_bundle("xception-fakefaces").card.architecture
@@ -102,8 +117,8 @@ def find_bundle(
     if address is None:
         raise UnknownWeights(_nothing_called(name, folder, is_path=isinstance(name_or_path, os.PathLike)))
     if revision is not None and address["revision"] is not None:
-        raise UnknownWeights(f"{name!r} was asked for at revision {revision!r} as well; give one of the two")
-    from deepfake_detect.weights.hub import download_bundle  # loads the Hub's client
+        raise UnknownWeights(f"{name!r} names a revision, and revision={revision!r} another; give one of the two")
+    from deepfake_detect.weights.hub import download_bundle  # imports the Hub's client
 
     try:
         folder, commit = download_bundle(
@@ -127,14 +142,14 @@ def read_bundle(folder: Path, *, revision: str | None = None) -> Bundle:
         revision: Commit on the Hub that the folder was fetched from.
 
     Raises:
-        WeightsMismatch: No bundle, or a card that cannot be understood.
+        WeightsMismatch: Not a bundle, or a card that cannot be used.
         WeightsCorrupted: The card cannot be read.
     """
     path = folder / CARD_FILE
     if not path.is_file():
-        found = f"a folder without {CARD_FILE}" if folder.is_dir() else "a file" if folder.is_file() else "not there"
+        state = f"a folder without {CARD_FILE}" if folder.is_dir() else "a file" if folder.is_file() else "not there"
         raise WeightsMismatch(
-            f"{folder} is {found}, expected a folder that holds {CARD_FILE} and {WEIGHTS_FILE}; "
+            f"{folder} is {state}, expected a folder that holds {CARD_FILE} and {WEIGHTS_FILE}; "
             "Detector.save_pretrained(folder) writes one"
         )
     try:
@@ -144,71 +159,54 @@ def read_bundle(folder: Path, *, revision: str | None = None) -> Bundle:
     return Bundle(card=Card.from_json(content, where=str(path)), folder=folder, revision=revision)
 
 
-def read_weights(bundle: Bundle) -> memoryview:
-    """Map the file of the weights into memory; it is read once, to be held against its sha256.
+def read_weights(bundle: Bundle) -> bytes:
+    """Read the file of the weights, and check it against the sha256 of the card.
+
+    While a bundle is saved over another, the new card is in place for a moment before the new weights are, which then
+    wait beside the old ones. They are found there too, also where the saving process was killed in that moment.
 
     Raises:
         WeightsCorrupted: It is missing or damaged: its sha256, which is taken at every load, is not the card's.
     """
-    path, expected = bundle.folder / WEIGHTS_FILE, bundle.card.sha256
+    path = bundle.folder / WEIGHTS_FILE
     try:
-        with path.open("rb") as file:
-            empty = os.fstat(file.fileno()).st_size == 0
-            content = memoryview(b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+        content = _content(path) if bundle.content is None else bundle.content
     except OSError as error:
-        raise WeightsCorrupted(f"{path} cannot be read ({error.strerror}); {replacement(bundle)}") from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != expected:
-        raise WeightsCorrupted(
-            f"{path} ({len(content):,} bytes) has sha256 {found}, its card expects {expected or 'none'}; "
-            f"{replacement(bundle)}"
-        )
-    return content
+        content, problem = b"", f"{path} cannot be read ({error.strerror})"
+    else:
+        digest, expected = hashlib.sha256(content).hexdigest(), bundle.card.sha256
+        if digest == expected:
+            return content
+        problem = f"{path} ({len(content):,} bytes) has sha256 {digest}, its card expects {expected or 'none'}"
+    waiting = bundle.folder / WAITING_FILE
+    if bundle.content is None and waiting.is_file():
+        content = waiting.read_bytes()
+        if hashlib.sha256(content).hexdigest() == bundle.card.sha256:
+            return content
+    raise WeightsCorrupted(f"{problem}; {replacement(bundle)}")
 
 
-def tensors_in(content: memoryview) -> dict[str, np.ndarray]:
-    """Give the tensors of a safetensors file where they lie, since a copy takes as long as to read it.
-
-    The layout is that of https://huggingface.co/docs/safetensors: eight bytes for the length of a JSON header, the
-    header, and the numbers.
-
-    Args:
-        content: Of the file.
-
-    Raises:
-        ValueError, KeyError: The layout is another, or there are numbers of a kind that `save_bundle` does not write.
-    """
-    return {
-        name: np.frombuffer(content[begin:end], _TYPES[kind]).reshape(shape)
-        for name, (kind, shape, begin, end) in places_in(content).items()
-    }
-
-
-def places_in(content: bytes | memoryview) -> dict[str, tuple[str, list[int], int, int]]:
-    """Tell where in a safetensors file each tensor lies.
-
-    Returns:
-        Of each, the kind of its numbers, its shape, and its first byte and the one behind its last.
-
-    Raises:
-        ValueError, KeyError: The layout is another.
-    """
-    start = _LENGTH + int.from_bytes(content[:_LENGTH], "little")
-    table = json.loads(bytes(content[_LENGTH:start]))
-    table.pop("__metadata__", None)
-    return {
-        name: (told["dtype"], told["shape"], start + told["data_offsets"][0], start + told["data_offsets"][1])
-        for name, told in table.items()
-    }
+def _content(path: Path) -> bytes:
+    if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe or a device, which may never end
+        raise OSError(errno.EINVAL, "not a regular file")
+    return path.read_bytes()
 
 
 def replacement(bundle: Bundle) -> str:
-    """Say how to get whole weights in place of damaged ones."""
+    """Say how to replace damaged weights."""
     if bundle.revision is not None:
         return "download it again with force_download=True"
     if bundle.folder.parent == PRETRAINED:
         return f"run: pip install --force-reinstall {LIBRARY}"
     return "copy the folder again from where it came, or save it again"
+
+
+def _packaged_bundle(card: Card, name: str) -> Bundle:
+    return Bundle(card=card, folder=PRETRAINED / name)
+
+
+def _bundle_with_content(card: Card, folder: str, revision: str | None, content: bytes) -> Bundle:
+    return Bundle(card=card, folder=Path(folder), revision=revision, content=content)
 
 
 def _name_and_version(name: str) -> tuple[str, int]:

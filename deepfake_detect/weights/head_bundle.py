@@ -1,31 +1,34 @@
-"""How is a bundle written again when nothing of it but the head has changed?"""
+"""Write a bundle again of which only the head has changed."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
 import hashlib
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import safetensors
 import safetensors.torch
 import torch
 
 from deepfake_detect.models.head import head_of
-from deepfake_detect.weights.bundle import places_in
 from deepfake_detect.weights.card import CARD_FILE, WEIGHTS_FILE, Card
-from deepfake_detect.weights.load import save_bundle
+from deepfake_detect.weights.load import put_in_place, save_bundle
+
+_LENGTH = 8  # bytes that give the length of the header
 
 
 class HeadBundle:
-    """The bundle of a network whose head alone learns; the folder holds a whole one after each writing.
+    """The bundle of a network of which only the head is trained; the folder holds a whole one after each writing.
 
-    The first writing is that of `save_bundle`. The next ones copy its weights as they lie, put in the head, and go on
-    with the sha256 from where the head begins, so that the backbone is neither gathered, checked nor hashed again. As
-    in `save_bundle`, both files are on the disk before either takes its place.
+    The first writing is that of `save_bundle`. The next ones copy its file, replace the head, and continue the sha256
+    from where the head begins, so that the backbone is neither collected, checked nor hashed again. As in
+    `save_bundle`, the old or the new bundle loads at any moment.
 
     Args:
         model: The whole network, whose backbone stays as it is.
@@ -35,12 +38,12 @@ class HeadBundle:
 
     def __init__(self, model: torch.nn.Module, card: Card, folder: Path) -> None:
         self.model, self.card, self.folder = model, card, folder
-        self._written: tuple[int, ...] | None = None  # what tells the file from one that somebody else has put there
+        self._written: tuple[int, ...] | None = None  # identifies the file that was written here
         self._places: dict[str, tuple[int, int]] = {}  # of the head's tensors in the file
         self._begin, self._backbone = 0, hashlib.sha256()  # where the head begins, and what lies before it
 
     def write(self, head: Mapping[str, torch.Tensor]) -> None:
-        """Let the bundle hold this head.
+        """Write the bundle with this head.
 
         Args:
             head: Its state, by the names that it has within the head.
@@ -68,41 +71,40 @@ class HeadBundle:
         with tempfile.TemporaryDirectory(prefix=".saving-", dir=self.folder) as stage:
             weights, card = Path(stage, WEIGHTS_FILE), Path(stage, CARD_FILE)
             shutil.copyfile(self.folder / WEIGHTS_FILE, weights)
-            found = self._fill(weights, new)
-            self.card = dataclasses.replace(self.card, sha256=found)
+            digest = self._fill(weights, new)
+            self.card = dataclasses.replace(self.card, sha256=digest)
             card.write_bytes(self.card.to_json().encode())
             for file in (weights, card):
                 _flush(file)
-            for file in (weights, card):  # the weights first: until the card follows, its sha256 refuses them
-                os.replace(file, self.folder / file.name)
+            put_in_place(Path(stage), self.folder)
 
     def _find(self, new: Mapping[str, bytes]) -> None:
-        """Look where the head lies in the file, and take the sha256 of what lies before it."""
+        """Find the bytes of the head in the file, and take the sha256 of what stands before it."""
         content = memoryview((self.folder / WEIGHTS_FILE).read_bytes())
-        places = places_in(content)
-        self._places = {name: places[name][2:] for name in new}
+        places = _places_in(content)
+        self._places = {name: places[name] for name in new}
         self._begin = min(begin for begin, _ in self._places.values())
         self._backbone = hashlib.sha256(content[: self._begin])
 
     def _fill(self, weights: Path, new: Mapping[str, bytes]) -> str:
-        """Write the head into a copy of the weights, and give the sha256 of the whole."""
+        """Write the head into a copy of the weights, and return the sha256 of the whole."""
         with weights.open("rb+") as file:
             for name, content in new.items():
                 file.seek(self._places[name][0])
                 file.write(content)
             file.seek(self._begin)
-            found = self._backbone.copy()
-            found.update(file.read())
-        return found.hexdigest()
+            digest = self._backbone.copy()
+            digest.update(file.read())
+        return digest.hexdigest()
 
 
 def _mark(path: Path) -> tuple[int, ...] | None:
-    """Tell one state of a file from another."""
+    """Identify the state of a file."""
     try:
-        told = path.stat()
+        state = path.stat()
     except FileNotFoundError:
         return None
-    return told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns
+    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
 
 
 def _is_finite(head: Mapping[str, torch.Tensor]) -> bool:
@@ -110,10 +112,23 @@ def _is_finite(head: Mapping[str, torch.Tensor]) -> bool:
 
 
 def _bytes_of(head: Mapping[str, torch.Tensor]) -> dict[str, bytes]:
-    """Give what `save_bundle` would store of each tensor."""
+    """Give the bytes that `save_bundle` would store of each tensor."""
     plain = {name: value.float() if value.is_floating_point() else value for name, value in head.items()}
     stored = safetensors.torch.save({name: value.cpu().contiguous() for name, value in plain.items()})
-    return {name: stored[begin:end] for name, (_, _, begin, end) in places_in(stored).items()}
+    tensors = safetensors.deserialize(stored)  # type: ignore[no-untyped-call]
+    return {name: bytes(tensor["data"]) for name, tensor in tensors}
+
+
+def _places_in(content: memoryview) -> dict[str, tuple[int, int]]:
+    """Give the first byte of each tensor and the one behind its last, in a file that `save_bundle` has written.
+
+    Such a file begins with the length of its header in eight bytes, and the header in JSON; offsets count from behind
+    it (https://huggingface.co/docs/safetensors).
+    """
+    start = _LENGTH + int.from_bytes(content[:_LENGTH], "little")
+    header = json.loads(bytes(content[_LENGTH:start]))
+    offsets = {name: entry["data_offsets"] for name, entry in header.items() if name != "__metadata__"}
+    return {name: (start + begin, start + end) for name, (begin, end) in offsets.items()}
 
 
 def _flush(path: Path) -> None:

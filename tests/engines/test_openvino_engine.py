@@ -17,7 +17,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from deepfake_detect import Detector, MissingExtra, WeightsCorrupted, WeightsMismatch, create_model, list_pretrained
+from deepfake_detect import (
+    BackendUnavailable,
+    Detector,
+    MissingExtra,
+    WeightsCorrupted,
+    WeightsMismatch,
+    create_model,
+    list_pretrained,
+)
 from deepfake_detect.engines.openvino_engine import Compiled, compile_bundle
 from deepfake_detect.engines.outline import OUTLINES, Operation, file_name, known_outline, to_json
 from deepfake_detect.engines.torch_engine import Forward
@@ -194,7 +202,7 @@ def test_lanes_and_threads_say_the_same() -> None:
         found = list(pool.map(lambda number: asked(network, batch, lanes=1 + number % 3), range(24)))
     for one in found:
         np.testing.assert_allclose(one, expected, atol=1e-6)
-    assert sorted(network._compiled) == [1, 2, 3]
+    assert sorted(network._requests._compiled) == [1, 2, 3]
 
 
 @pytest.mark.parametrize("count", [1, 8, 19])
@@ -268,25 +276,54 @@ def test_a_model_in_memory_is_compiled() -> None:
     assert [one.logit for one in many] == pytest.approx([pair[0].logit] * 9, abs=1e-3)
 
 
-def test_a_twin_that_does_not_agree_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, batch = settled("cnn4", size_px=64), pictures(2, size_px=64)
+def wrong_outline(model: nn.Module) -> tuple[Operation, ...]:
     outline = record(model)
     assert outline is not None
-    wrong = [
+    return tuple(
         replace(operation, kind="sigmoid" if operation.kind == "relu" else operation.kind) for operation in outline
-    ]
-    monkeypatch.setattr("deepfake_detect.engines.torch_engine.record", lambda _: tuple(wrong))
-    forward = Forward(model, device=CPU, backend="openvino")
+    )
+
+
+def test_a_compiled_network_that_does_not_agree_is_refused(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, batch = settled("cnn4", size_px=64), pictures(2, size_px=64)
+    wrong = wrong_outline(model)
+    monkeypatch.setattr("deepfake_detect.engines.torch_engine.try_record", lambda _: wrong)
+    with pytest.raises(BackendUnavailable, match=r"OpenVINO's logits differ from torch's.*use backend='torch'"):
+        told(Forward(model, device=CPU, backend="openvino"), batch)
+    forward = Forward(model, device=CPU, backend="auto")
     torch.testing.assert_close(told(forward, batch), model(batch).detach())
-    assert forward.how["backend"] == "torch-packed"
+    assert forward.how["backend"] == "torch-packed" and forward.backend == "torch"
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "torch runs the network, since OpenVINO cannot: OpenVINO's logits differ" in caplog.text
+    told(forward, batch)
+    assert len(caplog.records) == 1  # said once
 
 
-def test_a_network_that_cannot_be_told_runs_in_torch() -> None:
-    model = nn.Sequential(nn.Conv2d(3, 1, 8), nn.Tanh(), nn.Flatten(0))
-    forward = Forward(model.eval(), device=CPU, backend="openvino")
+def test_a_network_with_unknown_operations_is_refused_or_runs_in_torch(caplog: pytest.LogCaptureFixture) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 1, 8), nn.Tanh(), nn.Flatten(0)).eval()
     batch = torch.rand(2, 3, 8, 8)
+    with pytest.raises(BackendUnavailable, match=r"operations of Sequential are not known .*: 1, a Tanh"):
+        told(Forward(model, device=CPU, backend="openvino"), batch)
+    forward = Forward(model, device=CPU, backend="auto")
     torch.testing.assert_close(told(forward, batch), model(batch).detach())
-    assert forward.how["backend"].startswith("torch")
+    assert forward.how["backend"].startswith("torch") and "since OpenVINO cannot" in caplog.text
+
+
+def test_openvino_that_refuses_packaged_weights_raises_unless_it_was_a_preference(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("Exception from src/core/src/node.cpp:5:\nno such operation")
+
+    monkeypatch.setattr("deepfake_detect.engines.openvino_engine.build_graph", refuse)
+    monkeypatch.setattr(predictor_room, "is_installed", lambda: True)
+    monkeypatch.setattr(predictor_room, "may_have_accelerator", lambda: False)
+    with pytest.raises(BackendUnavailable, match="OpenVINO refuses 'meso4' at 256 px: no such operation"):
+        Detector.from_pretrained("meso4-fakefaces", backend="openvino")
+    assert Detector.from_pretrained("meso4-fakefaces").predict(PORTRAIT, faces="none").backend == "torch-packed"
+    assert "torch runs meso4-fakefaces@1, since OpenVINO cannot: OpenVINO refuses" in caplog.text
 
 
 def test_unknown_architectures_go_to_torch(tmp_path: Path) -> None:
@@ -312,7 +349,7 @@ def test_what_is_no_safetensors_file_is_refused_by_name(content: bytes, tmp_path
     (folder / "model.safetensors").write_bytes(content)
     card = json.loads((folder / "card.json").read_text())
     (folder / "card.json").write_text(json.dumps({**card, "sha256": hashlib.sha256(content).hexdigest()}))
-    with pytest.raises((WeightsCorrupted, WeightsMismatch), match=r"no safetensors file|missing"):
+    with pytest.raises((WeightsCorrupted, WeightsMismatch), match=r"not a safetensors file|missing"):
         Detector.from_pretrained(folder, backend="openvino")
 
 
@@ -330,7 +367,7 @@ def test_what_openvino_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
         Detector.from_pretrained("meso4-fakefaces", backend="openvino", device="cuda")
     with pytest.raises(ValueError, match="dtype='float16'"):
         Detector.from_pretrained("meso4-fakefaces", backend="openvino", dtype="float16")
-    with pytest.raises(ValueError, match="backend is 'openvin', expected one of auto, torch, openvino; did you mean"):
+    with pytest.raises(ValueError, match="backend is 'openvin', expected 'auto', .*; did you mean 'openvino'"):
         Detector.from_pretrained("meso4-fakefaces", backend="openvin")  # type: ignore[arg-type]
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(MissingExtra, match=r"pip install 'deepfake-detect\[openvino\]'"):

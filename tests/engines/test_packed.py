@@ -17,7 +17,7 @@ from deepfake_detect.engines.torch_engine import Forward
 from deepfake_detect.explain.layers import find_layer
 from deepfake_detect.explain.methods import METHODS, OF_PIXELS
 from deepfake_detect.models.registry import native_size_px
-from deepfake_detect.system.device import share_threads
+from deepfake_detect.system.threads import share_threads
 
 CPU = torch.device("cpu")
 
@@ -216,7 +216,7 @@ def test_threads_share_one_twin() -> None:
     forward = Forward(model, device=CPU)
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: told(forward, batch), range(40)))
-    assert len(forward._twins) == len({torch.get_num_threads()})
+    assert len(forward._fast) == len({torch.get_num_threads()})
     for one in found:
         torch.testing.assert_close(one, model(batch).detach())
 

@@ -1,26 +1,36 @@
+"""Test that bundles are saved whole, loaded strictly, and found by name, folder or repository."""
+
 import dataclasses
 import errno
+import hashlib
 import json
 import os
+import pickle
 import shutil
-from collections.abc import Iterator
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
+import safetensors.numpy
 import safetensors.torch
 import torch
 
 import deepfake_detect
+from deepfake_detect import Detector
 from deepfake_detect.errors import HubUnavailable, UnknownWeights, WeightsCorrupted, WeightsMismatch
-from deepfake_detect.models.registry import create_model
+from deepfake_detect.models.registry import create_model, create_skeleton
 from deepfake_detect.weights import bundle as bundle_room
-from deepfake_detect.weights import load
 from deepfake_detect.weights.bundle import find_bundle, list_pretrained
 from deepfake_detect.weights.card import Card, Preprocessing
 from deepfake_detect.weights.load import load_model, save_bundle
 from tests.hub_server import HubServer, serving
 
 CARD = Card(name="mine", version=1, architecture="meso4", preprocessing=Preprocessing(size_px=64))
+PICTURE = np.linspace(0, 255, 64 * 64 * 3).reshape(64, 64, 3).astype(np.uint8)
 PICTURES = torch.linspace(-1, 1, 2 * 3 * 64 * 64).reshape(2, 3, 64, 64)
 
 
@@ -66,7 +76,7 @@ def rewrite(folder: Path, tensors: dict[str, torch.Tensor], **changes: object) -
     content = safetensors.torch.save(tensors)
     (folder / "model.safetensors").write_bytes(content)
     card = Card.from_json((folder / "card.json").read_bytes())
-    digest = load.hashlib.sha256(content).hexdigest()
+    digest = hashlib.sha256(content).hexdigest()
     (folder / "card.json").write_text(dataclasses.replace(card, sha256=digest, **changes).to_json())
 
 
@@ -154,11 +164,11 @@ def test_a_full_disk_leaves_what_was_there(
         assert not target.exists()
 
 
-@pytest.mark.parametrize("nth", [1, 2])
-def test_a_crash_while_saving_leaves_no_mixture(
+@pytest.mark.parametrize("nth", [1, 2, 3])
+def test_a_save_that_fails_at_a_rename_leaves_the_old_or_the_new_bundle(
     model: torch.nn.Module, folder: Path, monkeypatch: pytest.MonkeyPatch, nth: int
 ) -> None:
-    expected = load_model(folder).state_dict()
+    old, new = load_model(folder).state_dict(), create_model("meso4", seed=8).eval()
     real, calls = os.replace, []
 
     def crash(source: Path, target: Path) -> None:
@@ -169,13 +179,49 @@ def test_a_crash_while_saving_leaves_no_mixture(
 
     monkeypatch.setattr(os, "replace", crash)
     with pytest.raises(KeyboardInterrupt):
-        save_bundle(create_model("meso4", seed=8), dataclasses.replace(CARD, version=2), folder)
-    if nth == 1:  # nothing has taken its place yet: the old bundle is whole
-        assert all(torch.equal(tensor, expected[key]) for key, tensor in load_model(folder).state_dict().items())
-    else:
-        with pytest.raises(WeightsCorrupted, match="sha256"):
-            load_model(folder)
+        save_bundle(new, dataclasses.replace(CARD, version=2), folder, half=False)
+    expected = old if nth < 3 else new.state_dict()
+    assert same(load_model(folder).state_dict(), expected)
+    assert find_bundle(folder).card.version == (1 if nth < 3 else 2)
+    waiting = ["model.safetensors.new"] if nth == 3 else []
+    assert sorted(path.name for path in folder.iterdir()) == ["card.json", "model.safetensors", *waiting]
+    monkeypatch.setattr(os, "replace", real)
+    save_bundle(new, CARD, folder, half=False)  # and the next save leaves nothing behind
+    assert same(load_model(folder).state_dict(), new.state_dict())
     assert sorted(path.name for path in folder.iterdir()) == ["card.json", "model.safetensors"]
+
+
+KILLED = """
+import os, signal, sys
+from deepfake_detect import Detector
+from deepfake_detect.models.registry import create_model, create_skeleton
+from deepfake_detect.weights.load import load_model, save_bundle
+from deepfake_detect.weights.bundle import find_bundle
+folder, moment = sys.argv[1], int(sys.argv[2])
+calls, replace = [], os.replace
+def kill_at(*paths):
+    calls.append(paths)
+    if len(calls) == moment:
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(*paths)
+os.replace = kill_at
+save_bundle(create_model("meso4", seed=8).eval(), find_bundle(folder).card, folder, half=False)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL")
+@pytest.mark.parametrize("moment", [1, 2, 3])
+def test_a_save_that_is_killed_at_a_rename_leaves_the_old_or_the_new_bundle(folder: Path, moment: int) -> None:
+    old, new = load_model(folder).state_dict(), create_model("meso4", seed=8).state_dict()
+    done = subprocess.run([sys.executable, "-c", KILLED, str(folder), str(moment)], capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert same(load_model(folder).state_dict(), old if moment < 3 else new)
+    found = Detector.from_pretrained(folder, backend="openvino")  # which reads the weights without torch
+    assert found.predict(PICTURE, faces="none").score is not None
+
+
+def same(found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> bool:
+    return found.keys() == expected.keys() and all(torch.equal(found[key], expected[key]) for key in found)
 
 
 def test_a_folder_that_cannot_be_made_is_named(model: torch.nn.Module, tmp_path: Path) -> None:
@@ -228,7 +274,7 @@ def test_damaged_weights_are_refused_with_both_hashes(folder: Path, damage: obje
     path = folder / "model.safetensors"
     path.write_bytes(damage(path.read_bytes()))
     expected = json.loads((folder / "card.json").read_bytes())["sha256"]
-    found = load.hashlib.sha256(path.read_bytes()).hexdigest()
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
     with pytest.raises(WeightsCorrupted, match=f"{path} .*sha256 {found}, its card expects {expected}; copy") as caught:
         load_model(find_bundle(folder))
     assert isinstance(caught.value, OSError)
@@ -249,9 +295,9 @@ def test_missing_weights_are_refused(folder: Path) -> None:
 def test_a_card_may_promise_what_is_no_safetensors_file(folder: Path, content: bytes) -> None:
     rewrite(folder, {})
     (folder / "model.safetensors").write_bytes(content)
-    card = dataclasses.replace(CARD, sha256=load.hashlib.sha256(content).hexdigest())
+    card = dataclasses.replace(CARD, sha256=hashlib.sha256(content).hexdigest())
     (folder / "card.json").write_text(card.to_json())
-    with pytest.raises(WeightsCorrupted, match="no safetensors file"):
+    with pytest.raises(WeightsCorrupted, match="not a safetensors file"):
         load_model(folder)
 
 
@@ -278,14 +324,14 @@ def test_keys_and_shapes_must_fit(folder: Path) -> None:
     tensors = stored(folder)
     tensors["extra"] = tensors.pop("head.hidden.bias")
     tensors["head.hidden.weight"] = tensors["head.hidden.weight"][:, :5].contiguous()
-    tensors["features.0.conv.weight"] = tensors["features.0.conv.weight"].to(torch.int8)
+    tensors["features.0.conv.weight"] = tensors["features.0.conv.weight"].to(torch.int64)
     rewrite(folder, tensors)
     with pytest.raises(WeightsMismatch) as caught:
         load_model(folder)
     message = str(caught.value)
     assert "1 missing: head.hidden.bias;" in message and "1 unexpected: extra;" in message
-    assert "head.hidden.weight [16, 5] torch.float16, expected [16, 1024] torch.float32" in message
-    assert "2 different: features.0.conv.weight [8, 3, 3, 3] torch.int8" in message
+    assert "head.hidden.weight [16, 5] float16, expected [16, 1024] float32" in message
+    assert "2 different: features.0.conv.weight [8, 3, 3, 3] int64" in message
 
 
 def test_only_the_first_keys_are_listed(folder: Path) -> None:
@@ -427,24 +473,127 @@ def test_a_revision_is_given_once_and_of_a_repository(packaged: Path, folder: Pa
     assert not hub.requests
 
 
+@pytest.mark.parametrize("name", ["xception", "cnn6", "timm:mobilenetv2_100", "timm:vit_tiny_patch16_224"])
+def test_loading_draws_no_weights_and_needs_no_memory_for_them(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_rng_state()
+    skeleton = create_skeleton(name)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert {value.device.type for value in skeleton.state_dict().values()} == {"meta"}
+    built = create_model(name, seed=0).state_dict()
+    assert {key: value.shape for key, value in skeleton.state_dict().items()} == {
+        key: value.shape for key, value in built.items()
+    }
+
+
+def test_a_network_with_buffers_that_are_not_stored_is_built_in_full() -> None:
+    skeleton = create_skeleton("timm:swin_tiny_patch4_window7_224")  # its relative positions are computed
+    assert {value.device.type for value in skeleton.buffers()} == {"cpu"}
+
+
 @pytest.mark.parametrize("name", list_pretrained())
-def test_loading_draws_no_weights(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    states = []
-    build = load.create_model
-
-    def watched(architecture: str, *, seed: int, outputs: int) -> torch.nn.Module:
-        states.append(torch.get_rng_state())
-        model = build(architecture, outputs=outputs)  # without a seed, it draws from torch's own state
-        states.append(torch.get_rng_state())
-        return model
-
-    monkeypatch.setattr(load, "create_model", watched)
+def test_loaded_weights_are_whole(name: str) -> None:
     model = load_model(find_bundle(name))
-    assert len(states) == 2 and torch.equal(*states)
-    assert all(value.isfinite().all() for value in model.state_dict().values())
-    assert torch.zeros(3).normal_().any()
+    assert all(value.device.type == "cpu" and value.isfinite().all() for value in model.state_dict().values())
+    assert not model.training and all(parameter.requires_grad for parameter in model.parameters())
 
 
 def test_weights_come_in_the_order_in_which_they_are_used() -> None:
     convolution = load_model(find_bundle("meso4-fakefaces")).state_dict()["features.0.conv.weight"]
     assert convolution.is_contiguous(memory_format=torch.channels_last)
+
+
+# Forged weights: the sha256 is right, and what it promises is not a network
+
+
+def forge(folder: Path, change: Callable[[dict[str, np.ndarray]], None]) -> None:
+    """Change the tensors of a bundle, and let its card promise the result."""
+    tensors = {
+        name: values.copy() for name, values in safetensors.numpy.load_file(folder / "model.safetensors").items()
+    }
+    change(tensors)
+    promise(folder, safetensors.numpy.save(tensors))
+
+
+def promise(folder: Path, content: bytes) -> None:
+    """Write weights, and a card with their sha256."""
+    (folder / "model.safetensors").write_bytes(content)
+    card = Card.from_json((folder / "card.json").read_bytes())
+    (folder / "card.json").write_text(dataclasses.replace(card, sha256=hashlib.sha256(content).hexdigest()).to_json())
+
+
+FIRST = "features.0.conv.weight"
+FORGERIES: dict[str, Callable[[dict[str, np.ndarray]], None]] = {
+    "NaN": lambda t: t[FIRST].__setitem__(0, np.nan),
+    "infinite": lambda t: t["features.0.norm.running_var"].__setitem__(3, np.inf),
+    "missing bias": lambda t: t.pop("head.logit.bias") and None,
+    "bias of one number": lambda t: t.update({"features.0.conv.bias": np.ones(1, "f2")}),
+    "another rank": lambda t: t.update({FIRST: t[FIRST][None]}),
+    "one too many": lambda t: t.update(evil=np.zeros(3, "f4")),
+    "whole numbers": lambda t: t.update({FIRST: t[FIRST].astype(np.int64)}),
+    "a counter of floats": lambda t: t.update({"features.0.norm.num_batches_tracked": np.array(1, "f4")}),
+    "double": lambda t: t.update({FIRST: t[FIRST].astype(np.float64)}),
+    "two outputs": lambda t: t.update(
+        {name: np.concatenate([t[name]] * 2) for name in ("head.logit.weight", "head.logit.bias")}
+    ),
+    "empty": lambda t: t.clear(),
+}
+
+
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
+@pytest.mark.parametrize("what", FORGERIES)
+def test_forged_tensors_are_refused_by_name_on_every_engine(what: str, backend: str, folder: Path) -> None:
+    forge(folder, FORGERIES[what])
+    with pytest.raises(WeightsMismatch, match=r"model\.safetensors") as caught:
+        Detector.from_pretrained(folder, backend=backend)  # type: ignore[arg-type]
+    assert any(word in str(caught.value) for word in (FIRST, "features.0", "head.logit.bias", "evil"))
+
+
+def header(content: bytes) -> dict[str, object]:
+    return dict(json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]))
+
+
+def with_header(content: bytes, **changes: object) -> bytes:
+    """Change what a safetensors file says of its first tensor."""
+    length = 8 + int.from_bytes(content[:8], "little")
+    table = header(content)
+    table[FIRST] = {**table[FIRST], **changes}  # type: ignore[dict-item]
+    text = json.dumps(table).encode()
+    return len(text).to_bytes(8, "little") + text + content[length:]
+
+
+LAYOUTS: dict[str, Callable[[bytes], bytes]] = {
+    "negative offset": lambda c: with_header(c, data_offsets=[-8, 424]),
+    "overlap": lambda c: with_header(c, data_offsets=[4, 436]),
+    "negative shape": lambda c: with_header(c, shape=[-1, 3, 3, 3]),
+    "unknown dtype": lambda c: with_header(c, dtype="F128"),
+    "trailing bytes": lambda c: c + bytes(8),
+    "cut": lambda c: c[:-2],
+    "huge header": lambda c: (2**62).to_bytes(8, "little") + c[8:],
+}
+
+
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
+@pytest.mark.parametrize("what", LAYOUTS)
+def test_forged_layouts_are_refused_on_every_engine(what: str, backend: str, folder: Path) -> None:
+    promise(folder, LAYOUTS[what]((folder / "model.safetensors").read_bytes()))
+    with pytest.raises(WeightsCorrupted, match="not a safetensors file"):
+        Detector.from_pretrained(folder, backend=backend)  # type: ignore[arg-type]
+
+
+def test_weights_that_are_a_pipe_are_not_waited_for(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    os.mkfifo(folder / "model.safetensors")
+    with pytest.raises(WeightsCorrupted, match="not a regular file"):
+        load_model(folder)
+
+
+def test_a_bundle_is_pickled_by_name_or_with_its_weights(folder: Path) -> None:
+    packaged = find_bundle("meso4-fakefaces")
+    content = pickle.dumps(packaged)
+    assert len(content) < 10_000 and pickle.loads(content) == packaged
+    own = pickle.loads(pickle.dumps(find_bundle(folder)))
+    shutil.rmtree(folder)  # as on another machine
+    assert same(load_model(own).state_dict(), load_model(own).state_dict())
+    broken = dataclasses.replace(own, content=flip(own.content))
+    with pytest.raises(WeightsCorrupted, match="sha256"):
+        load_model(broken)

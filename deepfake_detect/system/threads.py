@@ -1,0 +1,80 @@
+"""Share the threads that torch computes with among the threads of a pool.
+
+``torch.set_num_threads`` is meant for the whole process. What it sets in the end, OpenMP's number of threads, belongs
+to the calling thread, and is set here directly: the number of the process is never touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from typing import Any
+
+_STARTED_AS = os.getpid()
+
+
+def can_share_threads() -> bool:
+    """Say whether torch computes with OpenMP's threads, whose number may differ from thread to thread."""
+    return bool(_openmp())
+
+
+def share_threads(pool: Executor, *, workers: int, lanes: int) -> None:
+    """Give every thread of a new pool its share of the threads that torch computes with in this one.
+
+    Two networks with two threads each on two processors are ten times as slow as with one thread each. Where torch was
+    built without OpenMP nothing happens; see `can_share_threads`.
+
+    Args:
+        pool: New, with ``workers`` threads.
+        workers: How many threads it has.
+        lanes: How many of them compute at the same time.
+    """
+    import torch
+
+    share = max(1, torch.get_num_threads() // lanes)
+    started = threading.Barrier(workers)
+
+    def begin() -> None:
+        torch.get_num_threads()  # a thread takes the number of the process when it first calls torch
+        _set_openmp_threads(share)
+        started.wait()  # so that every thread of the pool takes exactly one of these
+
+    for future in [pool.submit(begin) for _ in range(workers)]:
+        future.result()
+
+
+@contextlib.contextmanager
+def threads_after_fork() -> Iterator[None]:
+    """Compute with one thread in a forked child, where the threads of its parent's OpenMP pool are missing.
+
+    GNU's OpenMP would wait for them for ever. Only the calling thread is affected, and only while the context lasts; in
+    the process that imported this module nothing happens.
+    """
+    if os.getpid() == _STARTED_AS:
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    _set_openmp_threads(1)
+    try:
+        yield
+    finally:
+        _set_openmp_threads(before)
+
+
+@functools.cache
+def _openmp() -> tuple[Any, ...]:
+    import torch  # noqa: F401 - its OpenMP must be in the process
+    from threadpoolctl import ThreadpoolController
+
+    return tuple(ThreadpoolController().select(user_api="openmp").lib_controllers)
+
+
+def _set_openmp_threads(count: int) -> None:
+    for library in _openmp():
+        library.set_num_threads(count)
