@@ -367,7 +367,7 @@ def test_what_openvino_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
         Detector.from_pretrained("meso4-fakefaces", backend="openvino", device="cuda")
     with pytest.raises(ValueError, match="dtype='float16'"):
         Detector.from_pretrained("meso4-fakefaces", backend="openvino", dtype="float16")
-    with pytest.raises(ValueError, match="backend is 'openvin', expected 'auto', .*; did you mean 'openvino'"):
+    with pytest.raises(ValueError, match=r"backend is 'openvin', expected 'auto', .*; did you mean 'openvino'"):
         Detector.from_pretrained("meso4-fakefaces", backend="openvin")  # type: ignore[arg-type]
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(MissingExtra, match=r"pip install 'deepfake-detect\[openvino\]'"):
