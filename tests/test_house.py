@@ -35,8 +35,8 @@ LIGHT = {
 HEAVY = {"torch", "timm", "torchvision", "huggingface_hub", "safetensors", "sklearn", "matplotlib"}
 DOOR = {
     "AuditReport", "Augmentation", "BackendUnavailable", "Card", "Content", "ContentRouter", "DatasetError",
-    "DeepfakeDetectError", "Detector", "DoctorReport", "Epoch", "Explanation", "Face", "Finding", "HubUnavailable", "ImageTooLarge",
-    "ImageUnreadable", "InvalidOption", "LayerNotFound", "MissingExtra", "Prediction", "Preprocessing", "Report",
+    "DeepfakeDetectError", "Detector", "DoctorReport", "Epoch", "Explanation", "Face", "Finding", "HubUnavailable",
+    "ImageTooLarge", "ImageUnreadable", "InvalidOption", "LayerNotFound", "MissingExtra", "Prediction", "Preprocessing", "Report",
     "Schedule", "Stability", "TrainingDiverged", "Trial", "UnknownModel", "UnknownWeights", "Verification",
     "VideoPrediction", "WeightsCorrupted", "WeightsMismatch", "audit", "classify_content", "create_model", "doctor",
     "find_faces", "list_models", "list_pretrained", "tune", "verify",
