@@ -38,8 +38,8 @@ DOOR = {
     "DeepfakeDetectError", "Detector", "DoctorReport", "Epoch", "Explanation", "Face", "Finding", "HubUnavailable",
     "ImageTooLarge", "ImageUnreadable", "InvalidOption", "LayerNotFound", "MissingExtra", "Prediction",
     "Preprocessing", "Report", "Schedule", "Stability", "TrainingDiverged", "Trial", "UnknownModel", "UnknownWeights",
-    "Verification", "VideoPrediction", "WeightsCorrupted", "WeightsMismatch", "audit", "classify_content", "create_model",
-    "doctor", "find_faces", "list_models", "list_pretrained", "tune", "verify",
+    "Verification", "VideoPrediction", "WeightsCorrupted", "WeightsMismatch", "audit", "classify_content",
+    "create_model", "doctor", "find_faces", "list_models", "list_pretrained", "tune", "verify",
 }  # fmt: skip
 FORBIDDEN = {"utils", "util", "core", "base", "common", "helpers", "misc"}
 
