@@ -1,12 +1,16 @@
-"""Does the detector compose its rooms: names to weights, pictures to verdicts, weights to folders and back?"""
+"""Test the detector as a whole: names to weights, pictures to verdicts, weights to folders and back."""
 
 from __future__ import annotations
 
+import asyncio
 import io
 import itertools
 import json
 import os
 import pathlib
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -161,19 +165,59 @@ def test_several_threads_at_once(detector: Detector, mixed: list[np.ndarray]) ->
         list(pool.map(work, range(8)))
 
 
-@pytest.mark.parametrize(
-    "images",
-    [str(PORTRAIT), PORTRAIT, b"bytes", io.BytesIO(b""), np.zeros((9, 9, 3), np.uint8), Image.new("RGB", (9, 9)), 7],
-)
-def test_one_picture_is_not_several(detector: Detector, images: Any) -> None:
-    with pytest.raises(TypeError, match=r"predict_many\(\[image\]\)"):
-        detector.predict_many(images)
+def test_asyncio_stays_awake_while_pictures_are_scored(detector: Detector, mixed: list[np.ndarray]) -> None:
+    expected = [logits(detector.predict(picture)) for picture in mixed]
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            ticks += 1
+            await asyncio.sleep(0)
+
+    async def main() -> list[Any]:
+        ticking = asyncio.create_task(tick())
+        found = await asyncio.gather(*(asyncio.to_thread(detector.predict, picture) for picture in mixed))
+        ticking.cancel()
+        return found
+
+    found = asyncio.run(main())
+    assert ticks > len(mixed)
+    assert np.concatenate([logits(p) for p in found]) == pytest.approx(np.concatenate(expected), abs=1e-5)
 
 
-def test_batches_of_pixels_are_several_pictures(detector: Detector) -> None:
-    pixels = np.stack([portrait(), portrait()[:, ::-1]])
-    assert len(list(detector.predict_many(pixels))) == 2
-    assert len(list(detector.predict_many(torch.from_numpy(pixels).permute(0, 3, 1, 2)))) == 2
+QUIET = """
+import sys
+if sys.argv[1] == "closed":
+    sys.stdout = sys.stderr = None
+from deepfake_detect import Detector
+detector = Detector.from_pretrained("meso4-fakefaces", device="cpu")
+assert detector.predict(sys.argv[2]).score is not None
+labels = [p.label for p in detector.predict_many([sys.argv[2], "missing.jpg"] * 4, on_error="yield", progress=True)]
+sys.exit(labels.count("error") != 4)
+"""
+
+
+@pytest.mark.parametrize("streams", ["closed", "redirected"])
+def test_nothing_is_needed_of_stderr_and_nothing_written_to_it(streams: str) -> None:
+    """A window program has no stderr (``pythonw``); a service redirects it, and wants no bar in its log."""
+    done = subprocess.run([sys.executable, "-c", QUIET, streams, str(PORTRAIT)], capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert (done.stdout, done.stderr) == (b"", b"")
+
+
+def test_a_bar_ends_when_the_generator_is_closed(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    predictions = detector.predict_many(itertools.repeat(PORTRAIT), progress=True)
+    assert next(predictions).label == "real"
+    assert "predict" in terminal.getvalue()
+    predictions.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("deepfake-detect")]
 
 
 @pytest.mark.parametrize(
