@@ -39,8 +39,9 @@ FLOORS = [  # an entry imports only entries of lower floors
 FLOOR_OF = {entry: floor for floor, entries in enumerate(FLOORS) for entry in entries}
 
 HOMES = {  # the only modules, or whole wings, that import a third-party library
+    "av": {"inputs/frames"},
     "click": {"cli"},
-    "cv2": {"faces/finder", "inputs/resize", "inputs/frames"},
+    "cv2": {"faces/finder", "inputs/resize"},
     "huggingface_hub": {"weights/hub"},
     "matplotlib": {"drawing/canvas"},
     "openvino": {"engines/openvino_graph"},

@@ -167,32 +167,26 @@ def test_which_frames_there_are(clips: Path) -> None:
 
 
 def test_only_the_frames_asked_for_are_decoded_in_one_pass(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    counted = {"opened": 0, "grabbed": 0, "retrieved": 0}
+    counted = {"opened": 0, "decoded": 0, "converted": 0}
+    opened, decoded, converted = video_room._open, video_room._Video.frames, video_room._picture
 
-    class Counted:
-        def __init__(self, *arguments: Any) -> None:
-            self.video = real(*arguments)
-            counted["opened"] += 1
+    def count(name: str) -> None:
+        counted[name] += 1
 
-        def grab(self) -> bool:
-            counted["grabbed"] += 1
-            return self.video.grab()
+    def frames(video: Any) -> Any:
+        for frame in decoded(video):
+            count("decoded")
+            yield frame
 
-        def retrieve(self) -> Any:
-            counted["retrieved"] += 1
-            return self.video.retrieve()
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self.video, name)
-
-    real = cv2.VideoCapture
-    monkeypatch.setattr(video_room.cv2, "VideoCapture", Counted)
+    monkeypatch.setattr(video_room, "_open", lambda path: count("opened") or opened(path))
+    monkeypatch.setattr(video_room._Video, "frames", frames)
+    monkeypatch.setattr(video_room, "_picture", lambda *arguments: count("converted") or converted(*arguments))
     predict_video(detector(), clips / "red.avi", max_frames=5, faces="none")
-    assert counted == {"opened": 2, "grabbed": 55, "retrieved": 5}  # once for the header; the last one is frame 54
+    assert counted == {"opened": 2, "decoded": 55, "converted": 5}  # once for the header; the last one is frame 54
 
 
 def test_few_frames_are_alive_at_a_time(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    alive, most, decode, look, workers = 0, 0, video_room._picture, predictor_room.look, 2
+    alive, most, decode, look, workers = 0, 0, video_room._picture, predictor_room.look_at, 2
 
     def counted(*arguments: Any) -> Any:
         nonlocal alive, most
@@ -211,7 +205,7 @@ def test_few_frames_are_alive_at_a_time(clips: Path, monkeypatch: pytest.MonkeyP
         return look(*arguments, **options)
 
     monkeypatch.setattr(video_room, "_picture", counted)
-    monkeypatch.setattr(predictor_room, "look", slow)
+    monkeypatch.setattr(predictor_room, "look_at", slow)
     monkeypatch.setattr(predictor_room, "count_processors", lambda: workers)
     found = predict_video(detector(), clips / "red.avi", max_frames=60, faces="none")
     assert len(found.frames) == 60
@@ -248,7 +242,7 @@ def test_bad_videos_are_errors_that_name_the_file(clips: Path, monkeypatch: pyte
         with pytest.raises(ImageUnreadable, match=words) as caught:
             detector().predict_video(clips / name)
         assert str(clips / name) in str(caught.value)
-    monkeypatch.setattr(video_room, "_clock", lambda _: iter(()))
+    monkeypatch.setattr(video_room._Video, "frames", lambda _: iter(()))
     with pytest.raises(ImageUnreadable, match=r"red\.avi: none of 32 frames can be decoded"):
         detector().predict_video(clips / "red.avi")
 
