@@ -53,7 +53,7 @@ def crop_face(
         box_xyxy: The face, in pixels.
         margin: From the card.
         size_px: Side of the result.
-        interpolation: ``"bilinear"`` or ``"bicubic"``; antialiased where it shrinks.
+        interpolation: As on the card; see `resample`.
 
     Returns:
         [size_px, size_px, 3] uint8 RGB.

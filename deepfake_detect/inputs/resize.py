@@ -1,12 +1,26 @@
 """Which pixels does a part of a picture have at the size that a model takes?
 
-Pillow's antialiased filters, byte for byte: the weights of networks were trained on them. Here they are matrix products
-over overlapping strips, which takes half of Pillow's time on a processor with wide registers.
+``"bilinear"`` and ``"bicubic"`` are Pillow's antialiased filters, byte for byte: the first weights were trained on them.
+Here they are matrix products over overlapping strips, which takes half of Pillow's time on a processor with wide
+registers.
+
+``"mipmap"`` is what newer weights are trained on. It takes a quarter of that time, and whole numbers below 2**24 alone,
+so that Python, a graph of ONNX and a script in a browser give the same bytes:
+
+1. The box is moved to whole pixels: left and top are ``floor(value + 0.5)``, and so are width and height; what would
+   then lie beyond the picture is left out.
+2. While the height (width) is at least twice the wanted size, it is halved: an odd last row (column) is left out, and
+   ``(a + b + c + d + 2) >> 2`` is the value of four pixels; ``(a + b + 1) >> 1`` of two, where one side alone is halved.
+3. What is left is scaled by at most two, linearly: pixel ``i`` of ``size`` lies at ``x = (i + 0.5) * length / size - 0.5``
+   between the pixels ``a = floor(x)`` and ``a + 1``, which weigh ``256 - w`` and ``w = round((x - a) * 256)``, a half to
+   the even number; beyond the edge, the edge goes on. First along the rows, ``h = (256 - w) * left + w * right``; then
+   along the columns of those, ``v = (256 - w) * upper + w * lower``; the value is ``(v + 32768) >> 16``.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,7 +49,7 @@ def resample(pixels: np.ndarray, box_xyxy: Box | None = None, *, size_px: int, i
         pixels: [H, W, 3] uint8.
         box_xyxy: The part, within the picture; all of it where None. Pixels around it are seen by the filter.
         size_px: Side of the result.
-        interpolation: ``"bilinear"`` or ``"bicubic"``; antialiased where it shrinks.
+        interpolation: ``"bilinear"``, ``"bicubic"`` or ``"mipmap"``.
 
     Returns:
         [size_px, size_px, 3] uint8.
@@ -51,6 +65,8 @@ def resample(pixels: np.ndarray, box_xyxy: Box | None = None, *, size_px: int, i
     height, width = pixels.shape[:2]
     if box_xyxy is None and height == width == size_px:
         return pixels.copy()
+    if interpolation == "mipmap":
+        return _mipmap(pixels, box_xyxy or (0, 0, width, height), size_px)
     left, top, right, bottom = np.array(box_xyxy or (0, 0, width, height), np.float32).tolist()  # as Pillow takes them
     across = _plan(width, left, right, size_px, interpolation)
     down = _plan(height, top, bottom, size_px, interpolation)
@@ -58,6 +74,28 @@ def resample(pixels: np.ndarray, box_xyxy: Box | None = None, *, size_px: int, i
     if 0 < height - size_px > 2 * (width - size_px):  # Pillow's rule; between the two passes there are bytes again
         return _turned(_shrink(_shrink(pixels, down), across, turn=True))
     return _shrink(_turned(_shrink(pixels, across, turn=True)), down)
+
+
+def _mipmap(pixels: np.ndarray, box_xyxy: Box, size_px: int) -> np.ndarray:
+    left, top = (min(math.floor(box_xyxy[axis] + 0.5), pixels.shape[1 - axis] - 1) for axis in (0, 1))
+    width, height = (max(1, math.floor(box_xyxy[axis + 2] - box_xyxy[axis] + 0.5)) for axis in (0, 1))
+    part = pixels[top : top + height, left : left + width]
+    while max(part.shape[:2]) >= 2 * size_px:
+        part = _halve(part, [side >= 2 * size_px for side in part.shape[:2]])
+    if part.shape[:2] == (size_px, size_px):
+        return np.ascontiguousarray(part)
+    scaled: np.ndarray = cv2.resize(part, (size_px, size_px), interpolation=cv2.INTER_LINEAR_EXACT)
+    return scaled
+
+
+def _halve(pixels: np.ndarray, down_across: list[bool]) -> np.ndarray:
+    """Halve the height, the width, or both."""
+    height, width = (side // 2 if halved else side for side, halved in zip(pixels.shape, down_across, strict=False))
+    even = pixels[: height * (2 if down_across[0] else 1), : width * (2 if down_across[1] else 1)]
+    # of whole fours both ways of OpenCV give the rounded mean, and this one is the faster
+    way = cv2.INTER_AREA if all(down_across) else cv2.INTER_LINEAR_EXACT
+    halved: np.ndarray = cv2.resize(even, (width, height), interpolation=way)
+    return halved
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

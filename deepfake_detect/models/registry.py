@@ -18,6 +18,7 @@ from deepfake_detect.models.cnn import Cnn4, Cnn6, CnnSimple
 from deepfake_detect.models.head import add_hidden
 from deepfake_detect.models.meso import Meso4, MesoInception4
 from deepfake_detect.models.timm_backbone import (
+    Backbone,
     Triple,
     backbone_mean_std,
     backbone_size_px,
@@ -25,6 +26,7 @@ from deepfake_detect.models.timm_backbone import (
     imagenet_repo,
 )
 from deepfake_detect.system.torch_defaults import usual_defaults
+from deepfake_detect.models.xception import DenseXception
 
 __all__ = ["create_model", "create_skeleton", "imagenet_home", "list_models", "native_mean_std", "native_size_px"]
 
@@ -61,6 +63,12 @@ _ARCHITECTURES = {
     "mesoinception4": _Architecture(build=MesoInception4, size_px=256, dropout=0.5, mean_std=_UNCHANGED),
     "vgg16": _of_timm("vgg16", size_px=224),
     "xception": _of_timm("legacy_xception", size_px=299, mean_std=_HALF),
+    "xception-dense": _Architecture(
+        build=lambda dropout: Backbone(DenseXception(dropout=dropout or 0.0)),
+        size_px=224,
+        dropout=None,
+        timm="legacy_xception",
+    ),
 }
 
 

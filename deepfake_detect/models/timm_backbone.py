@@ -60,6 +60,17 @@ class Backbone(nn.Module):
         logit: Tensor = self.net(batch)
         return logit.squeeze(1)
 
+    def localise(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """Map a batch to logits as `forward` does, and to logits of each place [N, rows, columns].
+
+        Raises:
+            UnknownModel: The network says nothing of single places.
+        """
+        if not hasattr(self.net, "localise"):
+            raise UnknownModel(f"{type(self.net).__name__} has no map of what is forged; 'xception-dense' has one")
+        logit, places = self.net.localise(batch)
+        return logit.squeeze(1), places
+
 
 def create_backbone(name: str, *, dropout: float | None = None, outputs: int = 1) -> Backbone:
     """Build one of timm's networks with random weights.

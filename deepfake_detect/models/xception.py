@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import itertools
 
+import torch
 from torch import Tensor, nn
 
 _CHANNELS = 728  # of the middle flow
+_DENSE = 96  # of the map of what is forged
 
 
 class Xception(nn.Module):
@@ -59,12 +61,68 @@ class Xception(nn.Module):
 
     def embed(self, batch: Tensor) -> Tensor:
         """Map a batch [N, 3, H, W] to what the logits are a weighted sum of [N, 2048]."""
-        maps = self.act2(self.bn2(self.conv2(self.act1(self.bn1(self.conv1(batch))))))  # [N, 64, H/2, W/2]
-        for number in range(1, 13):
+        return self._pooled(self._blocks(self._stem(batch), 1, 12))
+
+    def _stem(self, batch: Tensor) -> Tensor:
+        maps: Tensor = self.act2(self.bn2(self.conv2(self.act1(self.bn1(self.conv1(batch))))))  # [N, 64, H/2, W/2]
+        return maps
+
+    def _blocks(self, maps: Tensor, first: int, last: int) -> Tensor:
+        for number in range(first, last + 1):
             maps = self.get_submodule(f"block{number}")(maps)
+        return maps
+
+    def _pooled(self, maps: Tensor) -> Tensor:
         maps = self.act4(self.bn4(self.conv4(self.act3(self.bn3(self.conv3(maps))))))  # [N, 2048, H/32, W/32]
         pooled: Tensor = self.global_pool(maps).flatten(1)
         return pooled
+
+
+class DenseXception(Xception):
+    """Xception with a map of what is forged, beside the logit and as a part of what it is a weighted sum of.
+
+    Behind the middle flow, what it says of each place of 16 x 16 pixels is joined by what the second block says of finer
+    traces there. From both comes a logit for each place; and the mean of their features over the places, each counted
+    as much as it looks forged, stands beside Xception's own pooled features.
+
+    Args:
+        outputs: As for `Xception`.
+        dropout: As for `Xception`.
+    """
+
+    def __init__(self, *, outputs: int = 1, dropout: float = 0.0) -> None:
+        super().__init__(outputs=outputs, dropout=dropout)
+        self.fine = nn.Conv2d(256, _DENSE, 3, stride=2, padding=1, bias=False)
+        self.finebn = nn.BatchNorm2d(_DENSE)
+        self.deep = nn.Conv2d(_CHANNELS, _DENSE, 1, bias=False)
+        self.deepbn = nn.BatchNorm2d(_DENSE)
+        self.act5 = nn.ReLU()
+        self.conv6 = nn.Conv2d(_DENSE, _DENSE, 3, padding=1, bias=False)
+        self.bn6 = nn.BatchNorm2d(_DENSE)
+        self.act6 = nn.ReLU()
+        self.dense = nn.Conv2d(_DENSE, 1, 1)
+        self.dense_pool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(2048 + _DENSE, outputs)
+        for conv in (self.fine, self.deep, self.conv6, self.dense):
+            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+
+    def embed(self, batch: Tensor) -> Tensor:
+        """Map a batch [N, 3, H, W] to what the logits are a weighted sum of [N, 2144]."""
+        return self._both(batch)[0]
+
+    def localise(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """Map a batch [N, 3, H, W] to logits [N, outputs], and to logits of each place [N, H/16, W/16]."""
+        features, places = self._both(batch)
+        return self.fc(self.dropout(features)), places.squeeze(1)
+
+    def _both(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        finer = self._blocks(self._stem(batch), 1, 2)  # [N, 256, H/8, W/8]
+        deeper = self._blocks(finer, 3, 11)  # [N, 728, H/16, W/16]
+        maps = self.act5(self.finebn(self.fine(finer)) + self.deepbn(self.deep(deeper)))
+        maps = self.act6(self.bn6(self.conv6(maps)))
+        places = self.dense(maps)
+        weighed = self.dense_pool(maps * torch.sigmoid(places)).flatten(1)
+        return torch.cat([self._pooled(self._blocks(deeper, 12, 12)), weighed], 1), places
 
 
 class _Separable(nn.Module):

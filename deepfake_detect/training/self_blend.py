@@ -48,6 +48,22 @@ def blend_face(pixels: np.ndarray, landmarks_xy: np.ndarray, *, random: np.rando
         >>> fake.shape, bool((fake != face).any())
         ((90, 90, 3), True)
     """
+    return self_blend_masked(pixels, landmarks_xy, random=random)[0]
+
+
+def self_blend_masked(
+    pixels: np.ndarray, landmarks_xy: np.ndarray, *, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Make a fake as `self_blend` does, and tell what of it is laid over the rest.
+
+    Args:
+        pixels: As for `self_blend`.
+        landmarks_xy: Likewise.
+        random: Likewise.
+
+    Returns:
+        The fake, and its mask [H, W] uint8: 255 where all is laid over.
+    """
     picture = Image.fromarray(pixels)
     inside, outside = picture, picture
     if random.random() < 0.5:
@@ -56,7 +72,8 @@ def blend_face(pixels: np.ndarray, landmarks_xy: np.ndarray, *, random: np.rando
         outside = _spoil(picture, random)
     inside = _move(inside, landmarks_xy, random)
     mask, share = face_mask(landmarks_xy, picture.size, random=random), random.choice(SHARES)
-    return np.asarray(Image.composite(inside, outside, mask.point(lambda value: value * share)))
+    fake = Image.composite(inside, outside, mask.point(lambda value: value * share))
+    return np.asarray(fake), np.asarray(mask)
 
 
 def face_mask(landmarks_xy: np.ndarray, size_wh: tuple[int, int], *, random: np.random.Generator) -> Image.Image:

@@ -20,6 +20,9 @@ SCHEMA = 2
 DETECTS = ("real", "fake")
 """Classes of a detector."""
 
+INTERPOLATIONS = ("bilinear", "bicubic", "mipmap")
+"""Ways in which `resample` scales a crop."""
+
 _SINCE = {"calibration": 2}
 """Fields that older layouts lack: the layout that brought each."""
 
@@ -32,7 +35,7 @@ class Preprocessing:
         size_px: Side of the square input, in pixels.
         mean: Per RGB channel, subtracted after scaling to [0, 1].
         std: Per RGB channel, divided by after the subtraction.
-        interpolation: Resampling filter of the crop: ``"bilinear"`` or ``"bicubic"``, antialiased.
+        interpolation: How the crop is scaled: ``"bilinear"``, ``"bicubic"`` or ``"mipmap"``; see `resample`.
         margin: Side of the crop as a multiple of the longer side of the face box.
         finder: The face finder whose boxes the margin was chosen for; ``"none"`` for models of whole pictures.
     """
@@ -49,8 +52,8 @@ class Preprocessing:
             raise WeightsMismatch(f"size_px is {self.size_px}, expected at least 1")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise WeightsMismatch(f"mean {self.mean} and std {self.std} must be three numbers each, std positive")
-        if self.interpolation not in ("bilinear", "bicubic"):
-            raise WeightsMismatch(f"interpolation is {self.interpolation!r}, expected 'bilinear' or 'bicubic'")
+        if self.interpolation not in INTERPOLATIONS:
+            raise WeightsMismatch(f"interpolation is {self.interpolation!r}, expected one of {', '.join(INTERPOLATIONS)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,288 @@
+"""Train the flagship: a verdict and a map of what is forged, over several days if need be.
+
+Usage:
+    python -m recipes.flagship --faces FACES --weights WEIGHTS --out RUNS/flagship
+
+``FACES`` is what `recipes.face_table` and `recipes.forge` write. Each epoch reads their tables anew, so that pictures
+that were found or forged meanwhile join in. A checkpoint is written after every epoch, whole or not at all: run the
+same command again to go on. The crop grows from stage to stage; the last stage ends with a falling rate. To measure, or
+to ship, before that:
+
+    python -m recipes.flagship --faces FACES --out RUNS/cooled --start RUNS/flagship --cool 6 --size-px 160
+
+takes the weights of a training, lets the rate fall over so many epochs, and leaves the training itself alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import math
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from torch.nn import functional
+
+from deepfake_detect.card import Card, Preprocessing
+from deepfake_detect.metrics import roc_auc
+from deepfake_detect.models import create_model
+from deepfake_detect.models.transfer import take_over
+from deepfake_detect.optimise import Average, make_optimizer, optimizer_tensors, restore_optimizer
+from deepfake_detect.preprocess import to_batch
+from deepfake_detect.schedule import Schedule
+from deepfake_detect.weights import save_bundle
+from recipes.face_table import read_table
+from recipes.mixture import Mixture, Pair
+from recipes.views import random_view
+
+TRUNK = "legacy_xception.imagenet-trunk.safetensors"
+ARCHITECTURE = "xception-dense"
+MARGIN = 1.3
+STATE = "state.safetensors"
+
+MAP_WEIGHT = 0.5
+"""What the map counts for in the loss, beside the verdict."""
+
+SMOOTHING = 0.04
+"""Labels of the verdict are half of this away from 0 and 1."""
+
+RULES = Schedule(epochs=1, batch_size=32, weight_decay=0.02, ema=0.998, clip=1.0)
+"""How the weights move; rates stand in the stages."""
+
+WARMUP_STEPS = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """A part of the training.
+
+    Attributes:
+        size_px: Side of the crop.
+        samples: Pictures, counted with each drawing.
+        lr: Rate; at the beginning of a stage that falls.
+        falls: Let the rate fall to nothing, along a cosine.
+    """
+
+    size_px: int
+    samples: int
+    lr: float
+    falls: bool = False
+
+
+STAGES = (
+    Stage(size_px=128, samples=480_000, lr=4e-4),
+    Stage(size_px=160, samples=320_000, lr=3e-4),
+    Stage(size_px=192, samples=200_000, lr=2e-4, falls=True),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Length of the stages and of an epoch; pictures in a step."""
+
+    stages: tuple[Stage, ...] = STAGES
+    epoch_samples: int = 3200
+    batch: int = 32
+    seed: int = 0
+
+    def stage_at(self, samples: int) -> tuple[Stage, float] | None:
+        """Give the stage after so many samples, and how much of it is over; None at the end."""
+        for stage in self.stages:
+            if samples < stage.samples:
+                return stage, samples / stage.samples
+            samples -= stage.samples
+        return None
+
+    def rate_at(self, samples: int) -> float:
+        """Give the rate after so many samples."""
+        place = self.stage_at(samples)
+        if place is None:
+            return 0.0
+        stage, over = place
+        warm = min(1.0, (samples / self.batch + 1) / WARMUP_STEPS)
+        return stage.lr * warm * ((1 + math.cos(math.pi * over)) / 2 if stage.falls else 1.0)
+
+
+@dataclass(slots=True, kw_only=True)
+class Progress:
+    """How far the training has come: what is counted, and what each epoch came to."""
+
+    samples: int = 0
+    epoch: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Training:
+    """The model, the average of its weights, and its optimiser."""
+
+    def __init__(self, plan: Plan, out: Path, *, start: Path | None) -> None:
+        self.plan, self.out, self.progress = plan, out, Progress()
+        out.mkdir(parents=True, exist_ok=True)
+        model = create_model(ARCHITECTURE, seed=plan.seed, dropout=0.2)
+        if not (out / STATE).exists() and start is not None:
+            tensors = safetensors.torch.load_file(start)
+            prefix = "average."  # of a checkpoint; starting weights have none
+            own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+            taken = take_over(model, own or tensors, where=str(start))
+            logging.info("%.0f%% of the weights are those of %s", 100 * taken.share, start.name)
+        self.model = model.to(memory_format=torch.channels_last)
+        self.average = Average(self.model, decay=RULES.ema)
+        self.optimizer = make_optimizer(self.model, RULES)
+        self._load()
+
+    def run(self, faces: Path) -> None:
+        """Train until the last stage is over."""
+        while (place := self.plan.stage_at(self.progress.samples)) is not None:
+            began = time.monotonic()
+            known = [face for file in sorted(faces.glob("*.jsonl")) for face in read_table(file)]
+            mixture = Mixture(face for face in known if face.split == "train")
+            told = self._epoch(mixture, place[0].size_px)
+            self.progress.history.append({**told, "pictures": len(known), "seconds": round(time.monotonic() - began)})
+            self._save(place[0].size_px)
+            logging.info("%s", json.dumps(self.progress.history[-1]))
+
+    def _epoch(self, mixture: Mixture, size_px: int) -> dict[str, Any]:
+        number = self.progress.epoch
+        torch.manual_seed(self.plan.seed * 100_003 + number)
+        random = np.random.default_rng([self.plan.seed, number])
+        count = self.plan.epoch_samples // 2
+        pairs, seeds = mixture.draw(count, random), random.integers(2**62, size=count).tolist()
+        losses: list[tuple[float, float]] = []
+        said: list[tuple[str, int, float]] = []
+        self.model.train()
+        for chosen, batch, label, forged in _batches(pairs, seeds, self.plan.batch // 2, size_px):
+            rate = self.plan.rate_at(self.progress.samples)
+            verdict, places, logit = self._step(batch, label, forged, rate)
+            losses.append((verdict, places))
+            names = [face.source for pair in chosen for face in pair]
+            said += zip(names, label.int().tolist(), logit.tolist(), strict=True)
+            self.progress.samples += len(label)
+            if len(losses) % 20 == 0:
+                logging.info("  step %d: loss %.4f, map %.4f", len(losses), *np.mean(losses[-20:], 0))
+        self.progress.epoch += 1
+        loss, map_loss = (round(float(value), 4) for value in np.mean(losses, 0))
+        told = {"epoch": number + 1, "samples": self.progress.samples, "size_px": size_px, "rate": round(rate, 7)}
+        return told | {"loss": loss, "map_loss": map_loss, "auc": aucs(said)}
+
+    def _step(
+        self, batch: torch.Tensor, label: torch.Tensor, forged: torch.Tensor, rate: float
+    ) -> tuple[float, float, torch.Tensor]:
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["scale"]
+        logit, places = self.model.localise(batch)
+        verdict = functional.binary_cross_entropy_with_logits(logit, label * (1 - SMOOTHING) + SMOOTHING / 2)
+        mapped = functional.binary_cross_entropy_with_logits(places, forged)
+        loss = verdict + MAP_WEIGHT * mapped
+        if not torch.isfinite(loss):
+            raise SystemExit("the loss is no number; start again from the last checkpoint with a lower rate")
+        self.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), RULES.clip)
+        self.optimizer.step()
+        self.average.update(self.model, step=self.progress.samples // self.plan.batch)
+        return float(verdict.detach()), float(mapped.detach()), logit.detach()
+
+    def _save(self, size_px: int) -> None:
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= {f"average.{name}": value for name, value in self.average.model.state_dict().items()}
+        tensors |= {f"optimizer.{name}": value for name, value in optimizer_tensors(self.optimizer)}
+        partial = self.out / f"{STATE}.partial"
+        metadata = {"progress": json.dumps(asdict(self.progress))}
+        safetensors.torch.save_file({name: t.contiguous() for name, t in tensors.items()}, partial, metadata=metadata)
+        os.replace(partial, self.out / STATE)
+        wanted = Preprocessing(size_px=size_px, margin=MARGIN, interpolation="mipmap")
+        card = Card(name=self.out.name, version=0, architecture=ARCHITECTURE, preprocessing=wanted)
+        save_bundle(self.average.model, card, self.out, half=False)
+
+    def _load(self) -> None:
+        path = self.out / STATE
+        if not path.exists():
+            return
+        with safetensors.safe_open(path, framework="pt") as file:
+            self.progress = Progress(**json.loads(file.metadata()["progress"]))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+
+        def under(prefix: str) -> dict[str, torch.Tensor]:
+            return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+        self.model.load_state_dict(under("model."))
+        self.average.model.load_state_dict(under("average."))
+        restore_optimizer(self.optimizer, under("optimizer."))
+        logging.info("going on after %d samples", self.progress.samples)
+
+
+def aucs(said: Sequence[tuple[str, int, float]]) -> dict[str, float]:
+    """Give the AUC of all logits, and of each source's fakes against all real pictures."""
+    by_source = defaultdict(list)
+    for source, label, logit in said:
+        by_source[source if label else ""].append(logit)
+    reals = by_source.pop("", [])
+    found = {"all": roc_auc([label for _, label, _ in said], [logit for *_, logit in said])}
+    for source, logits in sorted(by_source.items()):
+        found[source] = roc_auc([0] * len(reals) + [1] * len(logits), [*reals, *logits])
+    return {source: round(float(value), 3) for source, value in found.items()}
+
+
+Batch = tuple[Sequence[Pair], torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def _batches(pairs: Sequence[Pair], seeds: Sequence[int], size: int, size_px: int) -> Iterator[Batch]:
+    """Give pairs with what the network gets of them, one batch made ahead by a thread."""
+    starts = range(0, len(pairs), size)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = [pool.submit(_batch, pairs[at : at + size], seeds[at : at + size], size_px) for at in starts[:2]]
+        for at in [*starts[2:], None, None][: len(starts)]:
+            yield waiting.pop(0).result()
+            if at is not None:
+                waiting.append(pool.submit(_batch, pairs[at : at + size], seeds[at : at + size], size_px))
+
+
+def _batch(pairs: Sequence[Pair], seeds: Sequence[int], size_px: int) -> Batch:
+    wanted = Preprocessing(size_px=size_px, margin=MARGIN, interpolation="mipmap")
+    views = [
+        random_view(face, size_px=size_px, margin=MARGIN, seed=seed)
+        for pair, seed in zip(pairs, seeds, strict=True)
+        for face in pair
+    ]
+    batch = to_batch([view.pixels for view in views], preprocessing=wanted)
+    label = torch.tensor([float(face.label) for pair in pairs for face in pair])
+    return pairs, batch, label, torch.from_numpy(np.stack([view.forged for view in views]))
+
+
+def main() -> None:
+    """Read the command line and train."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--faces", type=Path, required=True, help="folder of the tables of faces")
+    parser.add_argument("--weights", type=Path, help="folder with the starting weights")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the training")
+    parser.add_argument("--start", type=Path, help="folder of a training whose averaged weights are taken")
+    parser.add_argument("--cool", type=int, default=0, help="let the rate fall over so many epochs, and end")
+    parser.add_argument("--size-px", type=int, default=128, help="side of the crop while it falls")
+    parser.add_argument("--lr", type=float, default=3e-4, help="rate from which it falls")
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(options.threads)
+    cv2.setNumThreads(1)
+    plan = Plan()
+    if options.cool:
+        samples = options.cool * plan.epoch_samples
+        plan = Plan(stages=(Stage(size_px=options.size_px, samples=samples, lr=options.lr, falls=True),))
+    start = options.start / STATE if options.start else options.weights / TRUNK if options.weights else None
+    Training(plan, options.out, start=start).run(options.faces)
+
+
+if __name__ == "__main__":
+    main()
