@@ -82,7 +82,9 @@ class Mixture:
         fake = self._one(source, 1, random)
         own = self._reals.get(source, {}).get(fake.group or fake.name)
         if own:
-            return fake, own[random.integers(len(own))]
+            folder = fake.name.partition("/")[0]  # the same picture may be there in two sizes
+            near = [face for face in own if face.name.startswith(f"{folder}/")] or own
+            return fake, near[random.integers(len(near))]
         alike = [name for name in ALIKE.get(source, (source,)) if name in self._reals]
         other = alike[random.integers(len(alike))] if alike and random.random() >= ANY else self._any(random)
         return fake, self._one(other, 0, random)
