@@ -103,8 +103,10 @@ class DenseXception(Xception):
         self.dense = nn.Conv2d(_DENSE, 1, 1)
         self.dense_pool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(2048 + _DENSE, outputs)
-        for conv in (self.fine, self.deep, self.conv6, self.dense):
+        for conv in (self.fine, self.deep, self.conv6):
             nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.normal_(self.dense.weight, std=0.01)
+        nn.init.zeros_(self.dense.bias)
 
     def embed(self, batch: Tensor) -> Tensor:
         """Map a batch [N, 3, H, W] to what the logits are a weighted sum of [N, 2144]."""
