@@ -15,7 +15,7 @@ import argparse
 import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,12 @@ def read_table(path: Path) -> list[KeptFace]:
     """Read the faces that a table lists so far; a line that is being written is passed over."""
     lines = path.read_text("utf-8").split("\n")[:-1] if path.exists() else []
     entries = [json.loads(line) for line in lines]
-    return [KeptFace(**entry) for entry in entries if "box_xyxy" in entry]
+    known = {item.name for item in fields(KeptFace)}
+    return [
+        KeptFace(**{key: value for key, value in entry.items() if key in known})
+        for entry in entries
+        if "box_xyxy" in entry
+    ]
 
 
 def append(path: Path, entry: dict[str, Any]) -> None:
