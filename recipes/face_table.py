@@ -22,10 +22,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from deepfake_detect.data import Sample, read_dataset
+from deepfake_detect.datasets.read import Sample, read_dataset
 from deepfake_detect.errors import DeepfakeDetectError
-from deepfake_detect.faces import FaceFinder, crop_square
-from deepfake_detect.image import open_image
+from deepfake_detect.faces.crop import crop_square
+from deepfake_detect.faces.finder import FaceFinder
+from deepfake_detect.inputs.image import open_image
 
 TABLE = "faces.jsonl"
 

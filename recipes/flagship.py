@@ -35,14 +35,14 @@ import safetensors.torch
 import torch
 from torch.nn import functional
 
-from deepfake_detect.card import Card, Preprocessing
-from deepfake_detect.metrics import roc_auc
-from deepfake_detect.models import create_model
+from deepfake_detect.metrics.classification import roc_auc
+from deepfake_detect.models.registry import create_model
 from deepfake_detect.models.transfer import take_over
-from deepfake_detect.optimise import Average, make_optimizer, optimizer_tensors, restore_optimizer
-from deepfake_detect.preprocess import to_batch
-from deepfake_detect.schedule import Schedule
-from deepfake_detect.weights import save_bundle
+from deepfake_detect.predict.preprocess import to_batch
+from deepfake_detect.training.optimizer import Average, make_optimizer, optimizer_tensors, restore_optimizer
+from deepfake_detect.training.schedule import Schedule
+from deepfake_detect.weights.card import Card, Preprocessing
+from deepfake_detect.weights.load import save_bundle
 from recipes.face_table import read_table
 from recipes.mixture import Mixture, Pair
 from recipes.views import random_view

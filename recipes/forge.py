@@ -31,7 +31,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from deepfake_detect.blend import face_mask
+from deepfake_detect.training.self_blend import face_mask
 from recipes.face_table import TABLE, KeptFace, append, read_table
 from recipes.landmarks import BROWS, EYES, JAW, MOUTH, NOSE, Landmarks, find_landmarks, load_landmarks
 from recipes.twins import coarsely, level, load_autoencoder
@@ -147,9 +147,7 @@ def part_swap(sitter: Sitter, donor: Sitter, random: np.random.Generator) -> For
     if matrix is None or not 0.2 < abs(np.linalg.det(matrix[:, :2])) < 8:
         return None
     height, width = sitter.pixels.shape[:2]
-    moved = cv2.warpAffine(
-        donor.pixels, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
-    )
+    moved = cv2.warpAffine(donor.pixels, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
     if random.random() < 0.6:
         return _cloned(sitter, moved, chosen)
     mask = soften(chosen, sitter, random)
@@ -231,7 +229,9 @@ def _coloured(picture: np.ndarray, like: np.ndarray, mask: np.ndarray) -> np.nda
 def _warped(picture: np.ndarray, points: Points, target: Points) -> np.ndarray | None:
     """Move landmarks to other places, and what lies between them along, triangle by triangle."""
     height, width = picture.shape[:2]
-    border = np.array([(x, y) for x in (0, width / 2, width - 1) for y in (0, height / 2, height - 1)])[[0, 1, 2, 3, 5, 6, 7, 8]]
+    border = np.array([(x, y) for x in (0, width / 2, width - 1) for y in (0, height / 2, height - 1)])[
+        [0, 1, 2, 3, 5, 6, 7, 8]
+    ]
     source, goal = np.concatenate([points, border]), np.concatenate([target, border])
     if goal.min() < 0 or (goal > (width - 1, height - 1)).any():
         return None
@@ -275,7 +275,9 @@ class Album:
         """Draw a photograph of another person that looks alike: of six, the one with the nearest colours."""
         known = self._faces[face.source, face.split]
         others = [known[index] for index in random.integers(len(known), size=6)]
-        others = [other for other in others if other.group != face.group] or [self.draw(face.split, [*PHOTOGRAPHS], random)]
+        others = [other for other in others if other.group != face.group] or [
+            self.draw(face.split, [*PHOTOGRAPHS], random)
+        ]
         wanted = _colour(face)
         return min(others, key=lambda other: float(np.abs(_colour(other) - wanted).sum()))
 
@@ -312,7 +314,9 @@ def write(number: int, made: tuple[Sitter, Forgery, str, str], out: Path) -> Non
     Image.fromarray(mask).save(files[2])
     shared = {"source": way, "group": f"{sitter.face.group} {way} {number}", "note": f"photograph={sitter.face.source}"}
     real = replace(sitter.face, name=f"forged/{files[0].name}", pixels=str(files[0]), **shared)
-    fake = replace(real, name=f"forged/{files[1].name}", pixels=str(files[1]), label=1, generator=tool, mask=str(files[2]))
+    fake = replace(
+        real, name=f"forged/{files[1].name}", pixels=str(files[1]), label=1, generator=tool, mask=str(files[2])
+    )
     for entry in (fake, real):
         append(out / FORGED, asdict(entry))
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from deepfake_detect.crops import SELF_BLEND
+from deepfake_detect.training.crop_dataset import SELF_BLEND
 from recipes.face_table import KeptFace
 
 FAKES = {

@@ -14,12 +14,12 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from benchmarks.ciplab_parts import ORDER
-from deepfake_detect.augment import Augmentation
-from deepfake_detect.blend import self_blend_masked
-from deepfake_detect.crops import SELF_BLEND
-from deepfake_detect.faces import crop_square
-from deepfake_detect.parts import face_axes, face_outline, oval
-from deepfake_detect.resample import resample
+from deepfake_detect.faces.crop import crop_square
+from deepfake_detect.faces.parts import face_axes, face_outline, oval
+from deepfake_detect.inputs.resize import resample
+from deepfake_detect.training.augment import Augmentation
+from deepfake_detect.training.crop_dataset import SELF_BLEND
+from deepfake_detect.training.self_blend import self_blend_masked
 from recipes.face_table import KeptFace
 
 PLACE_PX = 16

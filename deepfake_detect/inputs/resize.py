@@ -1,7 +1,7 @@
 """Which pixels does a part of a picture have at the size that a model takes?
 
-``"bilinear"`` and ``"bicubic"`` are Pillow's antialiased filters, byte for byte: the first weights were trained on them.
-Here they are matrix products over overlapping strips, which takes half of Pillow's time on a processor with wide
+``"bilinear"`` and ``"bicubic"`` are Pillow's antialiased filters, byte for byte: the first weights were trained on
+them. Here they are matrix products over overlapping strips, which takes half of Pillow's time on a processor with wide
 registers.
 
 ``"mipmap"`` is what newer weights are trained on. It takes a quarter of that time, and whole numbers below 2**24 alone,
@@ -10,11 +10,12 @@ so that Python, a graph of ONNX and a script in a browser give the same bytes:
 1. The box is moved to whole pixels: left and top are ``floor(value + 0.5)``, and so are width and height; what would
    then lie beyond the picture is left out.
 2. While the height (width) is at least twice the wanted size, it is halved: an odd last row (column) is left out, and
-   ``(a + b + c + d + 2) >> 2`` is the value of four pixels; ``(a + b + 1) >> 1`` of two, where one side alone is halved.
-3. What is left is scaled by at most two, linearly: pixel ``i`` of ``size`` lies at ``x = (i + 0.5) * length / size - 0.5``
-   between the pixels ``a = floor(x)`` and ``a + 1``, which weigh ``256 - w`` and ``w = round((x - a) * 256)``, a half to
-   the even number; beyond the edge, the edge goes on. First along the rows, ``h = (256 - w) * left + w * right``; then
-   along the columns of those, ``v = (256 - w) * upper + w * lower``; the value is ``(v + 32768) >> 16``.
+   four pixels become ``(a + b + c + d + 2) >> 2``; two, where one side alone is halved, ``(a + b + 1) >> 1``.
+3. What is left is scaled linearly, by less than two where it shrinks: pixel ``i`` of ``size`` lies at
+   ``x = (i + 0.5) * length / size - 0.5``, between the pixels ``a = floor(x)`` and ``a + 1``, which weigh ``256 - w``
+   and ``w = round((x - a) * 256)``, a half to the even number; beyond the edge, the edge goes on. First along the
+   rows, ``h = (256 - w) * left + w * right``; then along the columns, ``v = (256 - w) * upper + w * lower``; the value
+   is ``(v + 32768) >> 16``.
 """
 
 from __future__ import annotations

@@ -81,9 +81,9 @@ class Xception(nn.Module):
 class DenseXception(Xception):
     """Xception with a map of what is forged, beside the logit and as a part of what it is a weighted sum of.
 
-    Behind the middle flow, what it says of each place of 16 x 16 pixels is joined by what the second block says of finer
-    traces there. From both comes a logit for each place; and the mean of their features over the places, each counted
-    as much as it looks forged, stands beside Xception's own pooled features.
+    What the middle flow says of each place of 16 x 16 pixels is joined by what the second block says of finer traces
+    there. From both comes a logit for each place; and the mean of their features over the places, each counted as much
+    as it looks forged, stands beside Xception's own pooled features.
 
     Args:
         outputs: As for `Xception`.

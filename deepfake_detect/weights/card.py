@@ -53,7 +53,9 @@ class Preprocessing:
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise WeightsMismatch(f"mean {self.mean} and std {self.std} must be three numbers each, std positive")
         if self.interpolation not in INTERPOLATIONS:
-            raise WeightsMismatch(f"interpolation is {self.interpolation!r}, expected one of {', '.join(INTERPOLATIONS)}")
+            raise WeightsMismatch(
+                f"interpolation is {self.interpolation!r}, expected one of {', '.join(INTERPOLATIONS)}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,6 @@
 """Are pictures scaled as Pillow scales them, which the weights were trained with?"""
 
+import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -102,3 +103,65 @@ def test_halves_are_rounded_up_as_by_pillow() -> None:
     for size_px in (160, 128, 64):
         for interpolation in FILTERS:
             assert_like_pillow(ramp, None, size_px, interpolation)
+
+
+def exact_mipmap(pixels: np.ndarray, box: Box | None, size_px: int) -> np.ndarray:
+    """Scale as the first lines of the room say, in whole numbers of Python's kind."""
+    left, top, right, bottom = box or (0, 0, pixels.shape[1], pixels.shape[0])
+    x, y = min(math.floor(left + 0.5), pixels.shape[1] - 1), min(math.floor(top + 0.5), pixels.shape[0] - 1)
+    width, height = max(1, math.floor(right - left + 0.5)), max(1, math.floor(bottom - top + 0.5))
+    part = pixels[y : y + height, x : x + width].astype(np.int64)
+    while max(part.shape[:2]) >= 2 * size_px:
+        part = halved(part, down=part.shape[0] >= 2 * size_px, across=part.shape[1] >= 2 * size_px)
+    rows = lines(part.transpose(1, 0, 2), size_px).transpose(1, 0, 2)
+    return ((lines(rows, size_px) + 32768) >> 16).astype(np.uint8) if part.shape[:2] != (size_px,) * 2 else part
+
+
+def halved(part: np.ndarray, *, down: bool, across: bool) -> np.ndarray:
+    whole = part[: part.shape[0] // 2 * 2 if down else None, : part.shape[1] // 2 * 2 if across else None]
+    summed = whole[::2] + whole[1::2] if down else whole
+    summed = summed[:, ::2] + summed[:, 1::2] if across else summed
+    return (summed + 2) >> 2 if down and across else (summed + 1) >> 1
+
+
+def lines(part: np.ndarray, size_px: int) -> np.ndarray:
+    length = len(part)
+    result = np.empty((size_px, *part.shape[1:]), np.int64)
+    for i in range(size_px):
+        x = (i + 0.5) * length / size_px - 0.5
+        a = math.floor(x)
+        w = round((x - a) * 256)
+        before, after = part[min(max(a, 0), length - 1)], part[min(max(a + 1, 0), length - 1)]
+        result[i] = (256 - w) * before + w * after
+    return result
+
+
+@pytest.mark.parametrize("size_px", [1, 32, 112, 160, 192, 224, 299])
+@pytest.mark.parametrize("height_width", [(600, 600), (97, 131), (331, 200), (901, 150), (90, 803), (7, 5), (1, 1)])
+def test_a_mipmap_is_what_its_definition_says_to_the_byte(height_width: tuple[int, int], size_px: int) -> None:
+    pixels = noise(*height_width)
+    found = resample(pixels, size_px=size_px, interpolation="mipmap")
+    assert found.dtype == np.uint8
+    assert np.array_equal(found, exact_mipmap(pixels, None, size_px))
+
+
+def test_parts_are_mipmapped_as_defined_wherever_they_lie() -> None:
+    numbers = np.random.default_rng(2)
+    for turn in range(120):
+        height, width, size_px = (int(number) for number in numbers.integers(2, 500, 3))
+        (left, right), (top, bottom) = (np.sort(numbers.uniform(0, side, 2)).tolist() for side in (width, height))
+        pixels = noise(height, width, turn)
+        found = resample(pixels, (left, top, right, bottom), size_px=size_px, interpolation="mipmap")
+        assert np.array_equal(found, exact_mipmap(pixels, (left, top, right, bottom), size_px))
+
+
+def test_a_mipmap_takes_the_same_bytes_from_a_cut_out() -> None:
+    pixels, box = noise(700, 640), (120.5, 99.49, 540.5, 519.49)
+    whole = resample(pixels, box, size_px=96, interpolation="mipmap")
+    inner = (box[0] - 100, box[1] - 90, box[2] - 100, box[3] - 90)
+    assert np.array_equal(whole, resample(pixels[90:540, 100:560], inner, size_px=96, interpolation="mipmap"))
+
+
+def test_an_even_picture_stays_even_in_a_mipmap() -> None:
+    even = np.full((333, 501, 3), 137, np.uint8)
+    assert (resample(even, size_px=100, interpolation="mipmap") == 137).all()

@@ -15,9 +15,16 @@ from torch import Tensor, nn
 from deepfake_detect.errors import MissingExtra, UnknownModel, UnknownWeights
 from deepfake_detect.models.head import head_of, last_linear
 from deepfake_detect.models.registry import create_model, imagenet_home, list_models, native_mean_std, native_size_px
+from deepfake_detect.models.transfer import take_over
 
 SMALL = ("cnn-simple", "cnn4", "cnn6", "cnn6-dropout", "meso4", "mesoinception4")
-SIDES = {"xception": 75, "vgg16": 32, "efficientnet-b0": 64, "efficientnet-b4": 64}  # others run at their native side
+SIDES = {
+    "xception": 75,
+    "xception-dense": 80,
+    "vgg16": 32,
+    "efficientnet-b0": 64,
+    "efficientnet-b4": 64,
+}  # others run at their native side
 X, MOBILE = "timm:legacy_xception", "timm:mobilenetv2_100"
 NAMES = [*list_models(), "timm:test_efficientnet", "timm:test_vit"]
 
@@ -128,6 +135,40 @@ def test_without_seed_the_global_state_is_used() -> None:
 def test_number_of_parameters(name: str, parameters: int) -> None:
     with torch.device("meta"):
         assert sum(value.numel() for value in create_model(name).parameters()) == parameters
+
+
+@pytest.mark.parametrize("size_px", [64, 128, 160, 192, 224])
+def test_a_dense_xception_says_for_each_place_of_16_pixels_whether_it_is_forged(size_px: int) -> None:
+    model = create_model("xception-dense", seed=0).eval()
+    with torch.no_grad():
+        batch = torch.rand(2, 3, size_px, size_px)
+        logit, places = model.localise(batch)
+        assert torch.equal(logit, model(batch))
+    assert logit.shape == (2,)
+    assert places.shape == (2, size_px // 16, size_px // 16)
+
+
+def test_a_dense_xception_sees_a_change_where_it_is() -> None:
+    model = create_model("xception-dense", seed=0).eval()
+    model.net.dense.weight.data.fill_(1.0)
+    batch = torch.zeros(1, 3, 224, 224)
+    changed = batch.clone()
+    changed[..., 192:, 192:] = torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        away = (model.localise(changed)[1] - model.localise(batch)[1]).abs()[0]
+    assert away[10:, 10:].mean() > 5 * away[:4, :4].mean()
+
+
+def test_a_network_without_a_map_says_so() -> None:
+    with pytest.raises(UnknownModel, match="xception-dense"):
+        create_model("xception").localise(torch.zeros(1, 3, 64, 64))
+
+
+def test_a_dense_xception_begins_with_the_weights_of_a_plain_one() -> None:
+    plain, dense = create_model("xception", seed=1), create_model("xception-dense", seed=0)
+    taken = take_over(dense, plain.state_dict())
+    new = ("fine", "deep", "conv6", "bn6", "dense", "fc")
+    assert all(name.startswith(tuple(f"net.{part}" for part in new)) for name in taken.new)
 
 
 def test_cnn4_is_drawn_as_described() -> None:
