@@ -2,6 +2,6 @@
 
 ARCHITECTURES = (
     *("cnn-simple", "cnn4", "cnn6", "cnn6-dropout", "efficientnet-b0", "efficientnet-b4"),
-    *("meso4", "mesoinception4", "vgg16", "xception"),
+    *("meso4", "mesoinception4", "vgg16", "xception", "xception-dense"),
 )
 """What `list_models` returns."""

@@ -66,9 +66,10 @@ class Backbone(nn.Module):
         Raises:
             UnknownModel: The network says nothing of single places.
         """
-        if not hasattr(self.net, "localise"):
+        localise: Callable[[Tensor], tuple[Tensor, Tensor]] | None = getattr(self.net, "localise", None)
+        if localise is None:
             raise UnknownModel(f"{type(self.net).__name__} has no map of what is forged; 'xception-dense' has one")
-        logit, places = self.net.localise(batch)
+        logit, places = localise(batch)
         return logit.squeeze(1), places
 
 

@@ -106,7 +106,6 @@ class DenseXception(Xception):
         for conv in (self.fine, self.deep, self.conv6):
             nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
         nn.init.normal_(self.dense.weight, std=0.01)
-        nn.init.zeros_(self.dense.bias)
 
     def embed(self, batch: Tensor) -> Tensor:
         """Map a batch [N, 3, H, W] to what the logits are a weighted sum of [N, 2144]."""
