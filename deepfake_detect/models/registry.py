@@ -25,8 +25,8 @@ from deepfake_detect.models.timm_backbone import (
     create_backbone,
     imagenet_repo,
 )
-from deepfake_detect.system.torch_defaults import usual_defaults
 from deepfake_detect.models.xception import DenseXception
+from deepfake_detect.system.torch_defaults import usual_defaults
 
 __all__ = ["create_model", "create_skeleton", "imagenet_home", "list_models", "native_mean_std", "native_size_px"]
 
