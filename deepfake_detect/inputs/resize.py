@@ -82,19 +82,21 @@ def _mipmap(pixels: np.ndarray, box_xyxy: Box, size_px: int) -> np.ndarray:
     width, height = (max(1, math.floor(box_xyxy[axis + 2] - box_xyxy[axis] + 0.5)) for axis in (0, 1))
     part = pixels[top : top + height, left : left + width]
     while max(part.shape[:2]) >= 2 * size_px:
-        part = _halve(part, [side >= 2 * size_px for side in part.shape[:2]])
+        part = _halve(part, down=part.shape[0] >= 2 * size_px, across=part.shape[1] >= 2 * size_px)
     if part.shape[:2] == (size_px, size_px):
         return np.ascontiguousarray(part)
     scaled: np.ndarray = cv2.resize(part, (size_px, size_px), interpolation=cv2.INTER_LINEAR_EXACT)
     return scaled
 
 
-def _halve(pixels: np.ndarray, down_across: list[bool]) -> np.ndarray:
-    """Halve the height, the width, or both."""
-    height, width = (side // 2 if halved else side for side, halved in zip(pixels.shape, down_across, strict=False))
-    even = pixels[: height * (2 if down_across[0] else 1), : width * (2 if down_across[1] else 1)]
-    # of whole fours both ways of OpenCV give the rounded mean, and this one is the faster
-    way = cv2.INTER_AREA if all(down_across) else cv2.INTER_LINEAR_EXACT
+def _halve(pixels: np.ndarray, *, down: bool, across: bool) -> np.ndarray:
+    """Halve the height, the width, or both; an odd last row or column is left out."""
+    height, width = (
+        side // 2 if halved else side for side, halved in ((pixels.shape[0], down), (pixels.shape[1], across))
+    )
+    even = pixels[: 2 * height if down else height, : 2 * width if across else width]
+    # both of OpenCV's ways give the rounded mean of whole fours, and this one is the faster
+    way = cv2.INTER_AREA if down and across else cv2.INTER_LINEAR_EXACT
     halved: np.ndarray = cv2.resize(even, (width, height), interpolation=way)
     return halved
 
