@@ -29,10 +29,10 @@ from deepfake_detect.training.batches import Batch, CropFeed, Key, draw, steps_i
 from deepfake_detect.training.checkpoint import Progress
 from deepfake_detect.training.crop_dataset import CropDataset
 from deepfake_detect.training.distributed import World
+from deepfake_detect.training.initial import untrained
 from deepfake_detect.training.loop import fit
-from deepfake_detect.training.pipeline import untrained
 from deepfake_detect.training.schedule import Epoch, Schedule
-from deepfake_detect.training.step import Student, measure
+from deepfake_detect.training.step import Learner, measure
 from deepfake_detect.weights.card import Card
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -129,7 +129,7 @@ def now() -> tuple[float, float]:
 
 def auc_of(model: torch.nn.Module, valid: CropDataset) -> float:
     """Score pictures that were not learned from."""
-    taught = Student(model, Schedule(epochs=1), device=torch.device("cpu"), dtype=torch.float32, world=World())
+    taught = Learner(model, Schedule(epochs=1), device=torch.device("cpu"), dtype=torch.float32, world=World())
     return float(measure(taught, CropFeed(valid, preprocessing=valid.preprocessing), size=32)["valid_auc"])
 
 
@@ -159,7 +159,7 @@ class Running:
 def teach_naively(model: torch.nn.Module, crops: CropDataset, schedule: Schedule, *, epochs: int) -> None:
     """Teach the head of a model, and leave the averaged weights in it."""
     model.eval().to(memory_format=torch.channels_last)
-    student = Student(
+    student = Learner(
         copy.deepcopy(head_of(model)[1]), schedule, device=torch.device("cpu"), dtype=torch.float32, world=World()
     )
     running = Running(model, CropFeed(crops, preprocessing=crops.preprocessing))

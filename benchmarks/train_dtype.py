@@ -25,8 +25,8 @@ from deepfake_detect.metrics.classification import bootstrap_interval, roc_auc
 from deepfake_detect.predict.predictor import Predictor
 from deepfake_detect.training.augment import Augmentation
 from deepfake_detect.training.crop_dataset import CropDataset
+from deepfake_detect.training.initial import untrained
 from deepfake_detect.training.loop import fit
-from deepfake_detect.training.pipeline import untrained
 from deepfake_detect.training.schedule import Schedule
 
 

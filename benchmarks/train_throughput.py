@@ -44,9 +44,9 @@ from deepfake_detect.training.autotune import choose_dtype
 from deepfake_detect.training.batches import CropFeed
 from deepfake_detect.training.checkpoint import Progress
 from deepfake_detect.training.crop_dataset import CropDataset
-from deepfake_detect.training.pipeline import untrained
+from deepfake_detect.training.initial import untrained
 from deepfake_detect.training.schedule import Epoch, Schedule
-from deepfake_detect.training.step import Student
+from deepfake_detect.training.step import Learner
 
 NETWORKS = {"xception": "legacy_xception", "efficientnet-b0": "efficientnet_b0", "vgg16": "vgg16"}
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -190,14 +190,14 @@ def each(crops: Any) -> float:
 
 def watched() -> Clock:
     """Let `fit` tell where its time goes: from the draw of an epoch to its last step."""
-    clock, draw, learn = Clock(), loop.draw, Student.learn
+    clock, draw, learn = Clock(), loop.draw, Learner.learn
     batches = CropFeed.batches
 
     def begin(*given: Any, **more: Any) -> Any:
         clock.start()
         return draw(*given, **more)
 
-    def step(student: Student, *given: Any, progress: Progress, **more: Any) -> float:
+    def step(student: Learner, *given: Any, progress: Progress, **more: Any) -> float:
         if not hasattr(student, "watched"):
             student.watched = True  # type: ignore[attr-defined]
             student._gradient = clock.timed("gradient", student._gradient)  # type: ignore[method-assign]
@@ -207,7 +207,7 @@ def watched() -> Clock:
         clock.stop()
         return loss
 
-    loop.draw, Student.learn = begin, step  # type: ignore[method-assign, assignment]
+    loop.draw, Learner.learn = begin, step  # type: ignore[method-assign, assignment]
     CropFeed.batches = lambda *given, **more: clock.waited(batches(*given, **more))  # type: ignore[method-assign, assignment]
     return clock
 

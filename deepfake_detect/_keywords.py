@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from deepfake_detect.inputs.delivery import Delivery
     from deepfake_detect.predict.look import FaceChoice
     from deepfake_detect.training.augment import Augmentation
-    from deepfake_detect.training.pipeline import Check
+    from deepfake_detect.training.prepare import Check
     from deepfake_detect.training.schedule import Epoch, Optimizer
 
 
 class _TrainingOptions(TypedDict, total=False):
-    """Options of `teach` and `Schedule` that neither method names itself."""
+    """Options of `train_model` and `Schedule` that neither method names itself."""
 
     faces: FacePolicy
     self_blend: float

@@ -18,6 +18,7 @@ from deepfake_detect.weights.card import Card
 
 if TYPE_CHECKING:  # what only some callers need is imported when they do
     import torch
+    from PIL.Image import Image
 
     from deepfake_detect._keywords import EvaluationOptions, FineTuneOptions, TrainOptions
     from deepfake_detect.evaluation.calibration import Method
@@ -28,7 +29,9 @@ if TYPE_CHECKING:  # what only some callers need is imported when they do
     from deepfake_detect.explain.faithfulness import Level
     from deepfake_detect.inputs.image import ImageInput
     from deepfake_detect.training.augment import Augmentation
-    from deepfake_detect.training.pipeline import Lesson
+    from deepfake_detect.training.model_summary import ModelSummary
+    from deepfake_detect.training.pipeline import TrainingResult
+    from deepfake_detect.training.rate_finder import RateSweep
     from deepfake_detect.training.schedule import Epoch
     from deepfake_detect.video.predict import VideoPrediction
 
@@ -45,8 +48,8 @@ class Detector(Predictor):
         Detector('mine@0', device='cpu', dtype='float32')
     """
 
-    lesson: Lesson | None = None
-    """Record of the training, where `fine_tune` or `train` made this detector."""
+    training: TrainingResult | None = None
+    """Result of the training, where `fine_tune` or `train` made this detector."""
 
     @classmethod
     def from_pretrained(
@@ -129,9 +132,9 @@ class Detector(Predictor):
             dataset: As for `fine_tune`.
             model: A name of `list_models`, or ``timm:NAME``; with ``/64`` behind it, a hidden layer of 64 before the
                 logit.
-            start: Where the weights come from: None is random; ``"imagenet"`` downloads timm's from the Hub; a
-                ``.safetensors`` file; or a bundle as for `from_pretrained`. Layers of the same name and shape are
-                taken over; the head is usually new.
+            start: Initial weights: None is random; ``"imagenet"`` downloads those of timm from the Hub; a
+                ``.safetensors`` file, or a folder with one; or a bundle as for `from_pretrained`. Layers of the same
+                name and shape are copied; the head, as a rule, is new.
             size_px: Side of the input in pixels; None takes the architecture's default.
             margin: Side of the crop as a multiple of the longer side of the face box.
             dropout: Dropout rate before the head; None takes the architecture's default.
@@ -150,7 +153,8 @@ class Detector(Predictor):
             UnknownWeights: No such weights to start from.
             WeightsMismatch: Those weights are of another architecture.
         """
-        from deepfake_detect.training.pipeline import bundle_name, untrained
+        from deepfake_detect.training.initial import untrained
+        from deepfake_detect.training.pipeline import bundle_name
 
         network, card = untrained(
             model,
@@ -217,7 +221,7 @@ class Detector(Predictor):
 
         card = replace(self.card, name=bundle_name(out, otherwise=f"{self.card.name}-tuned"), version=0)
         with usual_defaults():  # a copy made under inference_mode could not be trained
-            student = self._with(copy.deepcopy(self.model), card)
+            detector = self._with(copy.deepcopy(self.model), card)
         steps = {
             "epochs": epochs,
             "lr": lr,
@@ -227,7 +231,22 @@ class Detector(Predictor):
             "seed": seed,
         }
         data = {"valid": valid, "augment": augment, "out": out, "resume": resume, "callbacks": callbacks}
-        return student._trained(dataset, fresh=False, **steps, **data, **options)
+        return detector._trained(dataset, fresh=False, **steps, **data, **options)
+
+    def find_rate(self, dataset: Any, **options: Any) -> RateSweep:
+        """Find a learning rate for `fine_tune` by a short training with a rising rate; this detector stays as it is.
+
+        Args:
+            dataset: As for `fine_tune`.
+            **options: ``low``, ``high`` and ``steps`` of `rate_finder.find_rate`; ``freeze``, ``augment``,
+                ``batch_size`` and others as for `fine_tune`.
+
+        Returns:
+            The loss over the rate, a `suggestion`, and `plot()`.
+        """
+        from deepfake_detect.training.rate_finder import find_rate
+
+        return find_rate(self.model, dataset, card=self.card, device=self.device, **options)
 
     def evaluate(self, dataset: Any, **options: Unpack[EvaluationOptions]) -> Report:
         """Measure this detector on labelled pictures that it was not trained on.
@@ -266,8 +285,47 @@ class Detector(Predictor):
 
     @property
     def history(self) -> tuple[Epoch, ...]:
-        """Return an entry for each epoch of the training that made this detector; empty for loaded weights."""
-        return self.lesson.history if self.lesson else ()
+        """Figures of each epoch of the training that made this detector; empty where they were not saved."""
+        if self.training is not None:
+            return self.training.history
+        if self._bundle is None:
+            return ()
+        from deepfake_detect.training.history import read_history
+
+        return read_history(self._bundle.folder)
+
+    def plot_history(self, *, title: str = "") -> Image:
+        """Draw losses, validation figures and the learning rate of the training over its epochs.
+
+        Args:
+            title: Title of the drawing; the name of the detector where empty.
+
+        Raises:
+            InvalidOption: There is no history.
+            MissingExtra: matplotlib is not installed.
+        """
+        from deepfake_detect.training.history import plot_history
+
+        return plot_history(self.history, title=title or self.card.id)
+
+    def summary(self, *, freeze: Literal["backbone"] | int | None = None) -> ModelSummary:
+        """Summarize the model: blocks, output shapes, and parameters (total, trainable, frozen).
+
+        Args:
+            freeze: ``"backbone"`` shows what `fine_tune` with it would train; None shows what the training that made
+                this detector has trained.
+        """
+        from deepfake_detect.training.model_summary import summarize
+
+        if freeze is None and self.training is not None:
+            freeze = self.training.freeze  # type: ignore[assignment]
+        return summarize(
+            self.model,
+            name=self.card.id,
+            architecture=self.card.architecture,
+            size_px=self.card.preprocessing.size_px,
+            freeze=freeze,
+        )
 
     @property
     def calibration(self) -> dict[str, Any]:
@@ -373,17 +431,24 @@ class Detector(Predictor):
     def save_pretrained(self, folder: str | os.PathLike[str]) -> Card:
         """Write the weights and the card to a folder that `from_pretrained` loads, with the same scores to the bit.
 
-        Weights that float16 holds without loss are stored so, others in float32.
+        Weights that float16 holds without loss are stored so, others in float32. The `history` of a training is
+        written beside them, to ``history.csv``.
 
         Args:
-            folder: Made where it is missing.
+            folder: Created if missing; ``~`` is expanded.
 
         Returns:
             The card as written.
         """
         from deepfake_detect.weights.load import save_bundle
 
-        return save_bundle(self.model, self.card, folder, half=None)
+        history = self.history  # before the folder is written, which may be that of the weights
+        card = save_bundle(self.model, self.card, folder, half=None)
+        if history:
+            from deepfake_detect.training.history import write_history
+
+            write_history(Path(folder).expanduser(), history)
+        return card
 
     def push_to_hub(
         self,
@@ -431,13 +496,13 @@ class Detector(Predictor):
             )
 
     def _trained(self, dataset: Any, *, fresh: bool, **options: Any) -> Self:
-        """Train this very model, and return it with its new card."""
-        from deepfake_detect.training.pipeline import teach
+        """Train this very model, and return a detector with its new card."""
+        from deepfake_detect.training.pipeline import train_model
 
-        lesson = teach(self.model, dataset, card=self.card, fresh=fresh, device=self.device, **options)
-        trained = self._with(self.model, lesson.card)
-        trained.lesson = lesson
-        return trained
+        result = train_model(self.model, dataset, card=self.card, fresh=fresh, device=self.device, **options)
+        detector = self._with(self.model, result.card)
+        detector.training = result
+        return detector
 
     def _with(self, model: torch.nn.Module, card: Card) -> Self:
         return type(self)(model=model, card=card, device=self._device, dtype=self._dtype, backend=self._backend)

@@ -22,8 +22,8 @@ from deepfake_detect.datasets.face_cache import FaceStore
 from deepfake_detect.datasets.read import Sample, read_dataset
 from deepfake_detect.datasets.split import split_samples
 from deepfake_detect.training.crop_dataset import CropDataset
+from deepfake_detect.training.initial import untrained
 from deepfake_detect.training.loop import fit
-from deepfake_detect.training.pipeline import untrained
 from deepfake_detect.weights.card import Card
 from deepfake_detect.weights.load import load_model
 from recipes.mobile import Taught, quieten_head, unfold_norms

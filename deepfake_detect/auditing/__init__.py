@@ -1,1 +1,1 @@
-"""What would make a detector learn something else than forgery."""
+"""Audits of data sets: what would let a model learn something other than forgery."""

@@ -61,7 +61,7 @@ def audit(
         dataset: Anything that `read_dataset` takes.
         strict: Raise where there is an error.
         faces: Look for faces, too; with the first training they are found anyway.
-        store: Where found faces are kept; the user's cache where None.
+        store: Where found faces are kept, also with ``faces=False``; the user's cache where None.
         predictor: A detector that is asked whether the labels are turned round.
         sample_limit: Most pictures to open, drawn by chance; all of them where None.
         workers: Threads; as many as there are processors where None.
@@ -79,11 +79,12 @@ def audit(
         ['few-groups', 'near-duplicates-across-labels']
     """
     samples = read_dataset(dataset)
-    cues = collect_cues(_drawn(samples, sample_limit, seed), workers=workers)
-    opened = [one.sample for one in cues if not one.error]
+    store = FaceStore() if faces and store is None else store
+    cues = collect_cues(_drawn(samples, sample_limit, seed), workers=workers, store=store)
+    opened = [cue.sample for cue in cues if not cue.error]
     more: list[Finding] = []
-    if faces:
-        more += _faces(find_crops(opened, store or FaceStore(), workers=workers))
+    if faces and store is not None:
+        more += _faces(find_crops(opened, store, workers=workers))
     if predictor is not None:
         more += _flipped(predictor, _drawn(opened, _SCORED, seed), seed)
     report = judge(samples, cues, more=more, seed=seed)

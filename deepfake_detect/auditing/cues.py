@@ -1,7 +1,9 @@
-"""What does a picture give away that has nothing to do with forgery?"""
+"""Measure header, size, sharpness and colour of pictures, which may reveal the label without showing a forgery."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import io
 import os
@@ -14,13 +16,14 @@ import numpy as np
 from PIL import ExifTags, Image
 from tqdm.auto import tqdm
 
+from deepfake_detect.datasets.face_cache import LARGEST_PX, FaceStore
 from deepfake_detect.datasets.read import Sample
 from deepfake_detect.errors import DeepfakeDetectError
 from deepfake_detect.inputs.image import open_image
 from deepfake_detect.system.device import count_processors
 
 HEADERS = ("format", "mode", "progressive", "quantisation", "subsampling", "exif", "software", "icc", "file bytes")
-"""What stands in the file beside the pixels."""
+"""Properties of the file beside its pixels."""
 
 SIZE = ("width", "height", "proportions")
 SHARPNESS = ("edges", "fine detail", "noise")
@@ -29,23 +32,22 @@ COLOUR = ("red", "green", "blue", "saturation", "contrast")
 THUMB_PX = 32
 """Side of the thumbnails that near duplicates are compared by."""
 
-_MOST_PX = 1024  # shorter side of what a large JPEG is reduced to
-_SHARP_PX = 384  # sides of the middle of a picture, which stands for its sharpness
+_SHARP_PX = 384  # side of the centre in which sharpness is measured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Cues:
-    """What one picture gives away.
+    """Properties of a picture that have nothing to do with forgery.
 
     Attributes:
         sample: The picture.
         error: Why it could not be read; the other fields are then empty.
-        headers: By the names in `HEADERS`, words or numbers; empty for a picture that is in no file.
-        size: By `SIZE`.
-        sharpness: By `SHARPNESS`.
-        colour: By `COLOUR`.
-        sha256: Of the file, or of the pixels.
-        thumb: [32, 32] uint8 grey.
+        headers: Values for `HEADERS`, texts or numbers; empty for a picture that is not in a file.
+        size: Values for `SIZE`.
+        sharpness: Values for `SHARPNESS`.
+        colour: Values for `COLOUR`.
+        sha256: Hash of the file, or of the pixels.
+        thumb: Thumbnail [32, 32] uint8 grey.
     """
 
     sample: Sample
@@ -58,28 +60,34 @@ class Cues:
     thumb: np.ndarray | None = None
 
 
-def collect_cues(samples: Sequence[Sample], *, workers: int | None = None) -> list[Cues]:
-    """Read every picture once, in threads, and note what it gives away.
+def collect_cues(
+    samples: Sequence[Sample], *, workers: int | None = None, store: FaceStore | None = None
+) -> list[Cues]:
+    """Read every picture once, in threads, and measure its cues.
 
     Args:
-        samples: Any number; pixels are let go of as soon as they were looked at.
+        samples: Any number; one picture for each thread is in memory at a time.
         workers: Threads; as many as there are processors where None.
+        store: Also finds the faces of each picture while it is open, and keeps them for `find_crops`.
 
     Returns:
-        One for each sample, in order.
+        Cues of each sample, in order.
     """
     with ThreadPoolExecutor(workers or count_processors()) as pool:
-        found = pool.map(_cues, samples)
-        return list(tqdm(found, total=len(samples), desc="audit", leave=False, disable=None))
+        cues = pool.map(functools.partial(_cues, store=store), samples)
+        return list(tqdm(cues, total=len(samples), desc="audit", leave=False, disable=None))
 
 
-def _cues(sample: Sample) -> Cues:
+def _cues(sample: Sample, *, store: FaceStore | None) -> Cues:
     try:
         content = _content(sample)
-        picture = open_image(sample.image if content is None else content, min_side_px=_MOST_PX)
+        picture = open_image(sample.image if content is None else content, min_side_px=LARGEST_PX)
     except (DeepfakeDetectError, OSError) as error:
-        said = " ".join(str(error).split())
-        return Cues(sample=sample, error=said if sample.name in said else f"{sample.name}: {said}")
+        message = " ".join(str(error).split())
+        return Cues(sample=sample, error=message if sample.name in message else f"{sample.name}: {message}")
+    if store is not None:
+        with contextlib.suppress(DeepfakeDetectError):  # find_crops will name it
+            store.find(sample, picture=picture)
     pixels, (height, width) = picture.pixels, picture.size_hw
     image = Image.fromarray(pixels)
     grey = image.convert("L")
@@ -95,7 +103,7 @@ def _cues(sample: Sample) -> Cues:
 
 
 def _content(sample: Sample) -> bytes | None:
-    """Read the bytes of a picture that is in a file."""
+    """Return the bytes of a picture that is in a file, else None."""
     if isinstance(sample.image, bytes):
         return sample.image
     if isinstance(sample.image, str | os.PathLike) and os.path.isfile(sample.image):
@@ -135,7 +143,7 @@ def _middle(grey: np.ndarray) -> np.ndarray:
 
 
 def _sharpness(grey: np.ndarray) -> tuple[float, ...]:
-    """Measure gradients, second differences, and what the finest scale holds beside the next one."""
+    """Return the mean gradient, the median second difference, and the ratio of the two finest scales."""
     if min(grey.shape) < 8:
         return (0.0, 0.0, 0.0)
     across, down = np.diff(grey, axis=1), np.diff(grey, axis=0)

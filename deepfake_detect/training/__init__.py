@@ -1,4 +1,4 @@
-"""From a data set to a detector."""
+"""Training: from a data set to a detector."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""What suits this machine: which numbers, and how many pictures at once?"""
+"""Choose the precision and the batch size that train fastest on this machine."""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Literal
@@ -11,27 +12,29 @@ from torch import nn
 
 from deepfake_detect.system.device import find_dtype, is_out_of_memory
 
+logger = logging.getLogger("deepfake_detect")
+
 CPU_BATCH = 32
-"""Pictures at once on a CPU, where more are no faster."""
+"""Largest automatic batch on a CPU, where larger ones are no faster."""
 
 LARGEST_BATCH = 512
-"""Pictures at once that a trial goes up to."""
+"""Largest batch that is tried."""
 
-_SMALL = 1_000_000  # weights; fewer are not worth a trial
-_WORTH = 1.2  # times as fast, so that chance does not decide
-_FASTER = 1.05  # times as many pictures a second, or a larger batch is not worth its memory
+_SMALL = 1_000_000  # parameters; smaller models are not timed
+_MIN_SPEEDUP = 1.2  # of half precision, so that noise does not decide
+_MIN_GAIN = 1.05  # in pictures a second, to be worth the memory of a larger batch
 
 
 def choose_dtype(
     model: nn.Module, dtype: str | torch.dtype, *, device: torch.device, shape: tuple[int, int, int]
 ) -> torch.dtype:
-    """Choose what is computed in: on cuda bfloat16 where it has it, else float16; on a CPU what a trial finds faster.
+    """Choose the precision: on cuda bfloat16 if supported, else float16; on a CPU whichever is measured to be faster.
 
     Args:
-        model: On the device; its weights and random state stay as they are.
-        dtype: ``"auto"``, or what is wanted.
-        device: Where it computes.
-        shape: Of one input.
+        model: On the device; its weights and the random state do not change.
+        dtype: ``"auto"``, or the precision to use.
+        device: Device of the model.
+        shape: Shape of one input.
     """
     if dtype != "auto":
         return find_dtype(dtype, device)
@@ -39,9 +42,9 @@ def choose_dtype(
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     if device.type != "cpu" or sum(value.numel() for value in model.parameters()) < _SMALL:
         return torch.float32
-    batch = torch.zeros(8, *shape)
-    plain, half = (_seconds(model, batch, kind) for kind in (torch.float32, torch.bfloat16))
-    return torch.bfloat16 if plain > _WORTH * half else torch.float32
+    batch = torch.zeros(8, *shape, dtype=torch.float32)
+    plain, half = (_seconds(model, batch, precision) for precision in (torch.float32, torch.bfloat16))
+    return torch.bfloat16 if plain > _MIN_SPEEDUP * half else torch.float32
 
 
 def choose_batch_size(
@@ -53,31 +56,39 @@ def choose_batch_size(
     shape: tuple[int, int, int],
     pictures: int,
 ) -> int:
-    """Choose how many pictures the device gets at once.
+    """Choose the number of pictures in a batch.
 
     Args:
         model: On the device.
-        size: ``"auto"``, or what is wanted.
-        device: Where it computes.
-        dtype: That it computes in.
-        shape: Of one input.
-        pictures: In the data set: a step takes no more than a quarter of it.
+        size: ``"auto"``, or the size to use: no more than there are pictures in an epoch.
+        device: Device of the model.
+        dtype: Precision of the computation.
+        shape: Shape of one input.
+        pictures: Number of pictures in an epoch; ``"auto"`` takes at most a quarter of them.
     """
     if size != "auto":
-        return size
+        if size > pictures:
+            logger.warning(
+                "batch_size %d is larger than the %d pictures of an epoch: %d is used", size, pictures, pictures
+            )
+        return min(size, max(1, pictures))
     most = max(4, min(LARGEST_BATCH, pictures // 4))
     if device.type == "cpu":
         return min(CPU_BATCH, most)
-    return best_batch(lambda count: _seconds(model, torch.zeros(count, *shape, device=device), dtype), most=most)
+
+    def attempt(count: int) -> float:
+        return _seconds(model, torch.zeros(count, *shape, device=device, dtype=torch.float32), dtype)
+
+    return best_batch(attempt, most=most)
 
 
 def best_batch(attempt: Callable[[int], float], *, most: int, least: int = 8) -> int:
-    """Double a batch until memory ends, or larger ones are no faster.
+    """Double the batch size until memory is exhausted, or larger batches are no faster.
 
     Args:
-        attempt: Takes a step with so many pictures and gives the seconds; raises where memory ends.
-        most: Not more than this.
-        least: The first attempt, and the answer where even that fails.
+        attempt: Computes a step with the given number of pictures, and returns the seconds; raises out of memory.
+        most: Largest size.
+        least: First size, also returned if even that fails.
 
     Returns:
         ``least`` times a power of two, at most ``most``.
@@ -96,7 +107,7 @@ def best_batch(attempt: Callable[[int], float], *, most: int, least: int = 8) ->
             if not is_out_of_memory(error):
                 raise
             return best
-        if speed < _FASTER * fastest:
+        if speed < _MIN_GAIN * fastest:
             return best
         best, size, fastest = size, 2 * size, speed
     return best
@@ -104,7 +115,7 @@ def best_batch(attempt: Callable[[int], float], *, most: int, least: int = 8) ->
 
 def _seconds(model: nn.Module, batch: torch.Tensor, dtype: torch.dtype) -> float:
     on_cpu = batch.device.type == "cpu"
-    clock = time.process_time if on_cpu else time.perf_counter  # other programs must not decide
+    clock = time.process_time if on_cpu else time.perf_counter  # processor time: other programs must not matter
     best = float("inf")
     for _ in range(3):
         began = clock()
@@ -116,7 +127,7 @@ def _seconds(model: nn.Module, batch: torch.Tensor, dtype: torch.dtype) -> float
 
 
 def _step(model: nn.Module, batch: torch.Tensor, dtype: torch.dtype) -> None:
-    """Compute a gradient and throw it away; in evaluation mode, so that no statistics change."""
+    """Compute a gradient and discard it; in evaluation mode, so that batch norms do not change."""
     training = model.training
     model.eval()
     batch = batch.contiguous(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""In which order do pictures come to a model that learns, and how do they come in time?"""
+"""Choose the pictures of each epoch, and prepare their batches while the model is busy."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from deepfake_detect.training.schedule import Schedule
 from deepfake_detect.weights.card import Preprocessing
 
 Key = tuple[int, int]
-"""Index of a picture, and the seed of what is drawn for it."""
+"""Index of a picture, and the seed of its augmentation."""
 
 Batch = tuple[torch.Tensor, torch.Tensor]
-"""What the model gets [N, ...], and the labels [N]: 1 is fake."""
+"""Input of the model [N, ...], and labels [N] float32: 1 is fake."""
 
-_AHEAD = 3  # batches that wait while the model is busy
+_AHEAD = 3  # batches prepared in advance
 
 
 def steps_in(samples: Sequence[Sample], schedule: Schedule, *, size: int) -> int:
-    """Count the steps of an epoch, the last one filled up; ``size`` pictures each."""
+    """Return the number of steps of ``size`` pictures in an epoch; the last one is filled up."""
     return -(-(schedule.epoch_samples or len(samples)) // size)
 
 
 def draw(samples: Sequence[Sample], schedule: Schedule, *, epoch: int, size: int) -> list[Key]:
-    """Choose an epoch's pictures, and a seed for each.
+    """Choose the pictures of an epoch, and a seed for each.
 
     Args:
-        samples: To draw from.
+        samples: Samples to draw from.
         schedule: Balance, length and seed.
-        epoch: Counted from 0.
-        size: Of a step; the epoch is filled up to whole steps.
+        epoch: Number, counted from 0.
+        size: Pictures in a step; the epoch is filled up to whole steps.
 
     Returns:
         Keys, a multiple of ``size``.
@@ -58,23 +58,23 @@ def draw(samples: Sequence[Sample], schedule: Schedule, *, epoch: int, size: int
 
 
 def _paired(chosen: np.ndarray, samples: Sequence[Sample], share: float, random: np.random.Generator) -> np.ndarray:
-    """Let fakes be followed by a real picture of their group, in the place of a drawn one of the same source."""
-    mates, pool = defaultdict(list), defaultdict(list)
+    """Let fakes be followed by a real picture of their group, which replaces a drawn one of the same source."""
+    reals, pool = defaultdict(list), defaultdict(list)
     for index, sample in enumerate(samples):
         if sample.label == 0:
-            mates[sample.group or sample.name].append(index)
+            reals[sample.group or sample.name].append(index)
     for index in chosen[[samples[index].label == 0 for index in chosen]]:
         pool[samples[index].source].append(index)
     pairs, alone = [], []
     for fake in chosen[[samples[index].label == 1 for index in chosen]]:
-        known = mates.get(samples[fake].group or samples[fake].name) if random.random() < share else None
-        mate = known[random.integers(len(known))] if known else None
-        if mate is not None and pool[samples[mate].source]:
-            pool[samples[mate].source].pop()
-            pairs.append([fake, mate])
+        partners = reals.get(samples[fake].group or samples[fake].name) if random.random() < share else None
+        partner = partners[random.integers(len(partners))] if partners else None
+        if partner is not None and pool[samples[partner].source]:
+            pool[samples[partner].source].pop()
+            pairs.append([fake, partner])
         else:
             alone.append(fake)
-    rest = random.permutation([index for left in pool.values() for index in left]).astype(int).tolist()
+    rest = random.permutation([index for unused in pool.values() for index in unused]).astype(int).tolist()
     least = min(len(alone), len(rest))
     pairs += [[fake, real] for fake, real in zip(alone[:least], rest[:least], strict=True)]
     pairs += [[index] for index in (*alone[least:], *rest[least:])]
@@ -82,14 +82,15 @@ def _paired(chosen: np.ndarray, samples: Sequence[Sample], share: float, random:
 
 
 class CropFeed:
-    """Face crops in batches, made by threads, or by processes.
+    """Batches of face crops, prepared by threads or by processes.
 
     Args:
-        dataset: Of crops.
+        dataset: The crops.
         preprocessing: From the card.
-        workers: Processes that make them while the model is busy; with 0, this one does it.
-        ahead: So does a thread of this one. False makes a batch when it is asked for, on all processors: where the
-            model computes on every one of them, its threads would wait for the one that is taken away for a moment.
+        workers: Processes that prepare batches while the model is busy; 0 prepares them in this one.
+        ahead: Without processes: prepare batches in a thread while the model is busy. False prepares a batch when it
+            is needed, on all processors: where the model computes on every one of them, a thread beside it would make
+            all of its threads wait.
     """
 
     def __init__(
@@ -101,53 +102,53 @@ class CropFeed:
         self._loader: torch.utils.data.DataLoader[Batch] | None = None
 
     def batches(self, keys: Sequence[Key], *, size: int) -> Iterator[Batch]:
-        """Give the pictures that the keys name, ``size`` at once."""
+        """Yield the crops that the keys name, ``size`` at once."""
         chunks = [keys[start : start + size] for start in range(0, len(keys), size)]
         for pixels, label in self._in_processes(chunks) if self.workers else self._in_threads(chunks):
             yield to_batch(pixels.numpy(), preprocessing=self.preprocessing), label
 
     def _in_threads(self, chunks: list[Sequence[Key]]) -> Iterator[Batch]:
         if self.ahead:
-            yield from _ahead(_together(map(self.dataset.__getitem__, chunk)) for chunk in chunks)
+            yield from _prefetched(_collated(map(self.dataset.__getitem__, chunk)) for chunk in chunks)
             return
         threads = count_processors()
         with ThreadPoolExecutor(threads, thread_name_prefix="deepfake-detect-loader") as pool:
             share_threads(pool, workers=threads, lanes=threads)
             for chunk in chunks:
-                yield _together(pool.map(self.dataset.__getitem__, chunk))
+                yield _collated(pool.map(self.dataset.__getitem__, chunk))
 
     def _in_processes(self, chunks: list[Sequence[Key]]) -> Iterator[Batch]:
         self._chunks[:] = chunks
-        if self._loader is None:  # kept, since to start a process takes long
+        if self._loader is None:  # kept, since starting processes is slow
             self._loader = torch.utils.data.DataLoader(
                 self.dataset,  # type: ignore[arg-type]
                 batch_sampler=self._chunks,  # type: ignore[arg-type]
                 num_workers=self.workers,
                 prefetch_factor=4,
                 persistent_workers=True,
-                generator=torch.Generator(),  # its own, so that the number of workers does not change the dropout
+                generator=torch.Generator(),  # not the global one, so that the number of workers leaves dropout alone
             )
         for pixels, label in self._loader:
             yield pixels, label.float()
 
 
-def _together(items: Iterable[tuple[torch.Tensor, float]]) -> Batch:
+def _collated(items: Iterable[tuple[torch.Tensor, float]]) -> Batch:
     pixels, labels = zip(*items, strict=True)
-    return torch.stack(pixels), torch.tensor(labels)
+    return torch.stack(pixels), torch.tensor(labels, dtype=torch.float32)
 
 
-def _ahead(made: Iterator[Batch]) -> Iterator[Batch]:
-    """Make what comes next in a thread."""
+def _prefetched(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Prepare the next batches in a thread."""
     pool = ThreadPoolExecutor(1, thread_name_prefix="deepfake-detect-loader")
-    nothing = object()
+    end = object()
 
-    def ask() -> Future[Batch | object]:
-        return pool.submit(next, made, nothing)
+    def submit() -> Future[Batch | object]:
+        return pool.submit(next, batches, end)
 
-    waiting = [ask() for _ in range(_AHEAD)]
+    waiting = [submit() for _ in range(_AHEAD)]
     try:
-        while (batch := waiting.pop(0).result()) is not nothing:
-            waiting.append(ask())
+        while (batch := waiting.pop(0).result()) is not end:
+            waiting.append(submit())
             yield batch  # type: ignore[misc]
     finally:
         pool.shutdown(cancel_futures=True)

@@ -1,13 +1,12 @@
-"""What must be kept so that a training goes on as if it had never stopped?"""
+"""Save the state of a training, and load it to resume with the same result."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,83 +14,99 @@ import safetensors
 import safetensors.torch
 import torch
 
-from deepfake_detect.errors import WeightsMismatch
+from deepfake_detect.errors import InvalidOption, WeightsMismatch
 from deepfake_detect.training.schedule import Epoch, Schedule
+from deepfake_detect.weights.card import CARD_FILE
 
 STATE = "state.safetensors"
-"""The file beside a bundle that a training goes on from."""
+"""File beside a bundle from which a training is resumed."""
 
-HISTORY = "history.csv"
-"""The log beside a bundle: a line for each epoch."""
-
-_LAYOUT = 2
+_LAYOUT = 3
 
 
 @dataclass(slots=True, kw_only=True)
 class Progress:
-    """How far a training has come, beside the tensors.
+    """Progress of a training, without its tensors.
 
     Attributes:
-        history: One entry for each finished epoch.
-        step: Steps taken.
-        slowed: How often the rate was halved after a divergence.
-        batch_size: That was found to fit.
-        parts: That a batch is computed in, where memory is short.
-        dtype: That is computed in.
-        best: Number of the epoch in ``history`` whose weights are kept.
+        history: Finished epochs.
+        step: Number of steps taken.
+        slowed: How often the learning rate was halved after a divergence.
+        batch_size: Pictures in a batch.
+        accumulate: Batches in a step.
+        parts: Parts that a step is computed in.
+        dtype: Precision of the computation.
+        best: Number of the epoch whose weights are kept.
     """
 
     history: list[Epoch] = field(default_factory=list)
     step: int = 0
     slowed: int = 0
     batch_size: int = 0
+    accumulate: int = 1
     parts: int = 1
     dtype: str = ""
     best: int = 0
 
 
 def describe_training(schedule: Schedule, pictures: Mapping[str, Sequence[Any]], **more: Any) -> dict[str, str]:
-    """Tell one training from another.
+    """Return what identifies a training, by name: a state is resumed only where all of it is the same.
 
     Args:
-        schedule: Its settings are told by name.
-        pictures: What they are for, and their samples: told by a hash of names and labels.
-        more: What else must stay the same, by name.
+        schedule: Its settings.
+        pictures: Samples by use; described by a hash of their names and labels.
+        more: Other settings.
     """
-    told = {name: repr(value) for name, value in {**asdict(schedule), **more}.items()}
-    return told | {name: hash_samples(samples) for name, samples in pictures.items()}
+    settings = {name: repr(value) for name, value in {**asdict(schedule), **more}.items()}
+    return settings | {name: hash_samples(samples) for name, samples in pictures.items()}
+
+
+def check_folder(folder: Path, *, resume: bool) -> None:
+    """Refuse an output folder in which a training would destroy something.
+
+    Raises:
+        InvalidOption: The folder holds another training and ``resume`` is False, or the bundle of a detector.
+    """
+    if (folder / STATE).exists():
+        if not resume:
+            raise InvalidOption(f"{folder} holds a training; pass resume=True to go on, or choose another folder")
+    elif (folder / CARD_FILE).exists():
+        raise InvalidOption(
+            f"{folder} holds the weights of a detector, which the first epoch would overwrite; choose another folder "
+            "for out"
+        )
 
 
 def hash_samples(samples: Sequence[Any]) -> str:
-    """Give 16 hexadecimal digits that tell one list of pictures, by label and name, from another."""
+    """Return 16 hexadecimal digits that identify a list of pictures by label and name."""
     return hashlib.sha256("\n".join(f"{sample.label} {sample.name}" for sample in samples).encode()).hexdigest()[:16]
 
 
 def save_state(
     folder: Path, tensors: Mapping[str, torch.Tensor], progress: Progress, *, training: Mapping[str, str]
 ) -> None:
-    """Write everything that the next epoch depends on, whole or not at all.
+    """Write everything that the next epoch depends on; a crash leaves the old file or the new one.
 
     Args:
-        folder: Of the bundle.
-        tensors: Weights, their average, and the optimiser's state.
-        progress: The rest.
+        folder: Folder of the bundle.
+        tensors: Weights, their average, and the state of the optimizer.
+        progress: Everything else.
         training: From `describe_training`.
     """
-    told = {**asdict(progress), "history": [asdict(epoch) for epoch in progress.history]}
-    metadata = {"layout": str(_LAYOUT), "progress": json.dumps(told), "training": json.dumps(dict(training))}
+    values = {**asdict(progress), "history": [asdict(epoch) for epoch in progress.history]}
+    metadata = {"layout": str(_LAYOUT), "progress": json.dumps(values), "training": json.dumps(dict(training))}
     partial = folder / f"{STATE}.partial"
-    own = {name: value.detach().to("cpu").contiguous() for name, value in tensors.items()}
-    safetensors.torch.save_file(own, partial, metadata=metadata)
+    stored = {name: value.detach().to("cpu").contiguous() for name, value in tensors.items()}
+    safetensors.torch.save_file(stored, partial, metadata=metadata)
     _flush(partial)
     os.replace(partial, folder / STATE)
 
 
 def load_state(folder: Path, *, training: Mapping[str, str]) -> tuple[dict[str, torch.Tensor], Progress] | None:
-    """Read what `save_state` wrote; None where nothing was.
+    """Read what `save_state` wrote; None where there is no state.
 
     Raises:
-        WeightsMismatch: The state is of another training; the difference is named.
+        WeightsMismatch: The state is of another training (the difference is named), or damaged.
     """
     path = folder / STATE
     if not path.exists():
@@ -104,33 +119,22 @@ def load_state(folder: Path, *, training: Mapping[str, str]) -> tuple[dict[str, 
         raise WeightsMismatch(f"{path} is damaged ({error}); train into another folder") from error
     if metadata.get("layout") != str(_LAYOUT):
         raise WeightsMismatch(f"{path} was written by another version of this library; train into another folder")
-    _same_training(json.loads(metadata["training"]), training, path)
-    told = json.loads(metadata["progress"])
-    return tensors, Progress(**{**told, "history": [Epoch(**epoch) for epoch in told["history"]]})
-
-
-def write_history(folder: Path, history: Sequence[Epoch]) -> None:
-    """Write the log, whole or not at all."""
-    path = folder / HISTORY
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, [column.name for column in fields(Epoch)])
-        table.writeheader()
-        table.writerows(asdict(epoch) for epoch in history)
-    os.replace(partial, path)
+    _check_same(json.loads(metadata["training"]), training, path)
+    values = json.loads(metadata["progress"])
+    return tensors, Progress(**{**values, "history": [Epoch(**epoch) for epoch in values["history"]]})
 
 
 def under(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Give the tensors whose names begin so, without that beginning."""
+    """Return the tensors whose names start with a prefix, without the prefix."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def _same_training(known: Mapping[str, str], asked: Mapping[str, str], path: Path) -> None:
-    names = [name for name in asked if known.get(name) != asked[name]]
+def _check_same(stored: Mapping[str, str], current: Mapping[str, str], path: Path) -> None:
+    names = [name for name in current if stored.get(name) != current[name]]
     if names:
-        told = "; ".join(f"{name} was {known.get(name)}, now {asked[name]}" for name in names[:4])
+        changes = "; ".join(f"{name} was {stored.get(name)}, now {current[name]}" for name in names[:4])
         raise WeightsMismatch(
-            f"{path} is of another training: {told}; give the same data and options to go on, or another folder"
+            f"{path} is of another training: {changes}; give the same data and options to go on, or another folder"
         )
 
 

@@ -1,4 +1,4 @@
-"""Which of several processes is this, and how do they agree?"""
+"""Train in several processes started by torchrun: ranks, shared gradients and shared decisions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import distributed, nn
 
-_Told = TypeVar("_Told")
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,8 +17,8 @@ class World:
     """The processes that train one model together.
 
     Attributes:
-        rank: Of this one; 0 leads: it validates and writes.
-        size: How many there are.
+        rank: Number of this process; rank 0 validates and writes.
+        size: Number of processes.
     """
 
     rank: int = 0
@@ -26,33 +26,33 @@ class World:
 
     @property
     def leads(self) -> bool:
-        """Say whether this process validates and writes."""
+        """Return whether this process validates and writes."""
         return self.rank == 0
 
     def wrap(self, model: nn.Module, *, partly: bool = False) -> nn.Module:
-        """Let the gradients of all processes be averaged; ``partly`` where some weights may be frozen for a while."""
+        """Average the gradients of all processes; ``partly`` where some weights may be frozen for a while."""
         if self.size == 1:
             return model
         return nn.parallel.DistributedDataParallel(model, find_unused_parameters=partly)
 
-    def agree(self, told: _Told) -> _Told:
-        """Give every process what the leading one says."""
+    def agree(self, value: _Value) -> _Value:
+        """Return the value of rank 0 in every process; waits for all of them."""
         if self.size == 1:
-            return told
-        said: list[Any] = [told]
-        distributed.broadcast_object_list(said, src=0)
-        first: _Told = said[0]
+            return value
+        values: list[Any] = [value]
+        distributed.broadcast_object_list(values, src=0)
+        first: _Value = values[0]
         return first
 
 
-def own_device(device: torch.device) -> torch.device:
-    """Give each process that ``torchrun`` has started a graphics card of its own.
+def local_device(device: torch.device) -> torch.device:
+    """Return the graphics card of this process, where ``torchrun`` has started several.
 
     Args:
-        device: That each was asked to use.
+        device: Device of the training.
 
     Example:
-        >>> own_device(torch.device("cpu"))
+        >>> local_device(torch.device("cpu"))
         device(type='cpu')
     """
     rank = os.environ.get("LOCAL_RANK")
@@ -63,10 +63,10 @@ def own_device(device: torch.device) -> torch.device:
 
 
 def join(device: torch.device) -> World:
-    """Find the other processes that ``torchrun`` has started; alone where it has not.
+    """Join the other processes that ``torchrun`` has started, if it has.
 
     Args:
-        device: Where this process computes: nccl joins those on cuda, gloo all others.
+        device: Device of this process: nccl connects those on cuda, gloo all others.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:

@@ -1,4 +1,4 @@
-"""How is a head taught without running the frozen backbone again and again?"""
+"""Compute the features of a frozen backbone once, to train the head on them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
+from deepfake_detect.datasets.face_cache import WholePicture
 from deepfake_detect.datasets.read import Sample
 from deepfake_detect.engines.packed import pack
 from deepfake_detect.models.head import head_of
@@ -23,32 +24,31 @@ from deepfake_detect.training.batches import Batch, CropFeed, Key
 from deepfake_detect.training.checkpoint import hash_samples
 from deepfake_detect.training.crop_dataset import CropDataset
 
-_APART = {torch.float32: 1e-4, torch.bfloat16: 0.1}
-"""How far a feature of the packed twin may lie from that of the network, as a share of the largest one."""
+_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.1}
+"""Largest difference of a feature between the packed network and the plain one, as a share of the largest feature."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FeatureFeed:
-    """Features of face crops, computed once; gives batches as `CropFeed` does.
+    """Features of face crops, computed once; yields batches as `CropFeed` does.
 
     Attributes:
         samples: One for each picture.
-        features: [N, views, ...] float32: what the head gets. May be a file that stays on disk.
+        features: Inputs of the head [N, views, ...] float32, possibly a memory-mapped file.
     """
 
     samples: Sequence[Sample]
     features: np.ndarray
 
     def batches(self, keys: Sequence[Key], *, size: int) -> Iterator[Batch]:
-        """Give the features that the keys name, ``size`` pictures at once; the seed chooses the view."""
+        """Yield the features that the keys name, ``size`` pictures at once; the seed chooses the view."""
         views = self.features.shape[1]
         index = np.array([key[0] for key in keys])
         view = np.array([key[1] % views for key in keys])
-        label = torch.tensor([float(sample.label) for sample in self.samples])
+        label = torch.tensor([float(sample.label) for sample in self.samples], dtype=torch.float32)
         for start in range(0, len(keys), size):
             chosen = index[start : start + size]
-            some = self.features[chosen, view[start : start + size]]  # a copy
-            yield torch.from_numpy(some), label[chosen]
+            yield torch.from_numpy(self.features[chosen, view[start : start + size]]), label[chosen]  # a copy
 
 
 def cache_features(
@@ -62,21 +62,21 @@ def cache_features(
     seed: int = 0,
     size: int | None = None,
 ) -> FeatureFeed:
-    """Run the backbone over every crop once, and keep what the head gets.
+    """Run the backbone over every crop once, and store the inputs of the head.
 
     Args:
-        model: Put into evaluation mode: no dropout, and batch norms with the statistics that they have.
-        feed: Of crops.
-        device: Where the model is.
-        folder: Gets a file with the features, 8 kB a view for Xception, which is used again where backbone, pictures
-            and settings are the same.
-        dtype: float32, or what automatic mixed precision computes in.
+        model: Put into evaluation mode: no dropout, and batch norms with their stored statistics.
+        feed: The crops.
+        device: Device of the model.
+        folder: Gets a file with the features, 8 kB a view for Xception, which is reused where backbone, pictures and
+            settings are the same.
+        dtype: float32, or the precision of automatic mixed precision.
         views: Augmented views of each crop, beside the plain one; none where the crops have no augmentation.
-        seed: Of the views.
-        size: Crops at once; where None, 8 on a processor, whose cache holds no more, and 32 elsewhere.
+        seed: Random seed of the views.
+        size: Crops in a batch; where None, 8 on a CPU, whose cache holds no more, and 32 elsewhere.
 
     Returns:
-        The features, read from the file as they are asked for.
+        The features, read from the file when they are needed.
     """
     views = views if feed.dataset.augmentation is not None else 0
     file = folder / f"features-{_fingerprint(model, feed, dtype, views, seed)}.npy"
@@ -85,12 +85,11 @@ def cache_features(
         size = size or (8 if device.type == "cpu" else 32)
         keys = [(index, 0) for index in range(len(feed.samples))]
         plain = CropFeed(_plain(feed), preprocessing=feed.preprocessing, workers=feed.workers, ahead=feed.ahead)
-        turns = [(plain, keys)]
-        turns += [(feed, [(index, _seed(seed, view, index)) for index, _ in keys]) for view in range(views)]
+        passes = [(plain, keys)]
+        passes += [(feed, [(index, _seed(seed, view, index)) for index, _ in keys]) for view in range(views)]
         partial = file.with_name(f"{file.name}.partial")
-        _write(
-            partial, [_features(model, *turn, device=device, dtype=dtype, size=size) for turn in turns], count=len(keys)
-        )
+        features = [_features(model, *one_pass, device=device, dtype=dtype, size=size) for one_pass in passes]
+        _write(partial, features, count=len(keys))
         os.replace(partial, file)
     return FeatureFeed(samples=feed.samples, features=np.load(file, mmap_mode="r"))
 
@@ -107,76 +106,87 @@ def _seed(seed: int, view: int, index: int) -> int:
 
 
 def _fingerprint(model: nn.Module, feed: CropFeed, dtype: torch.dtype, views: int, seed: int) -> str:
-    """Name what the features depend on: the backbone's weights, the pictures, and how they are changed."""
-    head, found = head_of(model)[0] + ".", hashlib.sha256()
+    """Return a hash of what the features depend on: the weights of the backbone, the pictures and the settings."""
+    head, digest = head_of(model)[0] + ".", hashlib.sha256()
     for name, value in model.state_dict().items():
         if not name.startswith(head):
-            found.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
-    kept = [str(getattr(sample.image, "path", "")) for sample in feed.samples]  # named by what is in the picture
+            digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    contents = [_content(sample.image) for sample in feed.samples]
     settings = (feed.preprocessing, feed.dataset.augmentation if views else None, dtype, views, seed if views else 0)
-    found.update(repr((hash_samples(feed.samples), kept, settings)).encode())
-    return found.hexdigest()[:16]
+    digest.update(repr((hash_samples(feed.samples), contents, settings)).encode())
+    return digest.hexdigest()[:16]
+
+
+def _content(image: Any) -> str:
+    """Return what identifies the content of a picture: files of stored faces are named by a hash of it."""
+    return image.key if isinstance(image, WholePicture) else str(getattr(image, "path", ""))
 
 
 def _features(
     model: nn.Module, feed: CropFeed, keys: Sequence[Key], *, device: torch.device, dtype: torch.dtype, size: int
 ) -> Iterator[np.ndarray]:
-    """Give what the head gets, batch by batch; by the packed twin of the backbone where there is one."""
+    """Yield the inputs of the head, batch by batch; computed by the packed backbone where there is one."""
     bar = tqdm(feed.batches(keys, size=size), total=-(-len(keys) // size), desc="features", leave=False, disable=None)
     backbone: Callable[[torch.Tensor], torch.Tensor] | None = None
     for batch, _ in bar:
         with torch.inference_mode():
             backbone = backbone or _backbone(model, batch, device=device, dtype=dtype)
-            found = backbone(batch)
-        yield found.numpy()
+            features = backbone(batch)
+        yield features.numpy()
 
 
 def _backbone(
     model: nn.Module, batch: torch.Tensor, *, device: torch.device, dtype: torch.dtype
 ) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Choose what maps such batches to what the head gets."""
-    plain = functools.partial(_caught, model, device=device, dtype=dtype)
-    twin = _packed(model, batch, plain, dtype=dtype) if device.type == "cpu" else None
-    return twin or plain
+    """Return the function that maps such batches to the inputs of the head."""
+    plain = functools.partial(_head_input, model, device=device, dtype=dtype)
+    packed = _packed(model, batch, plain, dtype=dtype) if device.type == "cpu" else None
+    return packed or plain
 
 
-def _caught(model: nn.Module, batch: torch.Tensor, *, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    """Run the whole network as it is, and catch what its head gets."""
-    caught: list[torch.Tensor] = []
-    hook = head_of(model)[1].register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0].float().cpu()))
+def _head_input(model: nn.Module, batch: torch.Tensor, *, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """Run the plain network, and return the input of its head."""
+    inputs_of_head: list[torch.Tensor] = []
+
+    def keep(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        inputs_of_head.append(inputs[0].float().cpu())
+
+    hook = head_of(model)[1].register_forward_pre_hook(keep)
     try:
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             model(batch.to(device).contiguous(memory_format=torch.channels_last))
     finally:
         hook.remove()
-    return caught.pop()
+    return inputs_of_head.pop()
 
 
 def _packed(
     model: nn.Module, batch: torch.Tensor, plain: Callable[[torch.Tensor], torch.Tensor], *, dtype: torch.dtype
 ) -> Callable[[torch.Tensor], torch.Tensor] | None:
-    """Give the packed twin of the backbone, if it says the same of a batch as the network does."""
+    """Return the packed backbone, if its features of a batch equal those of the plain network."""
     backbone = copy.deepcopy(model)
     parent, _, last = head_of(backbone)[0].rpartition(".")
     setattr(backbone.get_submodule(parent), last, nn.Identity())
-    twin, found = pack(backbone, batch, dtype=dtype)
-    if twin is None or found is None:
+    packed, features = pack(backbone, batch, dtype=dtype)
+    if packed is None or features is None:
         return None
-    wanted = plain(batch)
-    same = found.shape == wanted.shape and bool((found - wanted).abs().max() <= _APART[dtype] * wanted.abs().max())
-    return twin if same else None
+    expected = plain(batch)
+    if features.shape != expected.shape:
+        return None
+    difference = (features - expected).abs().max()
+    return packed if bool(difference <= _TOLERANCE[dtype] * expected.abs().max()) else None
 
 
-def _write(file: Path, turns: Sequence[Iterator[np.ndarray]], *, count: int) -> None:
+def _write(file: Path, views: Sequence[Iterator[np.ndarray]], *, count: int) -> None:
     """Write [count, views, ...] batch by batch, so that memory holds one batch."""
     stored: np.memmap[Any, np.dtype[np.float32]] | None = None
-    for view, batches in enumerate(turns):
+    for view, batches in enumerate(views):
         start = 0
-        for some in batches:
+        for features in batches:
             if stored is None:
-                shape = (count, len(turns), *some.shape[1:])
+                shape = (count, len(views), *features.shape[1:])
                 stored = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape)
-            stored[start : start + len(some), view] = some
-            start += len(some)
+            stored[start : start + len(features), view] = features
+            start += len(features)
     if stored is not None:
         stored.flush()

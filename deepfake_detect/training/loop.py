@@ -1,4 +1,4 @@
-"""How does a model learn, stop and go on where it stopped?"""
+"""Train a model epoch by epoch: validate, keep the best weights, recover from divergence, stop early, resume."""
 
 from __future__ import annotations
 
@@ -9,45 +9,36 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm.auto import tqdm
 
-from deepfake_detect.errors import TrainingDiverged, WeightsMismatch
+from deepfake_detect.errors import InvalidOption, TrainingDiverged, WeightsMismatch
 from deepfake_detect.models.head import head_of
 from deepfake_detect.system.device import count_processors, find_device
 from deepfake_detect.system.torch_defaults import usual_defaults
 from deepfake_detect.training.autotune import choose_batch_size, choose_dtype
 from deepfake_detect.training.batches import CropFeed, draw, steps_in
-from deepfake_detect.training.checkpoint import (
-    STATE,
-    Progress,
-    describe_training,
-    load_state,
-    save_state,
-    under,
-    write_history,
-)
+from deepfake_detect.training.checkpoint import Progress, describe_training, under
 from deepfake_detect.training.crop_dataset import CropDataset
-from deepfake_detect.training.distributed import World, join, own_device
+from deepfake_detect.training.distributed import World, join, local_device
 from deepfake_detect.training.feature_cache import FeatureFeed, cache_features
+from deepfake_detect.training.history import epoch_line, epoch_table
 from deepfake_detect.training.optimizer import set_frozen
+from deepfake_detect.training.options import output_folder, whole_number
+from deepfake_detect.training.run_folder import RunFolder
 from deepfake_detect.training.schedule import Epoch, Schedule
-from deepfake_detect.training.step import Diverged, Student, measure
-from deepfake_detect.training.tensorboard import Board
+from deepfake_detect.training.step import Diverged, Learner, measure
 from deepfake_detect.weights.card import Card
-from deepfake_detect.weights.head_bundle import HeadBundle
-from deepfake_detect.weights.load import save_bundle
 
 logger = logging.getLogger("deepfake_detect")
 
 Callback = Callable[[Epoch], Any]
-"""Called after each epoch; returning False ends the training there."""
+"""Called after each epoch; returning False ends the training."""
 
-_SLOWER_TRIES = 2  # so often the rate is halved
-_EXPLODED = 4.0  # a mean loss so many times the best is a divergence
+_MAX_HALVINGS = 2  # of the learning rate after a divergence
+_EXPLODED = 4.0  # a mean loss so many times the lowest one is a divergence
 
 
 @usual_defaults()
@@ -63,50 +54,69 @@ def fit(
     dtype: str | torch.dtype = "auto",
     workers: int | None = None,
     resume: bool = False,
-    callbacks: Sequence[Callback] = (),
+    callbacks: Sequence[Callback] | Callback = (),
 ) -> list[Epoch]:
-    """Teach a model; leave a bundle of its best epoch and the state to go on from after every epoch.
+    """Train a model; after every epoch the folder holds the bundle of the best one, and a state to resume from.
 
-    The weights that are kept are averaged ones (`Schedule.ema`), of the epoch with the best AUC on the validation
-    pictures, or of the last one without any. Where memory is short a batch is computed in parts, with the same
-    gradients. Where the loss becomes no number, or explodes, the training goes back to its last state with half the
-    rate, twice at the most. Several processes started by ``torchrun`` train one model together.
+    The weights that are kept are averaged ones (`Schedule.ema`), of the epoch with the best validation AUC, or of the
+    last one without validation pictures. Out of memory, a batch is computed in parts, with the same gradients. Where
+    the loss is not finite, or explodes, the training goes back to its last state with half the learning rate, twice at
+    the most. Several processes started by ``torchrun`` train one model together. Global settings of torch, such as
+    ``set_default_dtype`` or ``inference_mode``, have no effect.
 
     Args:
-        model: One logit for an input [N, 3, H, W]; ends with the weights of the best epoch, on the device.
-        train: Crops of both classes, augmented.
-        card: Of the bundle; preprocessing included.
-        schedule: How long and how fast.
-        out: Folder of the bundle, of ``state.safetensors`` and of ``history.csv``.
-        valid: Crops as in use; scored after each epoch.
+        model: Returns one logit for an input [N, 3, H, W]; ends with the weights of the best epoch, on the device.
+        train: Training crops of both classes, augmented.
+        card: Card of the bundle, preprocessing included.
+        schedule: Settings of the training.
+        out: Folder of the bundle, ``state.safetensors`` and ``history.csv``.
+        valid: Validation crops, not augmented; scored after each epoch.
         device: As for `find_device`.
         dtype: ``"float32"``, ``"float16"`` or ``"bfloat16"``, the last two as automatic mixed precision; ``"auto"``
             is what is faster here.
-        workers: Processes that make crops; 0 makes them in threads, as None does where there is no accelerator.
-        resume: Go on from the state in ``out`` where there is one. The end is the same, on a CPU with the same number
-            of threads to the bit, as without the pause.
-        callbacks: See `Callback`.
+        workers: Processes that prepare crops; 0 prepares them in threads, as None does without an accelerator.
+        resume: Go on from the state in ``out``, if there is one. The result is the same as without the interruption,
+            to the bit on a CPU with the same number of threads.
+        callbacks: One or several; see `Callback`.
 
     Returns:
-        One entry for each epoch.
+        The figures of each epoch.
 
     Raises:
-        DatasetError: One class only, where the draw is balanced.
-        TrainingDiverged: For the third time; ``history`` holds the epochs so far.
+        DatasetError: Only one class, where the draw is balanced.
+        TrainingDiverged: Diverged for the third time; ``history`` holds the epochs so far.
         WeightsMismatch: The state in ``out`` is of another training.
-        ValueError: ``out`` holds a training, and ``resume`` is False.
+        InvalidOption: An option of the wrong type; or ``out`` holds a training and ``resume`` is False, or it holds
+            the weights of a detector.
     """
-    where = own_device(find_device(device))
-    run = _Run(model.to(where), train, valid, card=card, schedule=schedule, out=Path(out), device=where)
-    with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
+    folder = output_folder(out)
+    if folder is None:
+        raise InvalidOption("out is None, expected the path of a folder")
+    if workers is not None:
+        workers = whole_number("workers", workers, also=", or None")
+    run_device = local_device(find_device(device))
+    random = torch.random.fork_rng(devices=[run_device] if run_device.type == "cuda" else [])
+    with random:
+        world = join(run_device)
+        training = describe_training(
+            schedule,
+            {"pictures": train.samples, "validation": valid.samples if valid else []},
+            augmentation=train.augmentation,
+            preprocessing=card.preprocessing,
+            processes=world.size,
+        )
+        model = model.to(run_device)
+        head_only = schedule.freeze == "backbone"
+        files = RunFolder(folder, model=model, card=card, training=training, head_only=head_only, writes=world.leads)
+        run = _Run(model, train, valid, card=card, schedule=schedule, files=files, device=run_device, world=world)
         run.begin(resume=resume, dtype=dtype, workers=workers)
-        run.go_on(callbacks)
-    run.finish()
+        run.go_on([callbacks] if callable(callbacks) else list(callbacks))
+        run.finish()
     return run.progress.history
 
 
 class _Run:
-    """One training: its parts, and how far it has come."""
+    """A training: its parts and its progress."""
 
     def __init__(
         self,
@@ -116,70 +126,63 @@ class _Run:
         *,
         card: Card,
         schedule: Schedule,
-        out: Path,
+        files: RunFolder,
         device: torch.device,
+        world: World,
     ) -> None:
-        self.model, self.card, self.schedule, self.out, self.device = model, card, schedule, out, device
-        self.crops = (train, valid)
-        self.world: World = join(device)
+        self.model, self.card, self.schedule, self.device = model, card, schedule, device
+        self.files, self.world, self.crops = files, world, (train, valid)
         self.progress = Progress()
         self.best: dict[str, torch.Tensor] = {}  # weights of the best epoch
-        self.bundle = HeadBundle(model, card, out)  # where the head alone learns
-        self.training = describe_training(
-            schedule,
-            {"pictures": train.samples, "validation": valid.samples if valid else []},
-            augmentation=train.augmentation,
-            preprocessing=card.preprocessing,
-            processes=self.world.size,
-        )
 
     def begin(self, *, resume: bool, dtype: str | torch.dtype, workers: int | None) -> None:
-        """Find the state to go on from, or what fits this machine; and make ready what is learned from."""
-        self.out.mkdir(parents=True, exist_ok=True)
-        if not resume and (self.out / STATE).exists():
-            raise ValueError(f"{self.out} holds a training; pass resume=True to go on, or choose another folder")
-        found = load_state(self.out, training=self.training) if resume else None
-        if found:
-            self.progress = found[1]
+        """Load the state to resume from, or choose precision and batch size; and prepare the data."""
+        state = self.files.open(resume=resume)
+        if state:
+            self.progress = state[1]
         else:
             self._choose(dtype)
         self.dtype = getattr(torch, self.progress.dtype)
         self.feed, self.valid = self._feeds(workers)
         weights = self.schedule.weights_of([sample.label for sample in self.feed.samples])
-        self.student = Student(
-            self._learner(self.model),
+        self.learner = Learner(
+            self._trained_part(self.model),
             self.schedule,
             device=self.device,
             dtype=self.dtype,
             world=self.world,
             class_weights=weights,
         )
-        self.start = copy.deepcopy(self.student.tensors())
-        if found:
-            self._restore(found[0])
-            self._publish()
+        self.initial = copy.deepcopy(self.learner.tensors())
+        if state:
+            self._restore(state[0])
+            self.files.publish(self.best, self.progress.history, new_best=True)
 
     def go_on(self, callbacks: Sequence[Callback]) -> None:
-        """Run the epochs that are missing."""
-        with Board(self.out if self.world.leads else None) as board:
+        """Run the remaining epochs."""
+        with self.files.board() as board, self._bar() as bar:
             while len(self.progress.history) < self.schedule.epochs and not self._out_of_patience():
                 try:
-                    epoch = self._epoch(len(self.progress.history))
+                    epoch = self._epoch(len(self.progress.history), bar)
                 except Diverged as error:
                     self._go_back(str(error))
                     continue
                 self._keep(epoch)
-                board.show(epoch)
-                wanted = [callback(epoch) for callback in callbacks] if self.world.leads else []
-                if self.world.agree(any(answer is False for answer in wanted)):
-                    logger.info("ended after epoch %d, as a callback asked for", epoch.epoch)
-                    return
+                board.add(epoch)
+                answers = [callback(epoch) for callback in callbacks] if self.world.leads else []
+                if self.world.agree(any(answer is False for answer in answers)):
+                    logger.info("ended by a callback after epoch %d", epoch.epoch)
+                    break
+        if self.world.leads:
+            logger.info(
+                "training is done; the star marks the epoch that is kept\n%s", epoch_table(self.progress.history)
+            )
 
     def finish(self) -> None:
-        """Give the model the weights that were kept."""
-        self.world.agree(None)  # the leading process has written the bundle
+        """Load the weights of the best epoch into the model."""
+        self.world.agree(None)  # wait until rank 0 has written the bundle
         if self.best:
-            self._learner(self.model).load_state_dict(self.best)
+            self._trained_part(self.model).load_state_dict(self.best)
         self.model.requires_grad_(True)
         self.model.eval()
 
@@ -187,86 +190,94 @@ class _Run:
     def _head_only(self) -> bool:
         return self.schedule.freeze == "backbone"
 
-    def _learner(self, model: torch.nn.Module) -> torch.nn.Module:
-        """Give the part of a model that learns."""
+    def _trained_part(self, model: torch.nn.Module) -> torch.nn.Module:
         return head_of(model)[1] if self._head_only else model
 
     @property
     def _size(self) -> int:
         """Pictures in a step, of all processes."""
-        each = self.progress.batch_size * self.schedule.accumulate
-        return each * self.world.size
+        return self.progress.batch_size * self.progress.accumulate * self.world.size
 
     def _choose(self, dtype: str | torch.dtype) -> None:
         shape = (3, self.card.preprocessing.size_px, self.card.preprocessing.size_px)
-        chosen = choose_dtype(self.model, dtype, device=self.device, shape=shape)
+        precision = choose_dtype(self.model, dtype, device=self.device, shape=shape)
+        pictures = self.schedule.epoch_samples or len(self.crops[0].samples)
         size = choose_batch_size(
-            self.model, self.schedule.batch_size, device=self.device, dtype=chosen, shape=shape,
-            pictures=len(self.crops[0].samples),
-        )  # fmt: skip
-        told = (str(chosen).removeprefix("torch."), size)
-        self.progress.dtype, self.progress.batch_size = self.world.agree(told)
-        self.progress.parts = self.schedule.accumulate
+            self.model, self.schedule.batch_size, device=self.device, dtype=precision, shape=shape, pictures=pictures
+        )
+        accumulate = min(self.schedule.accumulate, max(1, pictures // (size * self.world.size)))
+        choice = (str(precision).removeprefix("torch."), size, accumulate)
+        self.progress.dtype, self.progress.batch_size, self.progress.accumulate = self.world.agree(choice)
+        self.progress.parts = self.progress.accumulate
 
     def _feeds(self, workers: int | None) -> tuple[CropFeed | FeatureFeed, CropFeed | FeatureFeed | None]:
         count = workers if workers is not None else 0 if self.device.type == "cpu" else min(8, os.cpu_count() or 1)
-        wanted = self.card.preprocessing
         train, valid = self.crops
         ahead = self.device.type != "cpu" or torch.get_num_threads() < count_processors()
-        make = functools.partial(CropFeed, preprocessing=wanted, workers=count, ahead=ahead)
-        feed, check = make(train), make(valid) if valid else None
+        make_feed = functools.partial(CropFeed, preprocessing=self.card.preprocessing, workers=count, ahead=ahead)
+        feed, valid_feed = make_feed(train), make_feed(valid) if valid else None
         if not self._head_only:
-            return feed, check
+            return feed, valid_feed
         if not self.world.leads:
-            self.world.agree(None)  # the leading process has computed the features
-        kept = functools.partial(cache_features, self.model, device=self.device, dtype=self.dtype, folder=self.out)
+            self.world.agree(None)  # wait until rank 0 has computed the features
+        cache = functools.partial(
+            cache_features, self.model, device=self.device, dtype=self.dtype, folder=self.files.folder
+        )
         views, seed = self.schedule.feature_views, self.schedule.seed
-        features = kept(feed, views=views, seed=seed), kept(check) if check else None
+        features = cache(feed, views=views, seed=seed), cache(valid_feed) if valid_feed else None
         if self.world.leads:
             self.world.agree(None)
         return features
 
-    def _epoch(self, number: int) -> Epoch:
+    def _bar(self) -> Any:
+        """Return a progress bar over all steps, which shows the time left; hidden where stderr is no terminal."""
+        steps = self.schedule.epochs * steps_in(self.feed.samples, self.schedule, size=self._size)
+        hidden = None if self.world.leads else True
+        return tqdm(total=steps, initial=self.progress.step, desc="training", disable=hidden, leave=False)
+
+    def _epoch(self, number: int, bar: Any) -> Epoch:
         began, schedule, size = time.monotonic(), self.schedule, self._size
         torch.manual_seed(schedule.seed * 1000 + number)
-        set_frozen(self.student.model, frozen=schedule.frozen_in(number) and not self._head_only)
+        set_frozen(self.learner.model, frozen=schedule.frozen_in(number) and not self._head_only)
         keys = draw(self.feed.samples, schedule, epoch=number, size=size)
-        loss = self._learn(keys, number, size)
+        loss = self._learn(keys, number, size, bar)
         seconds = time.monotonic() - began
         valid: dict[str, Any] = dict.fromkeys(("valid_loss", "valid_auc", "valid_accuracy"), math.nan)
         valid["collapsed"] = ""
         if self.valid is not None and self.world.leads:
-            valid = measure(self.student, self.valid, size=max(32, self.progress.batch_size))
-        valid, loss = self.world.agree((valid, loss))
-        self._watch(loss, valid, number)
+            valid = measure(self.learner, self.valid, size=max(32, self.progress.batch_size))
+        valid, loss, train = self.world.agree((valid, loss, self.learner.train_figures()))
+        self._check(loss, valid, number)
         return Epoch(
             epoch=number + 1,
             loss=loss,
-            rate=self.student.rate,
+            rate=self.learner.rate,
             batch_size=size,
             samples_per_s=len(keys) / seconds,
             seconds=time.monotonic() - began,
             **valid,
+            **train,
         )
 
-    def _learn(self, keys: list[tuple[int, int]], number: int, size: int) -> float:
+    def _learn(self, keys: list[tuple[int, int]], number: int, size: int, bar: Any) -> float:
         steps = self.schedule.epochs * steps_in(self.feed.samples, self.schedule, size=size)
-        own, each = keys[self.world.rank :: self.world.size], size // self.world.size
-        batches = self.feed.batches(own, size=each)
-        losses = []
-        hidden = None if self.world.leads else True  # None: where stderr is no terminal
-        bar = tqdm(batches, total=len(own) // each, desc=f"epoch {number + 1}", disable=hidden)
-        for batch, label in bar:
+        bar.set_description_str(f"epoch {number + 1}/{self.schedule.epochs}", refresh=False)
+        bar.n = self.progress.step
+        self.learner.begin_epoch()
+        losses: list[float] = []
+        for batch, label in self.feed.batches(keys[self.world.rank :: self.world.size], size=size // self.world.size):
             share = self.schedule.rate_at(self.progress.step, steps) / 2**self.progress.slowed
-            losses.append(self.student.learn(batch, label, rate=self.schedule.lr * share, progress=self.progress))
+            losses.append(self.learner.learn(batch, label, rate=self.schedule.lr * share, progress=self.progress))
             self.progress.step += 1
             if not bar.disable:
-                bar.set_postfix_str(self.student.told(losses), refresh=False)
+                bar.set_postfix_str(self.learner.progress_text(losses), refresh=False)
+                bar.update()
         return math.fsum(losses) / len(losses)
 
-    def _watch(self, loss: float, valid: dict[str, Any], number: int) -> None:
+    def _check(self, loss: float, valid: dict[str, Any], number: int) -> None:
+        """Raise where the epoch diverged, and warn where the model collapsed."""
         if math.isinf(valid["valid_loss"]):
-            raise Diverged(f"the averaged weights give logits that are no numbers in epoch {number + 1}")
+            raise Diverged(f"the averaged weights give logits that are not finite in epoch {number + 1}")
         before = [epoch.loss for epoch in self.progress.history]
         if before and loss > _EXPLODED * max(min(before), 0.5):
             raise Diverged(f"the loss rose from {min(before):.3g} to {loss:.3g} in epoch {number + 1}")
@@ -280,33 +291,17 @@ class _Run:
     def _keep(self, epoch: Epoch) -> None:
         history = self.progress.history
         history.append(epoch)
-        logger.log(
-            logging.INFO if self.world.leads else logging.DEBUG,
-            "epoch %d of %d: loss %.4f, validation loss %.4f, AUC %.4f, balanced accuracy %.3f, %.1f pictures/s",
-            epoch.epoch, self.schedule.epochs, epoch.loss, epoch.valid_loss, epoch.valid_auc, epoch.valid_accuracy,
-            epoch.samples_per_s,
-        )  # fmt: skip
+        level = logging.INFO if self.world.leads else logging.DEBUG
+        logger.log(level, "%s", epoch_line(epoch, epochs=self.schedule.epochs))
         if not self.progress.best or epoch.merit > history[self.progress.best - 1].merit:
             self.progress.best = epoch.epoch
-            self.best = copy.deepcopy(self.student.average.model.state_dict())
-        if self.world.leads:
-            tensors = self.student.tensors()
-            if self.progress.best != epoch.epoch:
-                tensors |= {f"best.{name}": value for name, value in self.best.items()}
-            save_state(self.out, tensors, self.progress, training=self.training)
-        self._publish(anew=self.progress.best == epoch.epoch)
-
-    def _publish(self, *, anew: bool = True) -> None:
-        """Write the log and the bundle, which follow from the state: a kill before they are there loses nothing."""
-        if not self.world.leads:
-            return
-        if anew and self._head_only:
-            self.bundle.write(self.best)
-        elif anew:
-            whole = copy.deepcopy(self.model)
-            whole.load_state_dict(self.best)
-            save_bundle(whole, self.card, self.out, half=False)
-        write_history(self.out, self.progress.history)
+            self.best = copy.deepcopy(self.learner.average.model.state_dict())
+        tensors = self.learner.tensors()
+        new_best = self.progress.best == epoch.epoch
+        if not new_best:
+            tensors |= {f"best.{name}": value for name, value in self.best.items()}
+        self.files.save(tensors, self.progress)
+        self.files.publish(self.best, history, new_best=new_best)
 
     def _out_of_patience(self) -> bool:
         waited = len(self.progress.history) - self.progress.best
@@ -318,27 +313,28 @@ class _Run:
         return True
 
     def _go_back(self, reason: str) -> None:
-        """Return to the last good state with half the rate."""
+        """Return to the last good state with half the learning rate."""
         slowed = self.progress.slowed + 1
-        if slowed > _SLOWER_TRIES:
+        if slowed > _MAX_HALVINGS:
             error = TrainingDiverged(
-                f"{reason}, with rate {self.student.rate:.2g}, halved {_SLOWER_TRIES} times, after "
+                f"{reason}, with rate {self.learner.rate:.2g}, halved {_MAX_HALVINGS} times, after "
                 f"{len(self.progress.history)} good epochs; use a lower rate, or look for damaged pictures"
             )
             error.history = tuple(self.progress.history)
             raise error
         logger.warning("diverged: %s; going back to epoch %d with half the rate", reason, len(self.progress.history))
-        found = load_state(self.out, training=self.training)
-        if found:
-            self.progress = found[1]
-        self.progress.step = found[1].step if found else 0
+        state = self.files.load()
+        if state:
+            self.progress = state[1]
+        self.progress.step = state[1].step if state else 0
         self.progress.slowed = slowed
-        self._restore(found[0] if found else self.start)
+        self._restore(state[0] if state else self.initial)
 
     def _restore(self, tensors: dict[str, torch.Tensor]) -> None:
         try:
-            self.student.restore(tensors)
+            self.learner.restore(tensors)
         except (RuntimeError, IndexError) as error:
-            path = self.out / STATE
-            raise WeightsMismatch(f"{path} is of another model; train into another folder: {error}") from None
+            raise WeightsMismatch(
+                f"{self.files.state_file} is of another model; train into another folder: {error}"
+            ) from None
         self.best = under("best.", tensors) or under("average.", tensors)

@@ -1,4 +1,4 @@
-"""Which weights learn at which rate, and what is their average?"""
+"""Build the optimizer, freeze the backbone, and average the weights."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from deepfake_detect.training.schedule import Schedule
 
 
 class Average:
-    """The exponential moving average of a model's weights and buffers.
+    """The exponential moving average of the weights and buffers of a model.
 
-    The decay grows from 0.1 to the one that is asked for, so that the first epochs do not lag behind.
+    The decay grows from 0.1 to the given one, so that the first epochs do not lag behind. It begins with the present
+    weights, where ``torch.optim.swa_utils.AveragedModel`` would copy those after the first step.
 
     Args:
-        model: Averaged from here on.
-        decay: 0 follows the model.
+        model: The model to follow.
+        decay: Final decay; 0 copies the model.
     """
 
     def __init__(self, model: nn.Module, *, decay: float) -> None:
@@ -29,19 +30,19 @@ class Average:
 
     @torch.no_grad()
     def update(self, model: nn.Module, *, step: int) -> None:
-        """Take in the model's present weights, after so many steps."""
+        """Add the present weights of the model to the average, after ``step`` steps."""
         weight = 1 - min(self.decay, (1 + step) / (10 + step))
-        own, new = self.model.state_dict(), model.state_dict()
-        moving = [name for name, value in own.items() if value.is_floating_point()]
-        torch._foreach_lerp_([own[name] for name in moving], [new[name] for name in moving], weight)
-        for name in own.keys() - set(moving):
-            own[name].copy_(new[name])
+        average, current = self.model.state_dict(), model.state_dict()
+        floats = [name for name, value in average.items() if value.is_floating_point()]
+        torch._foreach_lerp_([average[name] for name in floats], [current[name] for name in floats], weight)
+        for name in average.keys() - set(floats):
+            average[name].copy_(current[name])
 
 
 def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
-    """Build the optimiser; each group has a ``scale``, its share of the rate.
+    """Build the optimizer; each parameter group has a ``scale``, its factor on the learning rate.
 
-    Biases and norms have no weight decay. With ``layer_decay`` below 1, each block learns slower than the next one.
+    Biases and norms have no weight decay. With ``layer_decay`` below 1, earlier blocks have lower learning rates.
     """
     depth = _depths(model) if schedule.layer_decay < 1 else dict.fromkeys(dict(model.named_parameters()), 0)
     deepest = max(depth.values(), default=0)
@@ -50,14 +51,13 @@ def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimize
         scale = schedule.layer_decay ** (deepest - depth[name])
         groups.setdefault((scale, schedule.weight_decay if parameter.ndim > 1 else 0.0), []).append(parameter)
     listed = [{"params": members, "weight_decay": decay, "scale": scale} for (scale, decay), members in groups.items()]
-    return _kind(listed, schedule)
+    return _of_kind(listed, schedule)
 
 
 def set_frozen(model: nn.Module, *, frozen: bool) -> None:
-    """Put a model into training mode, all of it, or its head alone.
+    """Put a model into training mode: all of it, or the head alone.
 
-    In a frozen backbone the weights have no gradient, and batch norms neither use nor change the statistics of the
-    batch.
+    In a frozen backbone the weights have no gradient, and batch norms neither use nor update batch statistics.
     """
     model.train()
     model.requires_grad_(True)
@@ -70,7 +70,7 @@ def set_frozen(model: nn.Module, *, frozen: bool) -> None:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, torch.Tensor]]:
-    """Give the optimiser's state under stable names."""
+    """Yield the state of the optimizer under stable names."""
     for index, parameter in enumerate(_parameters(optimizer)):
         for name, value in optimizer.state[parameter].items():
             if value is not None:
@@ -78,27 +78,25 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, t
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Put back what `optimizer_tensors` gave."""
+    """Load what `optimizer_tensors` yielded."""
     parameters = _parameters(optimizer)
     optimizer.state.clear()
     for name, value in tensors.items():
         index, _, key = name.partition(".")
         parameter = parameters[int(index)]
-        like_weights = (
-            value.shape == parameter.shape and value.ndim > 0
-        )  # in the same order in memory: fused steps need it
-        kept = torch.empty_like(parameter, dtype=value.dtype).copy_(value) if like_weights else value.clone()
-        optimizer.state[parameter][key] = kept.detach()  # what is counted is counted on the CPU
+        like_weights = value.shape == parameter.shape and value.ndim > 0  # fused steps need the same memory format
+        restored = torch.empty_like(parameter, dtype=value.dtype).copy_(value) if like_weights else value.clone()
+        optimizer.state[parameter][key] = restored.detach()  # step counters stay on the CPU
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
-def _kind(groups: list[dict[str, Any]], schedule: Schedule) -> torch.optim.Optimizer:
+def _of_kind(groups: list[dict[str, Any]], schedule: Schedule) -> torch.optim.Optimizer:
     if schedule.optimizer == "nadam":
         return torch.optim.NAdam(groups, lr=schedule.lr)
-    if schedule.optimizer == "sgd":  # not fused: that takes no weights that have been frozen so far
+    if schedule.optimizer == "sgd":  # not fused: fused SGD fails for weights that were frozen so far
         momentum = schedule.momentum
         return torch.optim.SGD(groups, lr=schedule.lr, momentum=momentum, nesterov=momentum > 0)
     places = {parameter.device.type for group in groups for parameter in group["params"]}
@@ -109,7 +107,7 @@ def _kind(groups: list[dict[str, Any]], schedule: Schedule) -> torch.optim.Optim
 
 
 def _depths(model: nn.Module) -> dict[str, int]:
-    """Count the blocks before each parameter, in the order in which they were made; the head is one."""
+    """Return the number of blocks before each parameter, in order of definition; the head is one block."""
     head, blocks = head_of(model)[0], dict[str, int]()
     depth = {}
     for name, _ in model.named_parameters():

@@ -1,51 +1,54 @@
-"""How long and how fast does a model learn, and what came of each epoch?"""
+"""Settings of a training, the learning rate at each step, and the figures of each epoch."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
+
+from deepfake_detect.errors import InvalidOption
+from deepfake_detect.training.options import one_of, real_number, whole_number
 
 Optimizer = Literal["adamw", "adam", "nadam", "sgd"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """How long and how fast to learn.
+    """Settings of a training: length, learning rate, optimizer, regularisation and sampling.
 
     Attributes:
-        epochs: Each ends with a validation and a checkpoint.
+        epochs: Number of epochs; each ends with a validation and a checkpoint.
         epoch_samples: Pictures drawn in an epoch; None draws as many as there are.
-        batch_size: Pictures that the device gets at once; ``"auto"`` finds what fits.
-        accumulate: Batches whose gradients make one step.
-        lr: Highest rate.
+        batch_size: Pictures in a batch; ``"auto"`` finds what fits into memory. Never more than an epoch has.
+        accumulate: Batches whose gradients are summed for one step.
+        lr: Highest learning rate.
         optimizer: ``"adamw"`` (Loshchilov and Hutter 2019), ``"adam"``, ``"nadam"``, or ``"sgd"`` with Nesterov
             momentum.
-        momentum: Of SGD.
-        weight_decay: Of weights; biases and norms have none.
+        momentum: Momentum of SGD.
+        weight_decay: Weight decay; biases and norms have none.
         warmup: Share of all steps in which the rate rises; then it falls along a cosine.
-        layer_decay: The rate of each block is that of the next one towards the head times this; 1 is the same for all.
-        freeze: ``"backbone"`` teaches the head alone, on features that are computed once; a number does without
-            teaching the rest for so many epochs, batch norms included.
-        feature_views: Augmented views of each picture, beside the plain one, whose features are computed for
-            ``freeze="backbone"``.
-        smoothing: Labels are this far from 0 and 1.
-        mixup: Parameter of the Beta distribution (Zhang et al. 2018); 0 mixes none.
+        layer_decay: Factor on the learning rate from each block to the one before it; 1 is the same rate for all.
+        freeze: ``"backbone"`` trains the head alone, on features that are computed once; an integer N freezes the
+            backbone, batch norms included, for the first N epochs.
+        feature_views: For ``freeze="backbone"``: augmented views of each picture whose features are computed, beside
+            the plain one.
+        smoothing: Label smoothing: targets are half of this away from 0 and 1.
+        mixup: Parameter of the Beta distribution of mixup (Zhang et al. 2018); 0 turns it off.
         clip: Largest norm of the gradient.
-        ema: Decay of the averaged weights, which are those that are kept; 0 keeps the last.
+        ema: Decay of the moving average of the weights, which is what is kept; 0 keeps the last weights.
         balance: Draw both classes alike, and sources by this power of their size (True is 0.5); False draws each
             picture once.
-        favour: Sources that are drawn so many times as often, where balanced.
+        favour: Factors on how often some sources are drawn, where balanced.
         pairs: Share of the fakes that are followed, in the same step as a rule, by a real picture of their group: the
-            frame that was forged, the photograph that was blended. Each takes the place of a real one of its source.
-        class_weights: What a real and a fake picture count for in the loss; ``"balanced"`` gives both classes the same
-            sum, which is of use where the draw is not balanced.
+            frame that was forged, the photograph that was blended. It replaces another real one of its source.
+        class_weights: Weights of real and fake pictures in the loss; ``"balanced"`` gives both classes the same sum,
+            for a draw that is not balanced.
         patience: Stop after so many epochs without a better validation (see `Epoch.merit`); None never stops early.
-        seed: Of the draw, the augmentation and the dropout.
+        seed: Random seed of the draw, the augmentation and the dropout.
 
     Raises:
-        ValueError: A field out of range.
+        InvalidOption: A field of the wrong type, or out of range.
     """
 
     epochs: int
@@ -72,41 +75,47 @@ class Schedule:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "epoch_samples", "batch_size", "accumulate", "patience"):
-            value = getattr(self, name)
-            if isinstance(value, int) and value < 1:
-                raise ValueError(f"{name} is {value}, expected at least 1")
-        for name in ("warmup", "smoothing", "ema", "momentum"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected 0 or more and below 1")
-        if not 0 <= self.pairs <= 1:
-            raise ValueError(f"pairs is {self.pairs}, expected a share from 0 to 1")
-        for name in ("mixup", "weight_decay", "feature_views"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected 0 or more")
-        if self.optimizer not in get_args(Optimizer):
-            raise ValueError(f"optimizer is {self.optimizer!r}, expected one of {', '.join(get_args(Optimizer))}")
-        if isinstance(self.freeze, str) and self.freeze != "backbone":
-            raise ValueError(f"freeze is {self.freeze!r}, expected 'backbone', a number of epochs, or None")
-        if isinstance(self.class_weights, str) and self.class_weights != "balanced":
-            raise ValueError(f"class_weights is {self.class_weights!r}, expected 'balanced', two numbers, or None")
-        if self.class_weights and not isinstance(self.class_weights, str) and min(self.class_weights) <= 0:
-            raise ValueError(f"class_weights is {self.class_weights}, expected two numbers above 0")
-        if not (0 < self.lr < math.inf and self.clip > 0 and 0 < self.layer_decay <= 1):
-            raise ValueError(
-                f"lr {self.lr} and clip {self.clip} must lie above 0, and layer_decay {self.layer_decay} in 0..1"
-            )
+        for name, least in (("epochs", 1), ("accumulate", 1), ("feature_views", 0), ("seed", 0)):
+            self._set(name, whole_number(name, getattr(self, name), least=least))
+        for name in ("epoch_samples", "patience"):
+            if getattr(self, name) is not None:
+                self._set(name, whole_number(name, getattr(self, name), least=1, also=", or None"))
+        if self.batch_size != "auto":
+            self._set("batch_size", whole_number("batch_size", self.batch_size, least=1, also=", or 'auto'"))
+        for name, low, high, ends in _RANGES:
+            self._set(name, real_number(name, getattr(self, name), low=low, high=high, ends=ends))
+        one_of("optimizer", self.optimizer, get_args(Optimizer))
+        if self.freeze is not None and self.freeze != "backbone":
+            self._set("freeze", whole_number("freeze", self.freeze, also=" epochs, or 'backbone', or None"))
+        if not isinstance(self.balance, bool):
+            self._set("balance", real_number("balance", self.balance, low=0))
+        self._check_weights()
+
+    def _check_weights(self) -> None:
+        if not isinstance(self.favour, Mapping):
+            raise InvalidOption(f"favour is {self.favour!r}, expected a dict of source to factor")
+        for source, factor in self.favour.items():
+            real_number(f"favour[{source!r}]", factor, low=0)
+        if self.class_weights is None or self.class_weights == "balanced":
+            return
+        if not isinstance(self.class_weights, tuple | list) or len(self.class_weights) != 2:
+            raise InvalidOption(f"class_weights is {self.class_weights!r}, expected 'balanced', two numbers, or None")
+        weights = tuple(real_number("class_weights", weight, low=0, ends="(]") for weight in self.class_weights)
+        self._set("class_weights", weights)
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)  # while it is being built: it is frozen afterwards
 
     @property
     def power(self) -> float | None:
-        """Power of a source's size in a balanced draw; None draws each picture once."""
+        """Power of the size of a source in a balanced draw; None draws each picture once."""
         return 0.5 if self.balance is True else None if self.balance is False else float(self.balance)
 
     def weights_of(self, labels: Sequence[int]) -> tuple[float, float]:
-        """Give what a real and a fake picture count for in the loss.
+        """Return the weights of real and fake pictures in the loss.
 
         Args:
-            labels: Of the training pictures, 1 is fake.
+            labels: Labels of the training pictures, 1 is fake.
 
         Example:
             >>> Schedule(epochs=1, class_weights="balanced").weights_of([0, 1, 1, 1])
@@ -118,11 +127,11 @@ class Schedule:
         return len(labels) / (2 * max(1, len(labels) - fakes)), len(labels) / (2 * max(1, fakes))
 
     def frozen_in(self, epoch: int) -> bool:
-        """Say whether all but the head is frozen in an epoch, counted from 0."""
+        """Return whether the backbone is frozen in an epoch, counted from 0."""
         return self.freeze == "backbone" or (isinstance(self.freeze, int) and epoch < self.freeze)
 
     def rate_at(self, step: int, steps: int) -> float:
-        """Give the share of the highest rate: a straight rise, then half a cosine down to a hundredth.
+        """Return the learning rate as a share of `lr`: a linear warm-up, then half a cosine down to a hundredth.
 
         Example:
             >>> [round(Schedule(epochs=1, warmup=0.1).rate_at(step, 20), 3) for step in (0, 1, 2, 19)]
@@ -137,19 +146,23 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Epoch:
-    """What one epoch came to. Without validation pictures, what is valid is not a number.
+    """Figures of an epoch. Those of the validation are nan where there are no validation pictures.
 
     Attributes:
-        epoch: Counted from 1.
-        loss: Mean over the epoch, with smoothed labels.
-        valid_loss: Of the averaged weights, with plain labels.
-        valid_auc: Likewise.
-        valid_accuracy: Mean of both classes' accuracies, where a positive logit says fake.
+        epoch: Number, counted from 1.
+        loss: Mean training loss, with smoothed labels, mixup and class weights.
+        valid_loss: Log loss of the averaged weights on the validation pictures, with plain labels.
+        valid_auc: Validation AUC of the averaged weights.
+        valid_accuracy: Balanced accuracy on the validation pictures, at logit 0.
         collapsed: ``"real"`` or ``"fake"`` where every validation picture was called that; else empty.
-        rate: At the end.
+        rate: Learning rate at the end.
         batch_size: Pictures in a step.
-        samples_per_s: Training alone.
-        seconds: Training and validation.
+        samples_per_s: Training pictures per second.
+        seconds: Time of training and validation.
+        train_loss: Log loss on the training pictures, augmented and as the weights were at each step, with plain
+            labels; nan with mixup.
+        train_auc: AUC on them.
+        train_accuracy: Balanced accuracy on them, at logit 0.
     """
 
     epoch: int
@@ -162,13 +175,27 @@ class Epoch:
     batch_size: int
     samples_per_s: float
     seconds: float
+    train_loss: float = math.nan
+    train_auc: float = math.nan
+    train_accuracy: float = math.nan
 
     @property
     def merit(self) -> tuple[float, float]:
-        """What the best epoch is highest in: AUC and, where that is equal or undefined, a low validation loss.
+        """What the best epoch is the maximum of: the validation AUC, and on a tie or without one a low validation loss.
 
-        The last epoch is the best one where nothing is validated.
+        The last epoch is the best one without validation pictures.
         """
         if math.isnan(self.valid_loss):
             return 0.0, float(self.epoch)
         return 0.0 if math.isnan(self.valid_auc) else self.valid_auc, -self.valid_loss
+
+
+_RANGES = (
+    *((name, 0.0, 1.0, "[)") for name in ("warmup", "smoothing", "ema", "momentum")),
+    ("pairs", 0.0, 1.0, "[]"),
+    ("mixup", 0.0, math.inf, "[)"),
+    ("weight_decay", 0.0, math.inf, "[)"),
+    ("layer_decay", 0.0, 1.0, "(]"),
+    ("lr", 0.0, math.inf, "()"),
+    ("clip", 0.0, math.inf, "()"),
+)

@@ -20,7 +20,9 @@ from PIL import Image
 
 from deepfake_detect.drawing import charts
 from deepfake_detect.errors import DatasetError, MissingExtra, TrainingDiverged
-from deepfake_detect.training.pipeline import audited, sides, teach, untrained
+from deepfake_detect.training.initial import untrained
+from deepfake_detect.training.pipeline import train_model
+from deepfake_detect.training.prepare import check_data, split
 from deepfake_detect.training.schedule import Epoch
 
 logger = logging.getLogger("deepfake_detect")
@@ -135,14 +137,14 @@ def tune(
     optuna = _optuna()
     models = [model] if isinstance(model, str) else list(model)
     searched = {"model": models, **(SPACE if space is None else space)}
-    learned, held = sides(dataset, valid=valid, seed=seed)
-    audited([*learned, *held], options.pop("check", "warn"))
+    train, held = split(dataset, valid=valid, seed=seed)
+    check_data([*train, *held], options.pop("check", "warn"))
     with _folder(out) as folder:
         search = _Search(
             folder=Path(folder),
             kept=out is not None,
             space=searched,
-            run={"dataset": learned, "valid": held, "epochs": epochs, "seed": seed, "size_px": size_px, **options},
+            run={"dataset": train, "valid": held, "epochs": epochs, "seed": seed, "size_px": size_px, **options},
             start=start,
         )
         study = search.study(optuna, sampler=sampler, prune=prune, seed=seed)
@@ -262,7 +264,7 @@ class _Search:
             seed=run["seed"],
         )
         callbacks = (watch, *run.pop("callbacks", ()))
-        teach(model, card=card, fresh=start is None, check="off", out=self._folder(number), callbacks=callbacks,
+        train_model(model, card=card, fresh=start is None, check="off", out=self._folder(number), callbacks=callbacks,
               **{**run, **rest})  # fmt: skip
 
     def _folder(self, number: int) -> Path:

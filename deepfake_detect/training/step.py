@@ -1,10 +1,9 @@
-"""How does a model take one step, and how good is it?"""
+"""Take one optimization step, and measure a model on validation pictures."""
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,24 +21,24 @@ from deepfake_detect.training.feature_cache import FeatureFeed
 from deepfake_detect.training.optimizer import Average, make_optimizer, optimizer_tensors, restore_optimizer
 from deepfake_detect.training.schedule import Schedule
 
-_SHOWN = 50  # of the last steps, the bar shows the mean
-_SHOWN_PICTURES = 1000  # of the last pictures, the bar shows the AUC
+_SHOWN_STEPS = 50  # the progress bar shows the mean loss of so many steps
+_SHOWN_PICTURES = 1000  # and the AUC of so many pictures
 
 
 class Diverged(Exception):
-    """The loss or its gradient is no number, or exploded."""
+    """The loss or its gradient is not finite, or exploded."""
 
 
-class Student:
-    """A model that learns, the average of its weights, and its optimiser.
+class Learner:
+    """A model in training, the moving average of its weights, and its optimizer.
 
     Args:
-        model: On the device; gives [N] or [N, 1] logits.
-        schedule: How it learns.
-        device: Where it computes.
-        dtype: float32, or what automatic mixed precision computes in.
-        world: The other processes that learn with it.
-        class_weights: What a real and a fake picture count for in the loss.
+        model: On the device; returns [N] or [N, 1] logits.
+        schedule: Settings of the training.
+        device: Device of the model.
+        dtype: float32, or the precision of automatic mixed precision.
+        world: The processes that train it together.
+        class_weights: Weights of real and fake pictures in the loss.
     """
 
     def __init__(
@@ -59,22 +58,22 @@ class Student:
         self.forward = world.wrap(self.model, partly=isinstance(schedule.freeze, int))
         self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
         self.rate = 0.0
-        self._seen: deque[tuple[float, float]] = deque(maxlen=_SHOWN_PICTURES)
+        self._outputs: list[tuple[float, float]] = []  # label and logit of the pictures of this epoch
 
     def learn(self, batch: torch.Tensor, label: torch.Tensor, *, rate: float, progress: Progress) -> float:
-        """Take one step; where memory is short, in more parts from here on.
+        """Take one step; out of memory, in twice as many parts from now on.
 
         Args:
-            batch: [N, ...].
-            label: [N], 1 is fake.
-            rate: Of this step.
-            progress: Its ``parts`` and ``step`` count.
+            batch: Input [N, ...].
+            label: Labels [N], 1 is fake.
+            rate: Learning rate of this step.
+            progress: Its ``parts`` may grow; its ``step`` sets the decay of the average.
 
         Returns:
             The loss.
 
         Raises:
-            Diverged: The loss or its gradient is no number.
+            Diverged: The loss or its gradient is not finite.
         """
         self.rate = rate
         for group in self.optimizer.param_groups:
@@ -96,7 +95,7 @@ class Student:
         return loss
 
     def logits(self, batch: torch.Tensor, *, averaged: bool = True) -> torch.Tensor:
-        """Give the logits [N] of a batch, in evaluation mode where averaged."""
+        """Return the logits [N] of a batch: of the averaged weights in evaluation mode, or of the model in training."""
         model = self.average.model if averaged else self.forward
         batch = batch.to(self.device)
         if batch.ndim == 4:
@@ -105,36 +104,56 @@ class Student:
             logit: torch.Tensor = model(batch)
         return logit.float().reshape(-1)
 
-    def told(self, losses: Sequence[float]) -> str:
-        """Say for the bar how it goes: loss and AUC of the last pictures, and the rate."""
-        if len(losses) % 10 == 0:
-            seen = np.array(self._seen) if self._seen else np.zeros((0, 2))
-            self._told_auc = roc_auc(seen[:, 0], seen[:, 1])
-        recent = losses[-_SHOWN:]
-        return f"loss {math.fsum(recent) / len(recent):.3f}, AUC {self._told_auc:.3f}, rate {self.rate:.1e}"
+    def begin_epoch(self) -> None:
+        """Forget the outputs of the last epoch."""
+        self._outputs.clear()
 
-    _told_auc = math.nan
+    def progress_text(self, losses: Sequence[float]) -> str:
+        """Return the text of the progress bar: mean loss, AUC where both classes were seen, and the rate."""
+        if len(losses) % 10 == 0:
+            self._shown_auc = self._auc(self._outputs[-_SHOWN_PICTURES:])
+        recent = losses[-_SHOWN_STEPS:]
+        auc = "" if math.isnan(self._shown_auc) else f"AUC {self._shown_auc:.3f}, "
+        return f"loss {math.fsum(recent) / len(recent):.3f}, {auc}rate {self.rate:.1e}"
+
+    _shown_auc = math.nan
+
+    def train_figures(self) -> dict[str, Any]:
+        """Return ``train_loss``, ``train_auc`` and ``train_accuracy`` of an `Epoch`; nan with mixup."""
+        if self.schedule.mixup or not self._outputs:
+            return dict.fromkeys(("train_loss", "train_auc", "train_accuracy"), math.nan)
+        label, logit = (torch.tensor(values, dtype=torch.float64) for values in zip(*self._outputs, strict=True))
+        return {
+            "train_loss": float(functional.binary_cross_entropy_with_logits(logit, label)),
+            "train_auc": self._auc(self._outputs),
+            "train_accuracy": balanced_accuracy(label.numpy(), logit.numpy(), threshold=0.0),
+        }
+
+    @staticmethod
+    def _auc(outputs: Sequence[tuple[float, float]]) -> float:
+        values = np.array(outputs) if outputs else np.zeros((0, 2))
+        return roc_auc(values[:, 0], values[:, 1])
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """Give everything that the next step depends on."""
-        found = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        found |= {f"average.{name}": value for name, value in self.average.model.state_dict().items()}
-        found |= {f"optimizer.{name}": value for name, value in optimizer_tensors(self.optimizer)}
-        scaler = self.scaler.state_dict()  # empty but for float16
-        return found | {f"scaler.{name}": torch.tensor(value, dtype=torch.float64) for name, value in scaler.items()}
+        """Return everything that the next step depends on."""
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= {f"average.{name}": value for name, value in self.average.model.state_dict().items()}
+        tensors |= {f"optimizer.{name}": value for name, value in optimizer_tensors(self.optimizer)}
+        scaler = self.scaler.state_dict()  # empty except for float16
+        return tensors | {f"scaler.{name}": torch.tensor(value, dtype=torch.float64) for name, value in scaler.items()}
 
     def restore(self, tensors: dict[str, torch.Tensor]) -> None:
-        """Put back what `tensors` gave."""
+        """Load what `tensors` returned."""
         self.model.load_state_dict(under("model.", tensors))
         self.average.model.load_state_dict(under("average.", tensors))
         restore_optimizer(self.optimizer, under("optimizer.", tensors))
         scaler = under("scaler.", tensors)
         if scaler:
-            whole = {name: int for name, value in self.scaler.state_dict().items() if isinstance(value, int)}
-            self.scaler.load_state_dict({name: whole.get(name, float)(value) for name, value in scaler.items()})
+            types = {name: int for name, value in self.scaler.state_dict().items() if isinstance(value, int)}
+            self.scaler.load_state_dict({name: types.get(name, float)(value) for name, value in scaler.items()})
 
     def _mixed(self, batch: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mix each picture with another one of the batch."""
+        """Mix each picture with another one of the batch (mixup)."""
         if not self.schedule.mixup:
             return batch, target
         share = float(torch.distributions.Beta(self.schedule.mixup, self.schedule.mixup).sample())
@@ -145,57 +164,63 @@ class Student:
         self.optimizer.zero_grad()
         total = 0.0
         chunks = list(zip(batch.chunk(parts), target.chunk(parts), label.chunk(parts), strict=True))
-        for number, (some, wanted, true) in enumerate(chunks):
-            with self._alone(alone=number < len(chunks) - 1):
-                logit = self.logits(some, averaged=False)
-                loss = self._loss(logit, wanted) * (len(some) / len(batch))
+        outputs: list[tuple[float, float]] = []
+        for number, (part, part_target, part_label) in enumerate(chunks):
+            with self._unsynchronized(last=number == len(chunks) - 1):
+                logit = self.logits(part, averaged=False)
+                loss = self._loss(logit, part_target) * (len(part) / len(batch))
                 self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
-            self._seen.extend(zip((true > 0.5).tolist(), logit.detach().tolist(), strict=True))  # labels may be soft
+            hard = (part_label > 0.5).tolist()  # labels of a teacher may be soft
+            outputs += zip(map(float, hard), logit.detach().tolist(), strict=True)
+        self._outputs += outputs
         return total
 
-    def _loss(self, logit: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    def _loss(self, logit: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         real, fake = self.class_weights
         smoothing = self.schedule.smoothing
-        share = (wanted - smoothing / 2) / (1 - smoothing)  # of a fake, where two are mixed
-        weight = None if real == fake == 1 else real + (fake - real) * share
-        return functional.binary_cross_entropy_with_logits(logit, wanted, weight=weight)
+        fake_share = (target - smoothing / 2) / (1 - smoothing)  # between 0 and 1 where two pictures are mixed
+        weight = None if real == fake == 1 else real + (fake - real) * fake_share
+        return functional.binary_cross_entropy_with_logits(logit, target, weight=weight)
 
-    def _alone(self, *, alone: bool) -> Any:
-        """Keep gradients to this process until the last part of a batch."""
+    def _unsynchronized(self, *, last: bool) -> Any:
+        """Exchange gradients between processes only after the last part of a batch."""
         no_sync = getattr(self.forward, "no_sync", None)
-        return no_sync() if alone and no_sync else contextlib.nullcontext()
+        return contextlib.nullcontext() if last or no_sync is None else no_sync()
 
     def _step(self, loss: float) -> None:
         self.scaler.unscale_(self.optimizer)
         trained = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
         norm = float(torch.nn.utils.clip_grad_norm_(trained, self.schedule.clip))
         if not math.isfinite(loss) or (not math.isfinite(norm) and not self.scaler.is_enabled()):
-            self._seen.clear()
             raise Diverged(f"the loss is {loss:g} and the norm of its gradient {norm:g}")
         self.scaler.step(self.optimizer)
         self.scaler.update()
 
 
-def measure(student: Student, feed: CropFeed | FeatureFeed, *, size: int) -> dict[str, Any]:
-    """Score validation pictures with the averaged weights.
+def measure(learner: Learner, feed: CropFeed | FeatureFeed, *, size: int) -> dict[str, Any]:
+    """Measure the averaged weights on validation pictures.
+
+    Args:
+        learner: The model in training.
+        feed: The validation pictures.
+        size: Pictures in a batch.
 
     Returns:
         ``valid_loss``, ``valid_auc``, ``valid_accuracy`` and ``collapsed`` of an `Epoch`; the loss is infinite where
-        the model gives no numbers.
+        logits are not finite.
     """
     keys = [(index, 0) for index in range(len(feed.samples))]
-    found = []
     with torch.inference_mode():
-        found = [(student.logits(batch).cpu(), label) for batch, label in feed.batches(keys, size=size)]
-    logit, label = (torch.cat(parts) for parts in zip(*found, strict=True))
-    y, said = label.numpy(), logit.double().numpy()
-    if not np.isfinite(said).all():
+        outputs = [(learner.logits(batch).cpu(), label) for batch, label in feed.batches(keys, size=size)]
+    logit, label = (torch.cat(parts).double() for parts in zip(*outputs, strict=True))
+    labels, logits = label.numpy(), logit.numpy()
+    if not np.isfinite(logits).all():
         return {"valid_loss": math.inf, "valid_auc": math.nan, "valid_accuracy": math.nan, "collapsed": ""}
-    collapsed = "" if len(set(y)) < 2 or (said > 0).any() != (said > 0).all() else "fake" if said[0] > 0 else "real"
+    one_sided = len(set(labels)) == 2 and (logits > 0).any() == (logits > 0).all()
     return {
-        "valid_loss": float(functional.binary_cross_entropy_with_logits(logit.double(), label.double())),
-        "valid_auc": roc_auc(y, said),
-        "valid_accuracy": balanced_accuracy(y, said, threshold=0.0),
-        "collapsed": collapsed,
+        "valid_loss": float(functional.binary_cross_entropy_with_logits(logit, label)),
+        "valid_auc": roc_auc(labels, logits),
+        "valid_accuracy": balanced_accuracy(labels, logits, threshold=0.0),
+        "collapsed": ("fake" if logits[0] > 0 else "real") if one_sided else "",
     }

@@ -1,4 +1,4 @@
-"""Where does one watch a training?"""
+"""Log a training for TensorBoard, where TensorBoard is installed."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from deepfake_detect.training.schedule import Epoch
 
 
 class Board:
-    """A log for TensorBoard beside the bundle, where TensorBoard is installed; otherwise nothing.
+    """A TensorBoard log beside the bundle; writes nothing where TensorBoard is not installed.
 
     Args:
-        folder: Of the bundle; None writes nothing.
+        folder: Folder of the bundle; None writes nothing.
     """
 
     def __init__(self, folder: Path | None) -> None:
         self._writer = None if folder is None else _writer(folder / "tensorboard")
 
-    def show(self, epoch: Epoch) -> None:
-        """Write what an epoch came to."""
+    def add(self, epoch: Epoch) -> None:
+        """Write the figures of an epoch."""
         if self._writer is not None:
             for name, value in asdict(epoch).items():
                 if isinstance(value, float) and math.isfinite(value):
@@ -42,6 +42,6 @@ class Board:
 def _writer(folder: Path) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
-    except ImportError:  # an extra that few need: pip install 'deepfake-detect[tensorboard]'
+    except ImportError:  # an optional extra: pip install 'deepfake-detect[tensorboard]'
         return None
     return SummaryWriter(str(folder))

@@ -17,7 +17,7 @@ from PIL import Image, ImageFilter
 from deepfake_detect import AuditReport, audit
 from deepfake_detect.auditing.checks import judge
 from deepfake_detect.auditing.cues import Cues, collect_cues
-from deepfake_detect.auditing.duplicates import exact_twins, near_twins
+from deepfake_detect.auditing.duplicates import exact_duplicates, near_duplicates
 from deepfake_detect.datasets.face_cache import FaceStore
 from deepfake_detect.datasets.read import Sample, read_dataset
 from deepfake_detect.errors import DatasetError
@@ -412,26 +412,26 @@ def test_sharpness_is_that_of_the_middle(tmp_path: Path) -> None:
 
 
 def test_twins_by_brute_force() -> None:
-    assert exact_twins(["a", "b", "a", "", "", "a"]) == [(0, 2, 5)]
+    assert exact_duplicates(["a", "b", "a", "", "", "a"]) == [(0, 2, 5)]
     random = np.random.default_rng(0)
     thumbs = [np.asarray(scene(random).convert("L").resize((32, 32))) for _ in range(40)]
     noisy = [np.clip(one + random.normal(0, 2, one.shape), 0, 255).astype(np.uint8) for one in thumbs[:5]]
-    assert sorted(near_twins([*thumbs, *noisy])) == [(index, 40 + index) for index in range(5)]
-    assert near_twins([np.full((32, 32), 7, np.uint8)] * 3) == []  # nothing to see in them
-    assert near_twins([]) == []
+    assert sorted(near_duplicates([*thumbs, *noisy])) == [(index, 40 + index) for index in range(5)]
+    assert near_duplicates([np.full((32, 32), 7, np.uint8)] * 3) == []  # nothing to see in them
+    assert near_duplicates([]) == []
 
 
 def test_the_same_shades_with_other_details_are_no_twins() -> None:
     y, x = np.mgrid[:32, :32]
     smooth = (4 * x + 2 * y + 20).astype(np.uint8)
     detailed = np.where((x + y) % 2, smooth + 60, smooth - 20).astype(np.uint8)  # as bright, seen from afar
-    assert near_twins([smooth, smooth.copy()]) == [(0, 1)]
-    assert near_twins([smooth, detailed]) == []
+    assert near_duplicates([smooth, smooth.copy()]) == [(0, 1)]
+    assert near_duplicates([smooth, detailed]) == []
 
 
 def test_many_pictures_are_compared_in_time() -> None:
     random = np.random.default_rng(0)
     thumbs = list(random.integers(0, 256, (6000, 32, 32)).astype(np.uint8))
     began = time.process_time()
-    assert near_twins(thumbs) == []
+    assert near_duplicates(thumbs) == []
     assert time.process_time() - began < 20  # it takes 1; pair by pair in Python it would take minutes

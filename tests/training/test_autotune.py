@@ -47,7 +47,8 @@ def test_on_a_cpu_no_batch_is_tried() -> None:
         for pictures in (3, 40, 100, 1000)
     ]
     assert sizes == [4, 10, 25, 32]
-    assert choose_batch_size(model, 7, device=CPU, dtype=torch.float32, shape=SHAPE, pictures=2) == 7
+    assert choose_batch_size(model, 7, device=CPU, dtype=torch.float32, shape=SHAPE, pictures=2) == 2
+    assert choose_batch_size(model, 7, device=CPU, dtype=torch.float32, shape=SHAPE, pictures=20) == 7
 
 
 def test_the_faster_numbers_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:

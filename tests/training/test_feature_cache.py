@@ -163,7 +163,7 @@ def test_a_head_on_features_learns_and_goes_on(
             augmented(toy), tmp_path / "parts", epochs=8, feature_views=1,
             callbacks=[lambda epoch: epoch.epoch < 3], **options,
         )  # fmt: skip
-    assert "ended after epoch 3" in caplog.text
+    assert "ended by a callback after epoch 3" in caplog.text
     assert same(whole, learn(augmented(toy), tmp_path / "parts", epochs=8, feature_views=1, resume=True, **options))
 
 

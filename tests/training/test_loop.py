@@ -26,7 +26,7 @@ from deepfake_detect.training.crop_dataset import CropDataset
 from deepfake_detect.training.distributed import World
 from deepfake_detect.training.loop import fit
 from deepfake_detect.training.schedule import Epoch
-from deepfake_detect.training.step import Student
+from deepfake_detect.training.step import Learner
 from deepfake_detect.weights.load import load_model
 from tests.toy import CARD, SCHEDULE, STAGES, learn, same, taught, toy_crops
 
@@ -239,14 +239,14 @@ def test_after_a_divergence_the_good_epochs_stay(
     toy: CropDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps, rates = [], []
-    learn_step = Student.learn
+    learn_step = Learner.learn
 
-    def spoilt(self: Student, batch: torch.Tensor, label: torch.Tensor, **options: Any) -> float:
+    def spoilt(self: Learner, batch: torch.Tensor, label: torch.Tensor, **options: Any) -> float:
         steps.append(1)
         rates.append(options["rate"])
         return learn_step(self, batch * math.nan if len(steps) == 6 else batch, label, **options)
 
-    monkeypatch.setattr(Student, "learn", spoilt)
+    monkeypatch.setattr(Learner, "learn", spoilt)
     model = learn(toy, tmp_path, ema=0.0)  # four steps an epoch; the sixth is in the second
     assert [epoch.epoch for epoch in history_of(model)] == [1, 2, 3]
     assert all(bool(value.isfinite().all()) for value in model.state_dict().values())
@@ -257,13 +257,13 @@ def test_after_a_divergence_the_good_epochs_stay(
 
 def test_the_error_holds_the_curve_so_far(toy: CropDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[int] = []
-    learn_step = Student.learn
+    learn_step = Learner.learn
 
-    def spoilt(self: Student, batch: torch.Tensor, label: torch.Tensor, **options: Any) -> float:
+    def spoilt(self: Learner, batch: torch.Tensor, label: torch.Tensor, **options: Any) -> float:
         steps.append(1)
         return learn_step(self, batch * math.nan if len(steps) > 4 else batch, label, **options)
 
-    monkeypatch.setattr(Student, "learn", spoilt)
+    monkeypatch.setattr(Learner, "learn", spoilt)
     with pytest.raises(TrainingDiverged, match="after 1 good epochs") as caught:
         learn(toy, tmp_path)
     assert [epoch.epoch for epoch in caught.value.history] == [1]
@@ -271,13 +271,13 @@ def test_the_error_holds_the_curve_so_far(toy: CropDataset, tmp_path: Path, monk
 
 def test_an_exploding_loss_is_a_divergence(toy: CropDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
-    learn_step = Student.learn
+    learn_step = Learner.learn
 
-    def exploding(self: Student, *arguments: Any, **options: Any) -> float:
+    def exploding(self: Learner, *arguments: Any, **options: Any) -> float:
         calls.append(1)
         return learn_step(self, *arguments, **options) + (50.0 if 4 < len(calls) <= 8 else 0.0)
 
-    monkeypatch.setattr(Student, "learn", exploding)
+    monkeypatch.setattr(Learner, "learn", exploding)
     assert len(history_of(learn(toy, tmp_path))) == 3
     assert len(calls) == 16
 
@@ -295,30 +295,30 @@ def test_out_of_memory_computes_the_same_step_in_parts(
 ) -> None:
     whole = learn(toy, tmp_path / "whole", epochs=1)
     sizes: list[int] = []
-    logits = Student.logits
+    logits = Learner.logits
 
-    def small_device(self: Student, batch: torch.Tensor, **options: Any) -> torch.Tensor:
+    def small_device(self: Learner, batch: torch.Tensor, **options: Any) -> torch.Tensor:
         if not options.get("averaged", True):
             sizes.append(len(batch))
             if len(batch) > 4:
                 raise torch.OutOfMemoryError("out of memory")
         return logits(self, batch, **options)
 
-    monkeypatch.setattr(Student, "logits", small_device)
+    monkeypatch.setattr(Learner, "logits", small_device)
     torch.manual_seed(0)
     parts = learn(toy, tmp_path / "parts", epochs=1)
     assert sizes[:7] == [16, 8, 4, 4, 4, 4, 4]  # halved twice, then for good
     assert max(sizes[7:]) == 4
     assert history_of(parts)[0].batch_size == 16
     assert history_of(parts)[0].loss == pytest.approx(history_of(whole)[0].loss, abs=0.05)  # the dropout differs
-    monkeypatch.setattr(Student, "logits", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("out of memory")))
+    monkeypatch.setattr(Learner, "logits", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("out of memory")))
     with pytest.raises(RuntimeError, match="out of memory"):
         learn(toy, tmp_path / "none", epochs=1)
 
 
 def test_class_weights_weigh_the_loss(toy: CropDataset) -> None:
     schedule = replace(SCHEDULE, smoothing=0.2)
-    student = Student(
+    student = Learner(
         torch.nn.Linear(1, 1), schedule, device=torch.device("cpu"), dtype=torch.float32, world=World(),
         class_weights=(2.0, 5.0),
     )  # fmt: skip
@@ -330,13 +330,13 @@ def test_class_weights_weigh_the_loss(toy: CropDataset) -> None:
 
 
 def test_broken_averages_are_a_divergence(toy: CropDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    logits = Student.logits
+    logits = Learner.logits
     monkeypatch.setattr(
-        Student,
+        Learner,
         "logits",
         lambda self, batch, averaged=True: logits(self, batch, averaged=averaged) * (math.nan if averaged else 1),
     )
-    with pytest.raises(TrainingDiverged, match="no numbers in epoch 1, with rate"):
+    with pytest.raises(TrainingDiverged, match="not finite in epoch 1, with rate"):
         learn(toy, tmp_path)
 
 

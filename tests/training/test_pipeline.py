@@ -18,7 +18,9 @@ from deepfake_detect.datasets.read import Sample, read_dataset
 from deepfake_detect.errors import DatasetError, UnknownWeights, WeightsMismatch
 from deepfake_detect.models.registry import create_model
 from deepfake_detect.training.augment import Augmentation
-from deepfake_detect.training.pipeline import bundle_name, sides, untrained
+from deepfake_detect.training.initial import untrained
+from deepfake_detect.training.pipeline import bundle_name
+from deepfake_detect.training.prepare import split
 from deepfake_detect.weights.bundle import find_bundle
 from deepfake_detect.weights.load import load_model, save_bundle
 from tests.small_world import PORTRAIT, empty_scene, small_detector
@@ -59,8 +61,8 @@ def test_train_learns_calibrates_and_keeps(folder: Path, tmp_path: Path, caplog:
         )
     assert detector.card.id == "mine@0"
     assert len(detector.history) == 8
-    assert detector.lesson is not None and detector.lesson.audit is None
-    assert detector.lesson.census.no_face in ((), (str(folder / "real" / "scene.png"),))
+    assert detector.training is not None and detector.training.audit is None
+    assert detector.training.census.no_face in ((), (str(folder / "real" / "scene.png"),))
     assert detector.calibration["method"] == "platt"
     assert detector.card.training_data[0].startswith("unnamed: ")
     assert "faces, no face in" in caplog.text
@@ -123,12 +125,12 @@ def test_from_real_photographs_alone(folder: Path) -> None:
 
 def test_sides_follow_the_data_or_the_share() -> None:
     named = [Sample(image=f"{n}.jpg", label=n % 2, split=("train", "val", "test")[n % 3]) for n in range(12)]
-    learned, held = sides(named, valid=None, seed=0)
+    learned, held = split(named, valid=None, seed=0)
     assert {s.split for s in learned} == {"train"} and {s.split for s in held} == {"val"}
     plain = [Sample(image=f"{n}.jpg", label=n % 2) for n in range(40)]
-    assert len(sides(plain, valid=0.25, seed=0)[1]) == 10
-    assert len(sides(plain, valid=None, seed=0)[1]) == 6
-    learned, held = sides(named, valid=plain, seed=0)
+    assert len(split(plain, valid=0.25, seed=0)[1]) == 10
+    assert len(split(plain, valid=None, seed=0)[1]) == 6
+    learned, held = split(named, valid=plain, seed=0)
     assert held == plain and len(learned) == 8
 
 
@@ -139,7 +141,7 @@ def test_the_audit_is_told_or_refuses(folder: Path, caplog: pytest.LogCaptureFix
     options.pop("check")
     with caplog.at_level(logging.WARNING):
         detector = Detector.train([*spoilt, *twice], model="cnn-simple", **options)
-    assert detector.lesson is not None and detector.lesson.audit is not None and not detector.lesson.audit.ok
+    assert detector.training is not None and detector.training.audit is not None and not detector.training.audit.ok
     assert any("duplicate" in record.getMessage() for record in caplog.records)
     with pytest.raises(DatasetError):
         Detector.train([*spoilt, *twice], model="cnn-simple", check="strict", **options)

@@ -16,18 +16,18 @@ from deepfake_detect.training.checkpoint import Progress
 from deepfake_detect.training.distributed import World
 from deepfake_detect.training.feature_cache import FeatureFeed
 from deepfake_detect.training.schedule import Schedule
-from deepfake_detect.training.step import Diverged, Student, measure
+from deepfake_detect.training.step import Diverged, Learner, measure
 
 CPU = torch.device("cpu")
 
 
-def student(model: nn.Module | None = None, *, dtype: torch.dtype = torch.float32, **options: Any) -> Student:
+def student(model: nn.Module | None = None, *, dtype: torch.dtype = torch.float32, **options: Any) -> Learner:
     """Give a student of a plain line, if of nothing else: SGD without decay, clipping or averages."""
     torch.manual_seed(0)
     fields = {"epochs": 1, "optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0, "clip": 1e9, "ema": 0.0}
     weights = options.pop("class_weights", (1.0, 1.0))
     schedule = Schedule(**{**fields, **options})
-    return Student(model or nn.Linear(3, 1), schedule, device=CPU, dtype=dtype, world=World(), class_weights=weights)
+    return Learner(model or nn.Linear(3, 1), schedule, device=CPU, dtype=dtype, world=World(), class_weights=weights)
 
 
 def batch_of(count: int, *, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -171,27 +171,42 @@ def test_another_error_is_not_tried_again() -> None:
     assert calls == [8]
 
 
-def test_the_bar_tells_loss_and_auc_of_the_last_pictures() -> None:
+def test_the_bar_shows_loss_and_auc_of_the_last_pictures() -> None:
     some = student()
     random = np.random.default_rng(0)
     truth, score = random.integers(0, 2, 1500), random.normal(size=1500)
-    some._seen.extend(zip(truth.tolist(), score.tolist(), strict=True))
+    some._outputs.extend(zip(truth.tolist(), score.tolist(), strict=True))
     some.rate = 2.5e-4
     losses = [9.0] * 50 + [1.0] * 40 + [2.0] * 10  # of a hundred, fifty count
-    told = some.told(losses)
     auc = roc_auc_score(truth[-1000:], score[-1000:])
-    assert told == f"loss 1.200, AUC {auc:.3f}, rate 2.5e-04"
-    some._seen.clear()
-    assert f"AUC {auc:.3f}" in some.told(losses[:-1])  # only every tenth step is the AUC computed
-    assert "AUC nan" in some.told(losses)
-    assert student().told([0.5]) == "loss 0.500, AUC nan, rate 0.0e+00"
+    assert some.progress_text(losses) == f"loss 1.200, AUC {auc:.3f}, rate 2.5e-04"
+    some.begin_epoch()
+    assert f"AUC {auc:.3f}" in some.progress_text(losses[:-1])  # only every tenth step is the AUC computed
+    assert some.progress_text(losses) == "loss 1.200, rate 2.5e-04"  # no AUC of nothing
+    assert student().progress_text([0.5]) == "loss 0.500, rate 0.0e+00"
 
 
-def test_what_was_seen_are_true_labels_and_logits_before_the_step() -> None:
+def test_figures_of_the_training_pictures_are_those_of_scikit_learn() -> None:
+    some, random = student(smoothing=0.2), np.random.default_rng(3)
+    label = random.integers(0, 2, 40)
+    logits = []
+    for step in range(5):
+        x, y = torch.from_numpy(random.normal(size=(8, 3)).astype(np.float32)), torch.from_numpy(label[8 * step :][:8])
+        logits += some.logits(x, averaged=False).tolist()
+        some.learn(x, y.float(), rate=0.0, progress=Progress(parts=3))
+    figures = some.train_figures()
+    assert figures["train_loss"] == pytest.approx(log_loss(label, 1 / (1 + np.exp(-np.array(logits)))), rel=1e-5)
+    assert figures["train_auc"] == pytest.approx(roc_auc_score(label, logits))
+    assert figures["train_accuracy"] == pytest.approx(balanced_accuracy_score(label, np.array(logits) >= 0))
+    assert all(math.isnan(value) for value in student().train_figures().values())
+    assert all(math.isnan(value) for value in student(mixup=0.2).train_figures().values())
+
+
+def test_what_was_outputs_are_true_labels_and_logits_before_the_step() -> None:
     some = student(mixup=0.4, smoothing=0.2)
     x, label = batch_of(6)
     some.learn(x, label, rate=0.1, progress=Progress(parts=2))
-    assert [true for true, _ in some._seen] == label.tolist()
+    assert [true for true, _ in some._outputs] == label.tolist()
 
 
 @pytest.mark.parametrize("options", [{}, {"optimizer": "adamw"}, {"optimizer": "nadam"}])

@@ -1,0 +1,108 @@
+"""Build the model and the card that a training starts from."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from deepfake_detect.errors import HubUnavailable, InvalidOption
+from deepfake_detect.models.registry import create_model, imagenet_home, native_mean_std, native_size_px
+from deepfake_detect.models.transfer import take_over
+from deepfake_detect.system.torch_defaults import usual_defaults
+from deepfake_detect.training.options import real_number, whole_number
+from deepfake_detect.weights.bundle import find_bundle
+from deepfake_detect.weights.card import WEIGHTS_FILE, Card, Preprocessing
+from deepfake_detect.weights.hub import download_file
+from deepfake_detect.weights.load import load_model
+
+logger = logging.getLogger("deepfake_detect")
+
+IMAGENET = "imagenet"
+"""Stands for the ImageNet weights that timm keeps on the Hub."""
+
+
+def untrained(
+    architecture: str,
+    *,
+    name: str,
+    start: str | os.PathLike[str] | None = None,
+    size_px: int | None = None,
+    margin: float = 1.3,
+    dropout: float | None = None,
+    seed: int = 0,
+) -> tuple[torch.nn.Module, Card]:
+    """Build a new model, and the card that says how pictures are prepared for it.
+
+    Args:
+        architecture: As for `create_model`.
+        name: Name of the bundle.
+        start: Initial weights: None for random ones, ``"imagenet"``, a ``.safetensors`` file or a folder that holds
+            one, or a bundle as for `find_bundle`.
+        size_px: Side of the input in pixels; the native one of the architecture where None.
+        margin: Side of the crop as a multiple of the longer side of the face box.
+        dropout: As for `create_model`.
+        seed: Random seed of the new weights.
+
+    Raises:
+        InvalidOption: An option of the wrong type or out of range.
+        UnknownModel: No such architecture.
+        UnknownWeights: No such weights to start from.
+        HubUnavailable: The ImageNet weights cannot be downloaded; the message says how to give a file.
+        WeightsMismatch: The weights are of another architecture.
+    """
+    if size_px is not None:
+        size_px = whole_number("size_px", size_px, least=8, also=", or None")
+    margin = real_number("margin", margin, low=1)
+    seed = whole_number("seed", seed)
+    with usual_defaults():
+        model = create_model(architecture, seed=seed, dropout=dropout).float()
+        if start is not None:
+            taken = take_over(model, _starting_weights(architecture, start), where=os.fspath(start))
+            logger.info(
+                "%.0f%% of the weights are those of %s; new: %s", 100 * taken.share, start, ", ".join(taken.new)
+            )
+    mean, std = native_mean_std(architecture)
+    preprocessing = Preprocessing(size_px=size_px or native_size_px(architecture), margin=margin, mean=mean, std=std)
+    return model, Card(name=name, version=0, architecture=architecture, preprocessing=preprocessing)
+
+
+def _starting_weights(architecture: str, start: str | os.PathLike[str]) -> dict[str, Any]:
+    if not isinstance(start, str | os.PathLike):
+        raise InvalidOption(f"start is {start!r}, expected a path, the name of a bundle, {IMAGENET!r} or None")
+    if start == IMAGENET:
+        return dict(safetensors.torch.load_file(_imagenet_file(architecture)))
+    path = Path(start).expanduser()
+    if path.suffix == ".safetensors":
+        if not path.is_file():
+            raise FileNotFoundError(f"no weights at {path}; expected a .safetensors file to start from")
+        return dict(safetensors.torch.load_file(path))
+    trunk = _trunk_in(path)
+    if trunk is not None:
+        return dict(safetensors.torch.load_file(trunk))
+    return load_model(find_bundle(start)).state_dict()
+
+
+def _trunk_in(folder: Path) -> Path | None:
+    """Return the weights in a folder that is not a bundle, such as a download of timm's repository."""
+    if not folder.is_dir() or (folder / "card.json").exists():
+        return None
+    files = sorted(folder.glob("*.safetensors"))
+    return folder / WEIGHTS_FILE if folder / WEIGHTS_FILE in files else files[0] if len(files) == 1 else None
+
+
+def _imagenet_file(architecture: str) -> Path:
+    home = imagenet_home(architecture)
+    try:
+        return Path(download_file(home, WEIGHTS_FILE))
+    except HubUnavailable as error:
+        raise HubUnavailable(
+            f"ImageNet weights of {architecture!r} are in {home} on the Hub, which cannot be reached ({error});"
+            f" on a computer that can, download https://huggingface.co/{home}/resolve/main/{WEIGHTS_FILE}, and pass "
+            "the file, or its folder, as start=; or start from packaged weights, such as start='xception-fakefaces'; "
+            "or from random ones, start=None"
+        ) from error

@@ -1,0 +1,93 @@
+"""Write the files of a training: the bundle of the best epoch, the state, the history and a TensorBoard log."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from deepfake_detect.training.checkpoint import STATE, Progress, check_folder, load_state, save_state
+from deepfake_detect.training.history import write_history
+from deepfake_detect.training.schedule import Epoch
+from deepfake_detect.training.tensorboard import Board
+from deepfake_detect.weights.card import Card
+from deepfake_detect.weights.head_bundle import HeadBundle
+from deepfake_detect.weights.load import save_bundle
+
+
+class RunFolder:
+    """The output folder of a training; only the process of rank 0 writes.
+
+    Args:
+        folder: Created if missing.
+        model: The whole network.
+        card: Card of the bundle.
+        training: From `describe_training`.
+        head_only: Only the head is trained.
+        writes: Whether this process writes.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        model: torch.nn.Module,
+        card: Card,
+        training: Mapping[str, str],
+        head_only: bool,
+        writes: bool,
+    ) -> None:
+        self.folder, self.model, self.card, self.training = folder, model, card, training
+        self.head_only, self.writes = head_only, writes
+        self._bundle = HeadBundle(model, card, folder)
+
+    @property
+    def state_file(self) -> Path:
+        """Path of the state."""
+        return self.folder / STATE
+
+    def open(self, *, resume: bool) -> tuple[dict[str, torch.Tensor], Progress] | None:
+        """Create the folder, and return the state to resume from, or None.
+
+        Raises:
+            InvalidOption: A training would destroy what the folder holds.
+            WeightsMismatch: The state is of another training.
+        """
+        check_folder(self.folder, resume=resume)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self.load() if resume else None
+
+    def load(self) -> tuple[dict[str, torch.Tensor], Progress] | None:
+        """Return the last state, or None."""
+        return load_state(self.folder, training=self.training)
+
+    def save(self, tensors: Mapping[str, torch.Tensor], progress: Progress) -> None:
+        """Write the state."""
+        if self.writes:
+            save_state(self.folder, tensors, progress, training=self.training)
+
+    def publish(self, best: Mapping[str, torch.Tensor], history: Sequence[Epoch], *, new_best: bool) -> None:
+        """Write the history, and the bundle where there is a new best epoch.
+
+        Both follow from the state, so that a crash before they are written loses nothing.
+
+        Args:
+            best: Weights of the best epoch: of the head, where only that is trained.
+            history: The epochs so far.
+            new_best: Whether those weights are new.
+        """
+        if not self.writes:
+            return
+        if new_best and self.head_only:
+            self._bundle.write(best)
+        elif new_best:
+            whole = copy.deepcopy(self.model)
+            whole.load_state_dict(dict(best))
+            save_bundle(whole, self.card, self.folder, half=False)
+        write_history(self.folder, history)
+
+    def board(self) -> Board:
+        """Return the log for TensorBoard."""
+        return Board(self.folder if self.writes else None)
