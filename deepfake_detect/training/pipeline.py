@@ -23,7 +23,7 @@ from deepfake_detect.training.checkpoint import check_folder
 from deepfake_detect.training.final_card import calibrated_card, training_card
 from deepfake_detect.training.loop import fit
 from deepfake_detect.training.options import output_folder
-from deepfake_detect.training.prepare import Check, prepare
+from deepfake_detect.training.prepare import Check, prepare_data
 from deepfake_detect.training.schedule import Epoch, Schedule
 from deepfake_detect.weights.card import Card
 from deepfake_detect.weights.load import save_bundle
@@ -110,7 +110,7 @@ def train_model(
         faces = "none" if card.preprocessing.finder == WHOLE_PICTURES else "keep-largest"
     card = _for_faces(card, faces)
     with usual_defaults():
-        data = prepare(
+        data = prepare_data(
             dataset,
             preprocessing=card.preprocessing,
             valid=valid,

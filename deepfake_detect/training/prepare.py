@@ -49,7 +49,7 @@ class Prepared:
     audit: AuditReport | None
 
 
-def prepare(
+def prepare_data(
     dataset: Any,
     *,
     preprocessing: Preprocessing,
@@ -65,7 +65,7 @@ def prepare(
     Args:
         dataset: Anything that `read_dataset` takes. Pictures of a split ``"test"`` are not used.
         preprocessing: From the card.
-        valid: As for `split`.
+        valid: As for `split_data`.
         seed: Random seed of the split.
         faces: How pictures with several faces are used; ``"none"`` trains on whole pictures.
         augment: Name of an augmentation, an `Augmentation`, or None.
@@ -81,7 +81,7 @@ def prepare(
     if self_blend and faces == "none":
         raise InvalidOption("self_blend needs faces to blend, and faces='none' looks for none; leave one of them out")
     augmentation = _augmentation(augment)
-    train, held = split(dataset, valid=valid, seed=seed)
+    train, held = split_data(dataset, valid=valid, seed=seed)
     store = FaceStore()
     report = check_data([*train, *held], check, store=None if faces == "none" else store)
     census, held_census = (find_crops(samples, store, faces=faces) for samples in (train, held))
@@ -99,7 +99,7 @@ def prepare(
     )
 
 
-def split(dataset: Any, *, valid: Any, seed: int) -> tuple[list[Sample], list[Sample]]:
+def split_data(dataset: Any, *, valid: Any, seed: int) -> tuple[list[Sample], list[Sample]]:
     """Return the training samples and the validation samples of a data set.
 
     Args:

@@ -20,7 +20,7 @@ from deepfake_detect.training.checkpoint import Progress
 from deepfake_detect.training.distributed import World
 from deepfake_detect.training.optimizer import set_frozen
 from deepfake_detect.training.options import real_number, whole_number
-from deepfake_detect.training.prepare import prepare
+from deepfake_detect.training.prepare import prepare_data
 from deepfake_detect.training.schedule import Schedule
 from deepfake_detect.training.step import Diverged, Learner
 from deepfake_detect.weights.card import Card
@@ -99,7 +99,7 @@ def find_rate(
     where = find_device(device)
     random = torch.random.fork_rng(devices=[where] if where.type == "cuda" else [])
     with usual_defaults(), random:
-        data = prepare(dataset, preprocessing=card.preprocessing, seed=schedule.seed, check="off", **data_options)
+        data = prepare_data(dataset, preprocessing=card.preprocessing, seed=schedule.seed, check="off", **data_options)
         pictures = len(data.train.samples)
         size_px = card.preprocessing.size_px
         copied = copy.deepcopy(model).to(where)

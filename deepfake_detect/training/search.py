@@ -22,7 +22,7 @@ from deepfake_detect.drawing import charts
 from deepfake_detect.errors import DatasetError, MissingExtra, TrainingDiverged
 from deepfake_detect.training.initial import untrained
 from deepfake_detect.training.pipeline import train_model
-from deepfake_detect.training.prepare import check_data, split
+from deepfake_detect.training.prepare import check_data, split_data
 from deepfake_detect.training.schedule import Epoch
 
 logger = logging.getLogger("deepfake_detect")
@@ -137,7 +137,7 @@ def tune(
     optuna = _optuna()
     models = [model] if isinstance(model, str) else list(model)
     searched = {"model": models, **(SPACE if space is None else space)}
-    train, held = split(dataset, valid=valid, seed=seed)
+    train, held = split_data(dataset, valid=valid, seed=seed)
     check_data([*train, *held], options.pop("check", "warn"))
     with _folder(out) as folder:
         search = _Search(

@@ -20,7 +20,7 @@ from deepfake_detect.models.registry import create_model
 from deepfake_detect.training.augment import Augmentation
 from deepfake_detect.training.initial import untrained
 from deepfake_detect.training.pipeline import bundle_name
-from deepfake_detect.training.prepare import split
+from deepfake_detect.training.prepare import split_data
 from deepfake_detect.weights.bundle import find_bundle
 from deepfake_detect.weights.load import load_model, save_bundle
 from tests.small_world import PORTRAIT, empty_scene, small_detector
@@ -125,12 +125,12 @@ def test_from_real_photographs_alone(folder: Path) -> None:
 
 def test_sides_follow_the_data_or_the_share() -> None:
     named = [Sample(image=f"{n}.jpg", label=n % 2, split=("train", "val", "test")[n % 3]) for n in range(12)]
-    learned, held = split(named, valid=None, seed=0)
+    learned, held = split_data(named, valid=None, seed=0)
     assert {s.split for s in learned} == {"train"} and {s.split for s in held} == {"val"}
     plain = [Sample(image=f"{n}.jpg", label=n % 2) for n in range(40)]
-    assert len(split(plain, valid=0.25, seed=0)[1]) == 10
-    assert len(split(plain, valid=None, seed=0)[1]) == 6
-    learned, held = split(named, valid=plain, seed=0)
+    assert len(split_data(plain, valid=0.25, seed=0)[1]) == 10
+    assert len(split_data(plain, valid=None, seed=0)[1]) == 6
+    learned, held = split_data(named, valid=plain, seed=0)
     assert held == plain and len(learned) == 8
 
 
