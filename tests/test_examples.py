@@ -1,4 +1,4 @@
-"""Do the scripts in examples/ do what they say, in an empty folder and without a network?"""
+"""Test that the scripts in examples/ do what they say, in an empty folder and without a network."""
 
 import shutil
 import subprocess

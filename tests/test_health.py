@@ -15,7 +15,7 @@ import pytest
 
 import deepfake_detect as dd
 from deepfake_detect.faces.finder import FaceFinder
-from deepfake_detect.weights import bundle as bundle_room
+from deepfake_detect.weights import bundle as bundle_module
 from deepfake_detect.weights.golden import golden_pictures
 from tests.small_world import small_bundle, small_detector
 
@@ -28,7 +28,7 @@ GOLDEN = {
 @pytest.fixture(autouse=True)
 def packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Put one small bundle into the place of the packaged ones; give its folder."""
-    monkeypatch.setattr(bundle_room, "PRETRAINED", tmp_path / "pretrained")
+    monkeypatch.setattr(bundle_module, "PRETRAINED", tmp_path / "pretrained")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("HF_HUB_CACHE", raising=False)
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
@@ -189,7 +189,7 @@ def test_the_doctor_leaves_nothing_behind(tmp_path: Path) -> None:
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_the_function_is_not_hidden_by_its_room() -> None:
+def test_the_function_is_not_hidden_by_its_module() -> None:
     module = importlib.import_module("deepfake_detect.health")
     assert callable(dd.doctor)
     assert module.doctor is dd.doctor

@@ -1,6 +1,6 @@
 """Test that the package keeps the rules of docs/architecture.md: floors, homes, names, annotations, docstrings.
 
-Everything is read from the syntax trees of `tests/house.py`; nothing is run but the door.
+Everything is read from the syntax trees of `tests/house.py`; nothing is run but the top-level package.
 """
 
 import ast
@@ -33,7 +33,7 @@ LIGHT = {
     "weights/": "card bundle golden",
 }
 HEAVY = {"torch", "timm", "torchvision", "huggingface_hub", "safetensors", "sklearn", "matplotlib"}
-DOOR = {
+PUBLIC_NAMES = {
     "AuditReport", "Augmentation", "BackendUnavailable", "Card", "Content", "ContentRouter", "DatasetError",
     "DeepfakeDetectError", "Detector", "DoctorReport", "Epoch", "Explanation", "Face", "Finding", "HubUnavailable",
     "ImageTooLarge", "ImageUnreadable", "InvalidOption", "LayerNotFound", "MissingExtra", "Prediction",
@@ -129,7 +129,7 @@ def test_no_module_is_called_like_a_public_function() -> None:
     assert set(deepfake_detect.__all__) & names == set()
 
 
-def stranger(file: str, tree: ast.AST) -> list[str]:
+def away_from_home(file: str, tree: ast.AST) -> list[str]:
     """List the imports of third-party libraries away from their homes."""
     names = ((module.split(".")[0], line) for module, line in imports(tree))
     places = {file.removesuffix(".py"), entry_of(file)}
@@ -137,14 +137,14 @@ def stranger(file: str, tree: ast.AST) -> list[str]:
 
 
 def test_third_party_libraries_stay_at_home() -> None:
-    assert [line for file, tree in TREES.items() for line in stranger(file, tree)] == []
+    assert [line for file, tree in TREES.items() for line in away_from_home(file, tree)] == []
 
 
 def test_the_home_rule_notices() -> None:
-    assert stranger("training/loop.py", ast.parse("def f():\n    import timm.models"))
-    assert stranger("models/cnn.py", ast.parse("from cv2 import resize"))
-    assert stranger("drawing/annotate.py", ast.parse("import click"))
-    assert not stranger("cli/any_module.py", ast.parse("import click"))
+    assert away_from_home("training/loop.py", ast.parse("def f():\n    import timm.models"))
+    assert away_from_home("models/cnn.py", ast.parse("from cv2 import resize"))
+    assert away_from_home("drawing/annotate.py", ast.parse("import click"))
+    assert not away_from_home("cli/any_module.py", ast.parse("import click"))
 
 
 def requirements() -> dict[str, list[str]]:
@@ -319,16 +319,16 @@ def test_the_tables_of_the_architecture_page_are_true() -> None:
     assert house.with_tables(page) == page, "run: python tests/house.py"
 
 
-def test_the_door_shows_these_names() -> None:
-    assert set(deepfake_detect.__all__) - {"__version__"} == DOOR
-    assert set(dir(deepfake_detect)) >= DOOR
-    for name in DOOR:
+def test_the_top_level_package_shows_these_names() -> None:
+    assert set(deepfake_detect.__all__) - {"__version__"} == PUBLIC_NAMES
+    assert set(dir(deepfake_detect)) >= PUBLIC_NAMES
+    for name in PUBLIC_NAMES:
         assert getattr(deepfake_detect, name).__name__ == name
     with pytest.raises(AttributeError, match="no_such_name"):
         deepfake_detect.no_such_name  # noqa: B018
 
 
-def test_the_door_does_not_load_torch() -> None:
+def test_the_top_level_package_does_not_load_torch() -> None:
     code = (
         "import sys; import deepfake_detect; "
         "print(*sorted({'torch', 'timm', 'cv2', 'huggingface_hub', 'PIL', 'numpy'} & set(sys.modules)))"

@@ -24,9 +24,9 @@ from deepfake_detect import list_models
 from deepfake_detect.cli.main import main
 from deepfake_detect.cli.paths import expand_paths
 from deepfake_detect.drawing.gallery import draw_sheet
-from deepfake_detect.faces import finder as faces_room
+from deepfake_detect.faces import finder as finder_module
 from deepfake_detect.models.names import ARCHITECTURES
-from deepfake_detect.weights import bundle as bundle_room
+from deepfake_detect.weights import bundle as bundle_module
 from tests.small_world import PORTRAIT, empty_scene, group, small_bundle, small_detector
 
 ROOT = Path(deepfake_detect.__file__).parents[1]
@@ -122,14 +122,14 @@ def test_lines_for_people_are_aligned(bundle: str, pictures: Path) -> None:
 
 
 def test_lines_come_as_pictures_are_scored(bundle: str, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = faces_room.FaceFinder.find
+    whole = finder_module.FaceFinder.find
 
     def find(self: Any, pixels: np.ndarray, **options: Any) -> Any:
         if pixels.shape[0] == 120:
             raise ZeroDivisionError
         return whole(self, pixels, **options)
 
-    monkeypatch.setattr(faces_room.FaceFinder, "find", find)
+    monkeypatch.setattr(finder_module.FaceFinder, "find", find)
     result = CliRunner().invoke(main, ["predict", "--model", bundle, "--jsonl", "shots/one.jpg", "shots/deep"])
     assert isinstance(result.exception, ZeroDivisionError)
     assert [json.loads(line)["name"] for line in result.stdout.splitlines()] == ["shots/one.jpg"]
@@ -203,7 +203,7 @@ def test_wrong_usage_is_status_2(arguments: list[str]) -> None:
 def test_wrong_names_are_status_2_with_what_is_right(
     bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bundle_room, "PRETRAINED", tmp_path)
+    monkeypatch.setattr(bundle_module, "PRETRAINED", tmp_path)
     small_bundle(tmp_path / "meso4-fakefaces@0", name="meso4-fakefaces")
     result = run("predict", PORTRAIT, "--model", "mezo4-fakefaces")
     assert (result.exit_code, result.stdout) == (2, "")
@@ -412,7 +412,7 @@ def test_download_copies_weights_that_load(bundle: str, tmp_path: Path) -> None:
 
 
 def test_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundle_room, "PRETRAINED", tmp_path)
+    monkeypatch.setattr(bundle_module, "PRETRAINED", tmp_path)
     small_bundle(tmp_path / "small@3", version=3, licence="of the test: no more")
     shutil.copy(ROOT / "deepfake_detect" / "pretrained" / "speed.json", tmp_path)
     text = run("models").stdout
@@ -425,10 +425,10 @@ def test_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_doctor_leaves_with_its_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
-    room: Any = importlib.import_module("deepfake_detect.health")
+    health: Any = importlib.import_module("deepfake_detect.health")
     for ok in (True, False):
-        check = room.Check(name="weights", ok=ok, found="as told", advice="" if ok else "do this")
-        monkeypatch.setattr(room, "doctor", lambda check=check: room.DoctorReport(checks=(check,)))
+        check = health.Check(name="weights", ok=ok, found="as told", advice="" if ok else "do this")
+        monkeypatch.setattr(health, "doctor", lambda check=check: health.DoctorReport(checks=(check,)))
         result = run("doctor")
         assert result.exit_code == (0 if ok else 1)
         assert "as told" in result.stdout
@@ -440,7 +440,7 @@ def test_an_interrupt_is_quiet(monkeypatch: pytest.MonkeyPatch, pictures: Path) 
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(faces_room.FaceFinder, "find", interrupt)
+    monkeypatch.setattr(finder_module.FaceFinder, "find", interrupt)
     result = run("faces", "shots")
     assert (result.exit_code, result.stdout, result.stderr) == (130, "", "")
 
