@@ -86,7 +86,7 @@ def figures(rows: Sequence[Row]) -> dict[str, float]:
     if 0 < sum(y) < len(y):
         found["auc"] = round(roc_auc(y, score), 3)
     for label, other in (("real", "fake"), ("fake", "real")):
-        said = [row.said for row in rows if row.label == label]
+        said = [row.predicted for row in rows if row.label == label]
         if said:
             found[f"{label} called {other}"] = round(said.count(other) / len(said), 3)
     return found

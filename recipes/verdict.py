@@ -58,7 +58,7 @@ def told(report: Report) -> dict[str, float | list[float]]:
 
 def alarms(report: Report) -> dict[str, float | int]:
     """Give how many photographs are called fake, those that are uncertain not counted."""
-    said = [row.said for row in report.rows if row.label == "real" and row.score is not None]
+    said = [row.predicted for row in report.rows if row.label == "real" and row.score is not None]
     n, fake = len(said), said.count("fake")
     low, high = wilson(fake, n)
     return {

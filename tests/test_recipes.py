@@ -265,7 +265,7 @@ def test_what_the_data_say_of_a_person() -> None:
         "mebeauty male",
         "mebeauty african",
     ]
-    rows = [Row(name=str(n), label="real", said="fake" if n < 2 else "real", score=0.1, image=n) for n in range(8)]
+    rows = [Row(name=str(n), label="real", predicted="fake" if n < 2 else "real", score=0.1, image=n) for n in range(8)]
     samples = [Sample(image=n, label=0, source="mebeauty", note="group=female-asian") for n in range(8)]
     assert by_person(rows, samples)["mebeauty asian"] == {"n": 8, "real called fake": 0.25}
 

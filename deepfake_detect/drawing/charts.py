@@ -77,11 +77,11 @@ def histogram(y: ArrayLike, score: ArrayLike, *, threshold: float | None = None,
 
 
 def training_curves(history: Sequence[Mapping[str, Any]], *, title: str = "") -> Image.Image:
-    """Draw a training: losses, validation and learning rate over the epochs.
+    """Draw losses, AUC, accuracies and learning rate over the epochs of a training.
 
     Args:
-        history: One mapping an epoch, of whatever is known: ``epoch``, ``loss``, ``valid_loss``, ``valid_auc``,
-            ``valid_accuracy``, ``valid_balanced_accuracy``, ``rate``. What is None or nan leaves a gap.
+        history: A mapping for each epoch, with some of: ``epoch``, ``loss``, ``valid_loss``, ``train_accuracy``,
+            ``valid_auc``, ``valid_accuracy``, ``valid_balanced_accuracy``, ``rate``. None and nan leave a gap.
         title: Above it.
 
     Raises:
@@ -90,12 +90,13 @@ def training_curves(history: Sequence[Mapping[str, Any]], *, title: str = "") ->
     panels: list[tuple[str, dict[str, str]]] = [
         ("Loss", {"loss": "training", "valid_loss": "validation"}),
         (
-            "Validation",
+            "AUC and accuracy",
             {
-                "valid_auc": "AUC",
-                "valid_accuracy": "accuracy",
-                "valid_balanced_accuracy": "balanced accuracy",
-                "valid_balanced": "balanced accuracy",
+                "train_accuracy": "training accuracy",
+                "valid_auc": "validation AUC",
+                "valid_accuracy": "validation accuracy",
+                "valid_balanced_accuracy": "validation balanced accuracy",
+                "valid_balanced": "validation balanced accuracy",
             },
         ),
         ("Learning rate", {"rate": "rate"}),
@@ -275,7 +276,9 @@ def _epochs(axis: Any, history: Sequence[Mapping[str, Any]], name: str, lines: M
         axis.plot(epochs, values, f"{mark}-", color=INKS[number], markersize=4, label=word)
         if key.startswith("valid"):
             best = int(np.nanargmin(values) if key == "valid_loss" else np.nanargmax(values))
-            axis.annotate(f"{values[best]:.3f}", (epochs[best], values[best]), xytext=(0, 6 - 16 * number), **_LABEL)
+            axis.annotate(
+                f"{values[best]:.3f}", (epochs[best], values[best]), xytext=(0, -12 if number % 2 else 6), **_LABEL
+            )
     axis.set(title=name, xlabel="epoch")
     axis.margins(y=0.12)
     axis.locator_params(axis="x", integer=True)

@@ -41,7 +41,8 @@ class Tile:
         frames: Boxes to draw on the whole picture, in pixels of the original, each with its colour.
         caption: The verdict, on a strip of `colour`.
         colour: RGB 0..255.
-        note: The line below: the true label, the file name or the source.
+        note: The line below: the true label, the source, or the delivery.
+        name: One more line: the file name.
     """
 
     image: ImageInput | None = field(repr=False)
@@ -50,6 +51,7 @@ class Tile:
     caption: str
     colour: Colour
     note: str = ""
+    name: str = ""
 
 
 class ScoredFace(Protocol):
@@ -192,7 +194,7 @@ def _framed(picture: ScoredPicture) -> Tile:
         frames=[(face.box_xyxy, COLOURS.get(face.label or "", COLOURS["uncertain"])) for face in picture.faces],
         caption=picture.label if picture.score is None else f"{picture.label} {picture.score:.3f}",
         colour=COLOURS.get(picture.label, COLOURS["uncertain"]),
-        note=short_name(picture.name) if error is None else f"{short_name(picture.name)}: {error}",
+        note=short_name(picture.name) + ("" if error is None else f": {str(error).removeprefix(f'{picture.name}: ')}"),
     )
 
 
@@ -202,21 +204,23 @@ def _section(title: str, tiles: Sequence[Tile], columns: int, tile_px: int) -> I
     text = title if tiles else f"{title}: none"
     _write(ImageDraw.Draw(heading), text, (_GAP_PX, _GAP_PX + _TITLE_PX / 2), 19, _INK, width - 2 * _GAP_PX, "lm")
     yield heading
+    lines = 3 if any(tile.name for tile in tiles) else 2
     for first in range(0, len(tiles), columns):
-        row = Image.new("RGB", (width, tile_px + 2 * _LINE_PX + _GAP_PX + 4), _PAPER)
+        row = Image.new("RGB", (width, tile_px + lines * _LINE_PX + _GAP_PX + 4), _PAPER)
         for place, tile in enumerate(tiles[first : first + columns]):
             row.paste(_draw_tile(tile, tile_px), (_GAP_PX + place * (tile_px + _GAP_PX), 0))
         yield row
 
 
 def _draw_tile(tile: Tile, tile_px: int) -> Image.Image:
-    whole = Image.new("RGB", (tile_px, tile_px + 2 * _LINE_PX + 4), _PAPER)
+    whole = Image.new("RGB", (tile_px, tile_px + (3 if tile.name else 2) * _LINE_PX + 4), _PAPER)
     whole.paste(_picture(tile, tile_px), (0, 0))
     draw, middle, room = ImageDraw.Draw(whole), tile_px / 2, tile_px - 6
     draw.rectangle((0, tile_px, tile_px - 1, tile_px + _LINE_PX + 1), fill=tile.colour)
     ink = (0, 0, 0) if np.dot(tile.colour, (0.299, 0.587, 0.114)) > 130 else _PAPER
     _write(draw, tile.caption, (middle, tile_px + _LINE_PX / 2 + 1), 15, ink, room)
     _write(draw, tile.note, (middle, tile_px + 1.5 * _LINE_PX + 3), 13, _SOFT, room)
+    _write(draw, tile.name, (middle, tile_px + 2.5 * _LINE_PX + 1), 13, _SOFT, room)
     return whole
 
 

@@ -1,4 +1,4 @@
-"""How good is a detector on pictures whose truth is known?"""
+"""Score labelled pictures, and measure the verdicts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from deepfake_detect.datasets.read import FRAMES, SPLITS, Sample, read_dataset
-from deepfake_detect.errors import DatasetError, nearest
+from deepfake_detect.errors import DatasetError, InvalidOption, nearest
 from deepfake_detect.evaluation.report import Report
 from deepfake_detect.evaluation.scored import Row
 from deepfake_detect.inputs.delivery import ROBUSTNESS, Delivery
@@ -21,7 +21,7 @@ from deepfake_detect.predict.prediction import Prediction
 from deepfake_detect.predict.predictor import Predictor
 
 CLEAN = "clean"
-"""The delivery that changes nothing."""
+"""Name of the delivery that changes nothing."""
 
 
 def evaluate(
@@ -40,34 +40,32 @@ def evaluate(
     seed: int = 0,
     progress: bool | None = None,
 ) -> Report:
-    """Score pictures whose truth is known, the way that `Predictor.predict` would, and measure the answers.
+    """Score labelled pictures as `Predictor.predict` does, and measure the verdicts.
 
     Pictures in which no face is found and those that cannot be read are counted, named and left out of the figures.
 
     Args:
         predictor: A `Predictor` or a `Detector`.
         dataset: Whatever `read_dataset` takes.
-        split: ``"train"``, ``"val"`` or ``"test"``: keep those pictures only. None keeps all that are given,
-            whatever split they name.
-        labels: What labels mean that are not known: ``{"mine": "fake"}``.
-        frames: For each video.
-        threshold: Score from which a picture is called fake, in place of the card's.
+        split: ``"train"``, ``"val"`` or ``"test"`` keeps the pictures of that split. None keeps all.
+        labels: Meaning of labels that are not recognised: ``{"mine": "fake"}``.
+        frames: Number of frames of each video.
+        threshold: Score at and above which a picture is called fake, in place of the card's.
         faces: See `FaceChoice`; a picture counts by its highest score.
-        batch_size: Faces the model gets at once.
-        workers: Threads that open pictures.
-        robustness: How the same pictures are delivered, to be scored once more each: names of `ROBUSTNESS`,
-            ``"all"`` of them, or a mapping of names to functions. ``"clean"`` is the pictures as they are, and costs
-            nothing.
-        rounds: Draws of the bootstrap, over groups.
-        seed: Of the draws.
-        progress: Whether a bar is shown; None shows one on a terminal.
+        batch_size: Number of faces in a batch.
+        workers: Number of threads that open pictures.
+        robustness: Deliveries after which the same pictures are scored again: names of `ROBUSTNESS`, ``"all"`` of
+            them, or a mapping of names to functions. ``"clean"`` is the pictures as given, and costs nothing.
+        rounds: Bootstrap draws, over groups.
+        seed: Random seed of the draws.
+        progress: Whether to show a progress bar; None shows one on a terminal.
 
     Returns:
-        All figures with their intervals.
+        All figures with their intervals; with the training curves of a detector that remembers its training.
 
     Raises:
-        DatasetError: There are no such pictures, or a label cannot be told.
-        ValueError: An unknown way of delivery, or an argument out of range.
+        DatasetError: No such pictures, or a label that is not recognised.
+        InvalidOption: An unknown delivery, or an argument out of range.
 
     Example:
         >>> from deepfake_detect import Detector
@@ -77,7 +75,7 @@ def evaluate(
     """
     deliveries = _deliveries(robustness)
     samples = _of_split(read_dataset(dataset, labels=labels, frames=frames), split)
-    ask = partial(
+    predict = partial(
         predictor.predict_many,
         on_error="yield",
         threshold=threshold,
@@ -87,10 +85,12 @@ def evaluate(
     )
     total = len(samples) * (1 + len(deliveries.keys() - {CLEAN}))
     with tqdm(total=total, desc="evaluate", unit="picture", disable=None if progress is None else not progress) as bar:
-        said = _counted(ask(sample.image for sample in samples), bar)
-        rows = [_row(sample, prediction) for sample, prediction in zip(samples, said, strict=True)]
+        predictions = _counted(predict(sample.image for sample in samples), bar)
+        rows = [_row(sample, prediction) for sample, prediction in zip(samples, predictions, strict=True)]
         delivered = {
-            name: rows if name == CLEAN else _deliver(lambda images: _counted(ask(images), bar), samples, rows, change)
+            name: rows
+            if name == CLEAN
+            else _deliver(lambda images: _counted(predict(images), bar), samples, rows, change)
             for name, change in deliveries.items()
         }
     return Report.of_rows(
@@ -99,33 +99,34 @@ def evaluate(
         model=predictor.card.id,
         revision=predictor.revision,
         delivered=delivered,
+        history=getattr(predictor, "history", ()),
         rounds=rounds,
         seed=seed,
     )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Arrival:
-    """A picture as it arrives, opened in the threads that look for faces."""
+class _Copy:
+    """A picture as it is delivered, in the threads that find faces."""
 
     image: Any
     name: str
-    change: Delivery
+    delivery: Delivery
 
     def open_picture(self) -> Picture:
-        pixels = np.ascontiguousarray(self.change(open_image(self.image).pixels))
+        pixels = np.ascontiguousarray(self.delivery(open_image(self.image).pixels))
         return Picture(pixels=pixels, size_hw=pixels.shape[:2], name=self.name)
 
 
-def _of_split(every: Sequence[Sample], split: str | None) -> list[Sample]:
+def _of_split(samples: Sequence[Sample], split: str | None) -> list[Sample]:
     wanted = split if split is None else SPLITS.get(split, split)
-    samples = [sample for sample in every if wanted is None or sample.split == wanted]
-    if not samples:
-        named = sorted({sample.split for sample in every if sample.split})
+    chosen = [sample for sample in samples if wanted is None or sample.split == wanted]
+    if not chosen:
+        named = sorted({sample.split for sample in samples if sample.split})
         raise DatasetError(
-            f"none of {len(every)} pictures is of the split {split!r}; the data names {', '.join(named) or 'no split'}"
+            f"none of {len(samples)} pictures is of the split {split!r}; the data name {', '.join(named) or 'none'}"
         )
-    return samples
+    return chosen
 
 
 def _deliveries(wanted: str | Sequence[str] | Mapping[str, Delivery]) -> dict[str, Delivery]:
@@ -134,7 +135,7 @@ def _deliveries(wanted: str | Sequence[str] | Mapping[str, Delivery]) -> dict[st
     names = list(ROBUSTNESS) if wanted == "all" else [wanted] if isinstance(wanted, str) else list(wanted)
     for name in names:
         if name not in ROBUSTNESS:
-            raise ValueError(f"no way of delivery called {name!r}{nearest(name, ROBUSTNESS)}")
+            raise InvalidOption(f"no delivery called {name!r}{nearest(str(name), ROBUSTNESS)}")
     return {name: ROBUSTNESS[name] for name in names}
 
 
@@ -145,15 +146,15 @@ def _counted(predictions: Iterable[Prediction], bar: Any) -> Iterator[Prediction
 
 
 def _deliver(
-    ask: Callable[[Iterable[Any]], Iterator[Prediction]],
+    predict: Callable[[Iterable[Any]], Iterator[Prediction]],
     samples: Sequence[Sample],
     before: Sequence[Row],
-    change: Delivery,
+    delivery: Delivery,
 ) -> list[Row]:
-    """Score the pictures as they arrive; those that cannot be read stay as they are."""
+    """Score the pictures after a delivery; the rows of unreadable ones stay as they are."""
     pairs = list(zip(samples, before, strict=True))
-    said = ask(_Arrival(sample.image, sample.name, change) for sample, row in pairs if not row.error)
-    return [row if row.error else _row(sample, next(said)) for sample, row in pairs]
+    predictions = predict(_Copy(sample.image, sample.name, delivery) for sample, row in pairs if not row.error)
+    return [row if row.error else _row(sample, next(predictions)) for sample, row in pairs]
 
 
 def _row(sample: Sample, prediction: Prediction) -> Row:
@@ -162,7 +163,7 @@ def _row(sample: Sample, prediction: Prediction) -> Row:
     return Row(
         name=sample.name,
         label="fake" if sample.label else "real",
-        said=prediction.label,
+        predicted=prediction.label,
         score=prediction.score,
         logit=prediction.logit,
         source=sample.source,

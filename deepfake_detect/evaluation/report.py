@@ -1,4 +1,4 @@
-"""What did a detector say of many pictures whose truth is known?"""
+"""The result of an evaluation: figures, charts, galleries, and a folder with all of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from PIL import Image
 from deepfake_detect.drawing import charts, html
 from deepfake_detect.drawing.annotate import COLOURS
 from deepfake_detect.drawing.gallery import Tile, draw_gallery
-from deepfake_detect.drawing.result import Result, show_picture
+from deepfake_detect.drawing.result import Result, short_name, show_picture
 from deepfake_detect.errors import MissingExtra
 from deepfake_detect.evaluation.report_page import Table, compose_page, lead_of, tables_of, warnings_of
 from deepfake_detect.evaluation.scored import Row, scores_of
@@ -33,7 +33,7 @@ from deepfake_detect.evaluation.summary import (
 
 logger = logging.getLogger("deepfake_detect")
 
-_COLUMNS = ("name", "label", "said", "score", "logit", "source", "generator", "group", "split", "error")
+_COLUMNS = ("name", "label", "predicted", "score", "logit", "source", "generator", "group", "split", "error")
 
 
 class _Draws(TypedDict):
@@ -43,7 +43,7 @@ class _Draws(TypedDict):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Report(Figures, Result):
-    """What was said of many pictures: figures over all, and by where they come from.
+    """The result of an evaluation: figures over all pictures, by source, by generator and by delivery.
 
     Has every figure of `Figures`, over all pictures.
 
@@ -51,10 +51,11 @@ class Report(Figures, Result):
         model: The weights, such as ``"xception-fakefaces@1"``.
         revision: Their commit on the Hub; None for packaged or local weights.
         threshold: Score at and above which a picture is called fake.
-        rows: Every picture that was given, in order.
-        by: ``{"source": {name: Figures}, "generator": ..., "difficulty": ...}``, as far as the data says so.
+        rows: Every picture, in order.
+        by: ``{"source": {name: Figures}, "generator": ..., "difficulty": ...}``, as far as the data names them.
         generators: Each generator's fakes against each source's real pictures, ``{generator: {source: Versus}}``.
-        robustness: Way of delivery to what it costs, where that was asked for.
+        robustness: Delivery to the figures after it, with ``robustness=`` of `evaluate`.
+        history: Figures of each epoch of the training, for a detector that remembers its training.
     """
 
     model: str
@@ -64,6 +65,7 @@ class Report(Figures, Result):
     by: dict[str, dict[str, Figures]]
     generators: dict[str, dict[str, Versus]]
     robustness: dict[str, Delivered]
+    history: tuple[Mapping[str, Any], ...] = ()
 
     @classmethod
     def of_rows(
@@ -74,19 +76,21 @@ class Report(Figures, Result):
         model: str,
         revision: str | None = None,
         delivered: Mapping[str, Sequence[Row]] | None = None,
+        history: Sequence[Any] = (),
         rounds: int = 1000,
         seed: int = 0,
     ) -> Report:
-        """Measure what was said.
+        """Compute all figures of the verdicts on some pictures.
 
         Args:
             rows: The pictures.
             threshold: Score at and above which a picture is called fake.
             model: Named in the report.
             revision: Named in the report.
-            delivered: Way of delivery to the same pictures in the same order.
-            rounds: Draws of the bootstrap.
-            seed: Of the draws.
+            delivered: Delivery to the verdicts on the same pictures, in the same order.
+            history: Epochs of the training, such as `Epoch`, oldest first.
+            rounds: Bootstrap draws.
+            seed: Random seed of the draws.
         """
         draws: _Draws = {"rounds": rounds, "seed": seed}
         whole = measure(rows, threshold=threshold, **draws)
@@ -102,10 +106,11 @@ class Report(Figures, Result):
                 name: compare_delivery(rows, after, threshold=threshold, **draws)
                 for name, after in (delivered or {}).items()
             },
+            history=tuple(dataclasses.asdict(epoch) for epoch in history),
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Give every figure as plain JSON values, None where one is undefined; the rows are in `save`'s table."""
+        """Return every figure as plain JSON values, None where one is undefined; `save` writes the rows."""
         names = [item.name for item in dataclasses.fields(Figures)]
         return {
             "model": self.model,
@@ -117,6 +122,7 @@ class Report(Figures, Result):
             "by": _plain(self.by),
             "generators": _plain(self.generators),
             "robustness": _plain(self.robustness),
+            "history": _plain(self.history),
         }
 
     def to_rows(self) -> list[dict[str, Any]]:
@@ -146,23 +152,31 @@ class Report(Figures, Result):
         Raises:
             MissingExtra: matplotlib is not installed.
         """
-        values = {name: (own.auc, *own.intervals["auc"]) for name, own in self.by.get("source", {}).items()}
+        values = {name: (figures.auc, *figures.intervals["auc"]) for name, figures in self.by.get("source", {}).items()}
         return charts.comparison(values, baseline=0.5, title=self._title())
 
+    def plot_training(self) -> Image.Image:
+        """Draw losses, accuracies and learning rate over the epochs of the training.
+
+        Raises:
+            MissingExtra: matplotlib is not installed.
+        """
+        return charts.training_curves(self.history, title=f"{self.model}, {len(self.history)} epochs")
+
     def plot_robustness(self) -> Image.Image:
-        """Draw AUC and balanced accuracy by way of delivery.
+        """Draw AUC and balanced accuracy by delivery.
 
         Raises:
             MissingExtra: matplotlib is not installed.
         """
         lines = {
-            word: {name: (getattr(own, key), *own.intervals[key]) for name, own in self.robustness.items()}
+            word: {name: (getattr(figures, key), *figures.intervals[key]) for name, figures in self.robustness.items()}
             for key, word in (("auc", "AUC"), ("balanced_accuracy", "balanced accuracy"))
         }
         return charts.robustness(lines, label="figure", title=self._title())
 
     def gallery(self, *, count: int = 6) -> Image.Image:
-        """Show faces with their scores: surest hits and misses, false alarms, and what the detector was unsure of.
+        """Draw faces with their scores and names: surest hits, misses and false alarms, nearest to the threshold.
 
         The pictures are opened once more.
 
@@ -189,9 +203,9 @@ class Report(Figures, Result):
         """Write the report into a folder.
 
         ``report.html`` is the whole report in one file that opens without a network; ``report.json`` holds the
-        figures, ``scores.csv`` a line a picture; ``curves.png``, ``sources.png``, ``robustness.png`` and
-        ``gallery.png`` are the pictures. Where matplotlib is missing, everything but the curves is written, and the
-        page says how to get them.
+        figures, ``scores.csv`` a line for each picture; ``curves.png``, ``sources.png``, ``robustness.png`` and
+        ``gallery.png`` are the pictures, and ``training.png`` for a detector that remembers its training. Where
+        matplotlib is missing, everything but the charts is written, and the page says how to get them.
 
         Args:
             folder: Made where it is missing.
@@ -252,12 +266,14 @@ class Report(Figures, Result):
         return row.score is not None and row.score >= self.threshold
 
     def _pictures(self, count: int) -> tuple[dict[str, tuple[str, Image.Image]], str]:
-        """Give heading to file name and picture, and why there are no curves."""
+        """Return heading to file name and picture, and why there are no charts."""
         pictures, missing = {}, ""
         try:
             pictures["Curves"] = ("curves.png", self.plot())
             if len(self.by.get("source", {})) > 1:
                 pictures["By source"] = ("sources.png", self.plot_sources())
+            if self.history:
+                pictures["Training"] = ("training.png", self.plot_training())
             if self.robustness:
                 pictures["Robustness"] = ("robustness.png", self.plot_robustness())
         except MissingExtra as error:
@@ -291,7 +307,7 @@ def _plain(value: Any) -> Any:
 
 
 def _order(row: Row) -> float:
-    """Give a score on a scale that does not end at 1."""
+    """Return the score on a scale that does not end at 1."""
     return row.logit if row.logit is not None else _logit(row.score or 0.0)
 
 
@@ -304,9 +320,10 @@ def _tile(row: Row) -> Tile:
     return Tile(
         image=row.image,
         box_xyxy=row.box_xyxy,
-        caption=f"{row.said} {row.score:.3f}",
-        colour=COLOURS.get(row.said, COLOURS["uncertain"]),
+        caption=f"{row.predicted} {row.score:.3f}",
+        colour=COLOURS.get(row.predicted, COLOURS["uncertain"]),
         note=" · ".join(
             text for text in (f"is {row.label}", row.generator if row.label == "fake" else row.source) if text
         ),
+        name=short_name(row.name),
     )

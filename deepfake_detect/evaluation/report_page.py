@@ -1,4 +1,4 @@
-"""Which tables and words does a report consist of?"""
+"""Compose the tables, the words and the HTML page of a report."""
 
 from __future__ import annotations
 
@@ -26,15 +26,16 @@ _SHOWN = {
     "ap": "average precision",
     "eer": "equal error rate",
     "ece": "calibration error",
+    "log_loss": "log loss",
 }
 _HOW_TO_READ = (
-    "Behind a figure stands the interval in which it would lie, 95 times in 100, for other pictures of the same "
-    "kind; whole groups (persons, videos) were drawn for it, and ? stands where there are too few of them. AUC is "
-    "how often a fake scores above a real picture: 1 is perfect, 0.5 is chance. Balanced accuracy, false alarms "
-    "(real pictures called fake) and missed fakes depend on the threshold. The calibration error says how far the "
-    "scores are from the shares of fakes that were found. A score that was called uncertain counts by the side of "
-    "the threshold on which it falls. * marks a row of one class, whose AUC and balanced accuracy are against the "
-    "other class of the same source, or of all sources."
+    "After a figure stands its 95 % bootstrap interval: the range of the figure for other pictures of the same kind. "
+    "Whole groups (persons, videos) were drawn for it, and ? stands where there are too few of them. AUC is how often "
+    "a fake scores above a real picture: 1 is perfect, 0.5 is chance. Balanced accuracy, false alarms (real pictures "
+    "called fake) and missed fakes depend on the threshold. The calibration error is the distance of the scores from "
+    "the shares of fakes; the log loss punishes sure mistakes most (0.693 is that of always answering 0.5). An "
+    "uncertain verdict counts by the side of the threshold on which its score falls. * marks a row of one class, "
+    "whose AUC and balanced accuracy are against the other class of the same source, or of all sources."
 )
 
 
@@ -43,8 +44,8 @@ class Table:
     """A table of a report.
 
     Attributes:
-        heading: What it tells.
-        header: Names of the columns.
+        heading: Heading.
+        header: Column names.
         rows: Cells, the name of the row first.
         shades: Row and column of a cell to 0 (bad) .. 1 (good).
     """
@@ -56,34 +57,34 @@ class Table:
 
 
 def lead_of(figures: Figures, *, threshold: float) -> str:
-    """Say in a line what was measured."""
-    beside = [(figures.no_face, "without a face"), (figures.unreadable, "unreadable")]
-    left_out = ", ".join(f"{count} {word}" for count, word in beside if count)
+    """Describe in a line what was measured."""
+    counts = [(figures.no_face, "without a face"), (figures.unreadable, "unreadable")]
+    left_out = ", ".join(f"{count} {word}" for count, word in counts if count)
     text = f"{figures.n} pictures, {figures.real} real and {figures.fake} fake; threshold {threshold:.3g}"
     text += f"; {figures.uncertain} called uncertain" if figures.uncertain else ""
     return f"{text}; left out: {left_out}" if left_out else text
 
 
 def warnings_of(figures: Figures) -> list[str]:
-    """Say what must be known before a figure is believed."""
-    found = []
+    """List what to know before believing a figure."""
+    warnings = []
     if not (figures.real and figures.fake):
-        found.append("There are not both classes among the scored pictures: what compares them is undefined.")
+        warnings.append("There are not both classes among the scored pictures: figures of two classes are undefined.")
     if figures.collapsed:
-        found.append(f"Collapsed: every picture was called {figures.collapsed}. The accuracy says nothing here.")
+        warnings.append(f"Collapsed: every picture was called {figures.collapsed}. The accuracy means nothing here.")
     elif figures.real and figures.fake and figures.accuracy <= figures.majority:
         larger = "fake" if figures.fake > figures.real else "real"
-        found.append(
-            f'The accuracy of {figures.accuracy:.3f} is no better than always saying "{larger}", '
+        warnings.append(
+            f'The accuracy of {figures.accuracy:.3f} is no better than always answering "{larger}", '
             f"which is right in {figures.majority:.3f}."
         )
     low = figures.intervals.get("auc", (math.nan, math.nan))[0]
     if low <= 0.5:
-        found.append("The interval of the AUC reaches down to 0.5: this may be chance.")
+        warnings.append("The interval of the AUC reaches down to 0.5: this may be chance.")
     left_out, every = figures.no_face + figures.unreadable, figures.n + figures.no_face + figures.unreadable
     if left_out > 0.1 * every:
-        found.append(f"{left_out} of {every} pictures could not be scored, and no figure counts them.")
-    return found
+        warnings.append(f"{left_out} of {every} pictures could not be scored, and no figure counts them.")
+    return warnings
 
 
 def tables_of(
@@ -93,7 +94,7 @@ def tables_of(
     generators: Mapping[str, Mapping[str, Versus]],
     robustness: Mapping[str, Delivered],
 ) -> list[Table]:
-    """Give the tables of a report, the first one over all."""
+    """Return the tables of a report, the one over all pictures first."""
     tables = [_summary(figures)]
     tables += [_kinds(key, cells) for key, cells in by.items()]
     if generators:
@@ -113,25 +114,25 @@ def compose_page(
     unscored: Sequence[Row] = (),
     missing: str = "",
 ) -> str:
-    """Put the page of a report together.
+    """Compose the HTML page of a report.
 
     Args:
         figures: Over all pictures.
-        title: Of the page.
+        title: Title of the page.
         threshold: Score at and above which a picture is called fake.
-        tables: From `tables_of`; the first one stands in the cards.
-        pictures: Heading to picture; one named as a table stands below it.
-        unscored: What could not be scored, to be named.
-        missing: Why there are no curves.
+        tables: From `tables_of`; the figures of the first are shown as cards.
+        pictures: Heading to picture; one with the heading of a table stands below that table.
+        unscored: Pictures that could not be scored.
+        missing: Why there are no charts.
     """
     parts = [("At a glance", html.cards(_cards(figures)) + _confusion(figures))]
     if missing:
         parts.append(("Curves", html.paragraph(missing)))
-    told = {table.heading: _html(table) for table in tables[1:]}
-    order = dict.fromkeys(["Curves", *told, *pictures])  # the faces last: there are many
-    for name in [name for name in order if name in told or name in pictures]:
+    sections = {table.heading: _html(table) for table in tables[1:]}
+    order = dict.fromkeys(["Curves", *sections, *pictures])  # the faces last: there are many
+    for name in [name for name in order if name in sections or name in pictures]:
         drawn = _picture(name, pictures[name]) if name in pictures else ""
-        parts.append((name, told.get(name, "") + drawn))
+        parts.append((name, sections.get(name, "") + drawn))
     if unscored:
         parts.append((f"Not scored ({len(unscored)})", _unscored(unscored)))
     parts.append(("How to read this", html.paragraph(_HOW_TO_READ)))
@@ -140,7 +141,7 @@ def compose_page(
 
 
 def _summary(figures: Figures) -> Table:
-    rows = [[word, _told(figures, name)] for name, word in _SHOWN.items()]
+    rows = [[word, _figure(figures, name)] for name, word in _SHOWN.items()]
     rows.insert(3, ["  always the larger class", format_figure(figures.majority)])
     rows += [["false alarms", format_figure(figures.false_alarms)], ["missed fakes", format_figure(figures.missed)]]
     return Table(heading="All pictures", header=["", "figure"], rows=rows)
@@ -150,20 +151,20 @@ def _kinds(key: str, cells: Mapping[str, Figures]) -> Table:
     header = [key, "real", "fake", "no face", "AUC", "balanced accuracy", "false alarms", "missed"]
     rows: list[list[str]] = []
     shades: dict[tuple[int, int], float] = {}
-    for number, (name, own) in enumerate(cells.items()):
+    for number, (name, figures) in enumerate(cells.items()):
         rows.append(
             [
-                f"{name} *" if own.paired else name,
-                str(own.real),
-                str(own.fake),
-                str(own.no_face),
-                _told(own, "auc"),
-                _told(own, "balanced_accuracy"),
-                format_figure(own.false_alarms),
-                format_figure(own.missed),
+                f"{name} *" if figures.paired else name,
+                str(figures.real),
+                str(figures.fake),
+                str(figures.no_face),
+                _figure(figures, "auc"),
+                _figure(figures, "balanced_accuracy"),
+                format_figure(figures.false_alarms),
+                format_figure(figures.missed),
             ]
         )
-        shades |= {(number, 4): _depth(own.auc), (number, 5): _depth(own.balanced_accuracy)}
+        shades |= {(number, 4): _depth(figures.auc), (number, 5): _depth(figures.balanced_accuracy)}
     return Table(heading=f"By {key}", header=header, rows=rows, shades=shades)
 
 
@@ -186,10 +187,15 @@ def _generators(generators: Mapping[str, Mapping[str, Versus]]) -> Table:
 def _deliveries(robustness: Mapping[str, Delivered]) -> Table:
     header = ["delivery", "n", "no face", "AUC", "lost AUC", "balanced accuracy"]
     rows = [
-        [name, str(own.n), str(own.no_face), *(_told(own, key) for key in ("auc", "lost_auc", "balanced_accuracy"))]
-        for name, own in robustness.items()
+        [
+            name,
+            str(after.n),
+            str(after.no_face),
+            *(_figure(after, key) for key in ("auc", "lost_auc", "balanced_accuracy")),
+        ]
+        for name, after in robustness.items()
     ]
-    shades = {(place, 3): _depth(own.auc) for place, own in enumerate(robustness.values())}
+    shades = {(place, 3): _depth(after.auc) for place, after in enumerate(robustness.values())}
     return Table(heading="Robustness", header=header, rows=rows, shades=shades)
 
 
@@ -197,7 +203,7 @@ def _cards(figures: Figures) -> list[tuple[str, str, str]]:
     below = {"accuracy": f"larger class alone: {format_figure(figures.majority)}"}
     cards = []
     for name, word in _SHOWN.items():
-        value, _, ends = _told(figures, name).partition(" ")
+        value, _, ends = _figure(figures, name).partition(" ")
         cards.append((word, value, below.get(name, ends) if name != "accuracy" else f"{ends} {below[name]}".strip()))
     cards.append(("false alarms", format_figure(figures.false_alarms), f"of {figures.real} real pictures"))
     cards.append(("missed", format_figure(figures.missed), f"of {figures.fake} fakes"))
@@ -232,7 +238,7 @@ def _picture(name: str, image: Image.Image) -> str:
     return html.figure(image, words=name, scale=0.7)  # drawn finer than a page shows
 
 
-def _told(of: Figures | Delivered, name: str) -> str:
+def _figure(of: Figures | Delivered, name: str) -> str:
     return format_figure(getattr(of, name), of.intervals.get(name))
 
 

@@ -1,4 +1,4 @@
-"""How good is a detector: over all pictures, and where they come from?"""
+"""Compute the figures of an evaluation: over all pictures, by source, by generator and by delivery."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from deepfake_detect.metrics.bootstrap import draw_figures, interval
 Interval = tuple[float, float]
 
 MOST_VALUES = 16
-"""A key of the notes with more values than this tells pictures apart, not kinds of picture."""
+"""A key of the notes with more values than this is not broken down: it names pictures, not kinds of pictures."""
 
 FEWEST_GROUPS = 5
-"""Fewer groups of a class than this give no interval: the draws would only repeat them."""
+"""With fewer groups of a class than this there is no interval: bootstrap draws would only repeat them."""
 
 _STEPS: Final = ("easy", "mid", "medium", "hard")  # then everything else, in the order of the alphabet
 _AT_THRESHOLD: Final = {
@@ -34,40 +34,42 @@ _OVER_ALL: Final = {
     "ap": classification.average_precision,
     "eer": classification.equal_error_rate,
     "ece": classification.expected_calibration_error,
+    "log_loss": classification.log_loss,
 }
 _OF_ONE_CLASS: Final = ("accuracy", "recall")
-_OF_BOTH_CLASSES: Final = ("balanced_accuracy", "precision", "f1", "auc", "ap", "eer", "ece")
+_OF_BOTH_CLASSES: Final = ("balanced_accuracy", "precision", "f1", "auc", "ap", "eer", "ece", "log_loss")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """What was said of some pictures, in figures; nan where one is undefined.
+    """Figures of the verdicts on some pictures; nan where one is undefined.
 
-    A score counts by the side of the threshold on which it falls, whether it was called uncertain or not.
+    A score counts by its side of the threshold, also where the verdict is uncertain.
 
     Attributes:
-        n: Pictures with a score: those that the figures are about.
+        n: Pictures with a score, which the figures are about.
         real: Real ones among them.
         fake: Fake ones among them.
-        no_face: Pictures beside them in which no face was found.
-        unreadable: Pictures beside them that could not be scored.
-        uncertain: How many of the ``n`` were called uncertain.
-        accuracy: Share called what they are.
+        no_face: Further pictures, in which no face was found.
+        unreadable: Further pictures, which could not be opened.
+        uncertain: Number of the ``n`` with the verdict uncertain.
+        accuracy: Share of right verdicts.
         balanced_accuracy: Mean of the two classes' accuracies.
-        precision: Share of fakes among what was called fake.
+        precision: Share of fakes among the pictures called fake.
         recall: Share of the fakes called fake.
         f1: Harmonic mean of the two.
-        auc: How often a fake scores above a real picture.
+        auc: Share of pairs in which the fake scores above the real picture.
         ap: Average precision.
         eer: Rate at which misses and false alarms are equally frequent.
-        ece: How far the scores are from the shares of fakes.
-        majority: Accuracy of always saying the larger class, to hold the accuracy against.
-        collapsed: ``"real"`` or ``"fake"`` where nothing else was said although both classes are there.
-        confusion: How many were called what.
-        intervals: Name of a figure to its 95 % bootstrap interval over groups; nan where a class that it is about
-            has fewer than `FEWEST_GROUPS`.
-        paired: There is one class only, and balanced accuracy, precision, F1, AUC, AP, EER and ECE are over these
-            pictures and others of the other class. Everything else is over these alone.
+        ece: Expected calibration error: distance of the scores from the shares of fakes.
+        log_loss: Mean negative log-likelihood of the labels under the scores.
+        majority: Accuracy of always answering the larger class, as a baseline.
+        collapsed: ``"real"`` or ``"fake"`` where every picture is called that although there are both classes.
+        confusion: Confusion matrix.
+        intervals: Name of a figure to its 95 % bootstrap interval over groups; nan where a class has fewer groups than
+            `FEWEST_GROUPS`.
+        paired: There is one class only, and balanced accuracy, precision, F1, AUC, AP, EER, ECE and log loss are over
+            these pictures and others of the other class. Everything else is over these alone.
     """
 
     n: int
@@ -85,6 +87,7 @@ class Figures:
     ap: float
     eer: float
     ece: float
+    log_loss: float
     majority: float
     collapsed: str | None
     confusion: classification.Confusion
@@ -122,15 +125,15 @@ class Versus(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivered:
-    """What was said of the same pictures after they were delivered in another way.
+    """Figures of the same pictures after a delivery, such as a recompression.
 
     Attributes:
         n: Pictures with a score.
-        no_face: Pictures in which no face was found any more, or never was.
+        no_face: Pictures in which no face was found.
         auc: Of the pictures with a score.
         balanced_accuracy: Of the same, at the same threshold.
-        lost_auc: The AUC before less the AUC after, over the pictures with a score both times.
-        intervals: Name of a figure to its 95 % bootstrap interval over groups; that of the loss is over the same
+        lost_auc: AUC before minus AUC after, over the pictures with a score both times.
+        intervals: Name of a figure to its 95 % bootstrap interval over groups; that of the lost AUC uses the same
             draws before and after.
     """
 
@@ -145,34 +148,34 @@ class Delivered:
 def measure(
     rows: Sequence[Row], *, threshold: float, others: Sequence[Row] = (), rounds: int = 1000, seed: int = 0
 ) -> Figures:
-    """Measure what was said of pictures.
+    """Compute the figures of some pictures.
 
     Args:
         rows: The pictures.
         threshold: Score at and above which a picture is called fake.
-        others: Where the pictures are of one class, they are paired with the other class of these.
-        rounds: Of the bootstrap.
-        seed: Of the bootstrap.
+        others: Where the pictures are of one class, figures of two classes use the other class of these.
+        rounds: Bootstrap draws.
+        seed: Random seed of the draws.
     """
-    own = scores_of(rows)
+    scores = scores_of(rows)
     labels = {row.label for row in rows if row.score is not None}
     added = [row for row in others if row.label not in labels and row.score is not None] if len(labels) == 1 else []
-    figures, intervals = _measured(own, _OF_ONE_CLASS + _OF_BOTH_CLASSES, threshold, rounds, seed)
+    figures, intervals = _measured(scores, _OF_ONE_CLASS + _OF_BOTH_CLASSES, threshold, rounds, seed)
     if added:
         paired = _measured(scores_of([*rows, *added]), _OF_BOTH_CLASSES, threshold, rounds, seed)
         figures, intervals = figures | paired[0], intervals | paired[1]
-    fake, said = int(own.y.sum()), own.score >= threshold
-    one_answer = 0 < fake < own.y.size and (said.all() or not said.any())
+    fake, called_fake = int(scores.y.sum()), scores.score >= threshold
+    one_answer = 0 < fake < scores.y.size and (called_fake.all() or not called_fake.any())
     return Figures(
-        n=own.y.size,
-        real=own.y.size - fake,
+        n=scores.y.size,
+        real=scores.y.size - fake,
         fake=fake,
-        no_face=sum(row.said == "no-face" for row in rows),
-        unreadable=sum(row.said == "error" for row in rows),
-        uncertain=sum(row.said == "uncertain" for row in rows),
-        majority=max(fake, own.y.size - fake) / own.y.size if own.y.size else math.nan,
-        collapsed=("fake" if said.all() else "real") if one_answer else None,
-        confusion=classification.confusion(own.y, own.score, threshold=threshold),
+        no_face=sum(row.predicted == "no-face" for row in rows),
+        unreadable=sum(row.predicted == "error" for row in rows),
+        uncertain=sum(row.predicted == "uncertain" for row in rows),
+        majority=max(fake, scores.y.size - fake) / scores.y.size if scores.y.size else math.nan,
+        collapsed=("fake" if called_fake.all() else "real") if one_answer else None,
+        confusion=classification.confusion(scores.y, scores.score, threshold=threshold),
         intervals=intervals,
         paired=bool(added),
         **figures,
@@ -180,14 +183,14 @@ def measure(
 
 
 def break_down(rows: Sequence[Row], *, threshold: float, rounds: int = 1000, seed: int = 0) -> dict[str, Any]:
-    """Measure each source, each generator, and each value of each key in the notes.
+    """Compute the figures of each source, each generator, and each value of each key in the notes.
 
-    Where they hold one class only, they are paired with the other class of the same source, or of all
-    sources where theirs has none.
+    One with a single class is paired with the other class of the same source, or of all sources where that source
+    has none.
 
     Returns:
-        ``{"source": {name: Figures}, "generator": {...}, "difficulty": {...}}``: what the pictures name, with the
-        names in order. A key with more than `MOST_VALUES` values is left out.
+        ``{"source": {name: Figures}, "generator": {...}, "difficulty": {...}}``, names sorted. A key with more than
+        `MOST_VALUES` values is left out.
     """
     tables: dict[str, Any] = {}
     for key, values in _kinds(rows):
@@ -196,15 +199,16 @@ def break_down(rows: Sequence[Row], *, threshold: float, rounds: int = 1000, see
             continue
         tables[key] = {}
         for name in names:
-            own = [row for row, value in zip(rows, values, strict=True) if value == name]
-            tables[key][name] = measure(own, threshold=threshold, others=_others(own, rows), rounds=rounds, seed=seed)
+            chosen = [row for row, value in zip(rows, values, strict=True) if value == name]
+            others = _others(chosen, rows)
+            tables[key][name] = measure(chosen, threshold=threshold, others=others, rounds=rounds, seed=seed)
     return {key: table for key, table in tables.items() if table}
 
 
 def compare_generators(rows: Sequence[Row], *, rounds: int = 1000, seed: int = 0) -> dict[str, dict[str, Versus]]:
-    """Measure each generator's fakes against each source's real pictures.
+    """Compute the AUC of each generator's fakes against each source's real pictures.
 
-    What has no generator goes by its source, and what has neither is called ``"unnamed"``.
+    Fakes without a generator are named by their source, and those with neither ``"unnamed"``.
 
     Returns:
         ``{generator: {source: Versus}}``, with a last column ``"all"``.
@@ -224,14 +228,14 @@ def compare_generators(rows: Sequence[Row], *, rounds: int = 1000, seed: int = 0
 def compare_delivery(
     before: Sequence[Row], after: Sequence[Row], *, threshold: float, rounds: int = 1000, seed: int = 0
 ) -> Delivered:
-    """Measure what a way of delivery costs.
+    """Compute the figures after a delivery, and the AUC that it costs.
 
     Args:
-        before: The pictures as they are.
+        before: The pictures as given.
         after: The same pictures, in the same order, delivered.
         threshold: Score at and above which a picture is called fake.
-        rounds: Of the bootstrap.
-        seed: Of the bootstrap.
+        rounds: Bootstrap draws.
+        seed: Random seed of the draws.
     """
     figures, intervals = _measured(scores_of(after), ("auc", "balanced_accuracy"), threshold, rounds, seed)
     pairs = [pair for pair in zip(before, after, strict=True) if None not in (pair[0].score, pair[1].score)]
@@ -242,7 +246,7 @@ def compare_delivery(
     ]
     return Delivered(
         n=sum(row.score is not None for row in after),
-        no_face=sum(row.said == "no-face" for row in after),
+        no_face=sum(row.predicted == "no-face" for row in after),
         auc=figures["auc"],
         balanced_accuracy=figures["balanced_accuracy"],
         lost_auc=classification.roc_auc(old.y, old.score) - classification.roc_auc(new.y, new.score),
@@ -253,7 +257,7 @@ def compare_delivery(
 def _measured(
     of: Scores, names: Sequence[str], threshold: float, rounds: int, seed: int
 ) -> tuple[dict[str, float], dict[str, Interval]]:
-    """Give figures and their intervals."""
+    """Return figures and their intervals."""
     draws = draw_figures(of.y, of.score, threshold=threshold, groups=of.group, names=names, rounds=rounds, seed=seed)
     figures = {name: _figure(name, of, threshold) for name in names}
     return figures, {name: _interval(name, figures[name], draws[name], of) for name in names}
@@ -273,13 +277,13 @@ def _interval(name: str, figure: float, draws: np.ndarray, of: Scores) -> Interv
         few = any(len(np.unique(of.group[of.y == label])) < FEWEST_GROUPS for label in classes)
     if few:
         return math.nan, math.nan
-    if name == "ece":  # chance adds to it, in a draw once more than in the pictures: take that out again
+    if name == "ece":  # chance adds to it, in a draw once more than in the pictures: remove that bias
         draws = np.maximum(draws - (np.nanmean(draws) - figure), 0)
     return interval(draws)
 
 
 def _kinds(rows: Sequence[Row]) -> Iterator[tuple[str, list[str]]]:
-    """Give each key that pictures can be told by, with the value of each picture, "" where it has none."""
+    """Yield each key that pictures are grouped by, with the value of each picture, "" where it has none."""
     yield "source", [row.source for row in rows]
     yield "generator", [row.generator for row in rows]
     for key in sorted({key for row in rows for key in row.tags} - {"source", "generator"}):
@@ -290,9 +294,9 @@ def _rank(name: str) -> tuple[int, str]:
     return _STEPS.index(name) if name in _STEPS else len(_STEPS), name
 
 
-def _others(own: Sequence[Row], rows: Sequence[Row]) -> Sequence[Row]:
-    """Choose what pictures of one class are held against: their own source's other class, or everyone's."""
-    labels, sources = {row.label for row in own}, {row.source for row in own}
+def _others(chosen: Sequence[Row], rows: Sequence[Row]) -> Sequence[Row]:
+    """Choose the other class for pictures of one class: that of their sources, or of all."""
+    labels, sources = {row.label for row in chosen}, {row.source for row in chosen}
     near = [row for row in rows if row.source in sources and row.label not in labels and row.score is not None]
     return near or rows
 

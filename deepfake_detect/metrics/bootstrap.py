@@ -15,6 +15,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from deepfake_detect.metrics.classification import label_losses
+
 _Numbers = NDArray[np.float64]
 _AT_ONCE = 100_000  # cells of a table of draws by pictures: 0.8 MB, which a processor keeps at hand
 _ECE_BINS = 15
@@ -174,6 +176,12 @@ def _ece(draw: _Draw) -> _Numbers:
     return np.asarray(np.abs(excess).sum(1) / every.sum(1))
 
 
+def _log_loss(draw: _Draw) -> _Numbers:
+    everyone = np.ones(draw.score.size, bool)
+    loss = draw.fake @ label_losses(draw.score, fake=everyone) + draw.real @ label_losses(draw.score, fake=~everyone)
+    return np.asarray(loss / (draw.fake + draw.real).sum(1))
+
+
 FIGURES: Final[dict[str, Callable[[_Draw], _Numbers]]] = {
     "accuracy": _accuracy,
     "balanced_accuracy": _balanced_accuracy,
@@ -184,5 +192,6 @@ FIGURES: Final[dict[str, Callable[[_Draw], _Numbers]]] = {
     "ap": _ap,
     "eer": _eer,
     "ece": _ece,
+    "log_loss": _log_loss,
 }
 """What can be drawn; each is as `deepfake_detect.metrics.classification` defines it."""

@@ -23,6 +23,8 @@ TEMPERATURES = (0.05, 20.0)
 BIASES = (-20.0, 20.0)
 """Range of the fitted bias."""
 
+_EPSILON = float(np.finfo(np.float64).eps)
+
 _Numbers = NDArray[np.float64]
 _Curve = tuple[_Numbers, _Numbers, _Numbers]
 
@@ -128,6 +130,26 @@ def f1(y: ArrayLike, score: ArrayLike, *, threshold: float = 0.5) -> float:
     """Measure the harmonic mean of precision and recall; nan where nothing is fake nor called so."""
     count = confusion(y, score, threshold=threshold)
     return _share(2 * count.tp, 2 * count.tp + count.fp + count.fn)
+
+
+def log_loss(y: ArrayLike, score: ArrayLike) -> float:
+    """Measure the mean negative log-likelihood of the labels, in nats.
+
+    Args:
+        y: 1 for fake, 0 for real, [N].
+        score: Probabilities of fake, 0 to 1, [N]; 0 and 1 count as the nearest float64 inside.
+
+    Returns:
+        0 or more, and log(2) for a score of 0.5 everywhere; nan without pictures.
+    """
+    fake, value = _pairs(y, score)
+    return float(np.mean(label_losses(value, fake=fake))) if value.size else float("nan")
+
+
+def label_losses(score: _Numbers, *, fake: NDArray[np.bool_]) -> _Numbers:
+    """Compute the negative log-likelihood of each label, [N]."""
+    inside = np.clip(score, _EPSILON, 1 - _EPSILON)
+    return -np.log(np.where(fake, inside, 1 - inside))
 
 
 def expected_calibration_error(y: ArrayLike, score: ArrayLike, *, bins: int = 15) -> float:

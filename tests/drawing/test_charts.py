@@ -86,6 +86,11 @@ def test_training_curves_leave_gaps_and_name_the_best(drawn: list[Any]) -> None:
     assert lines(rate)["rate"][1] == [1e-3, 5e-4, 0.0]
 
 
+def test_training_curves_name_training_and_validation_apart(drawn: list[Any]) -> None:
+    charts.training_curves([{"train_accuracy": 0.6, "valid_accuracy": 0.5, "valid_auc": 0.7}] * 2)
+    assert set(lines(drawn[0])) == {"training accuracy", "validation AUC", "validation accuracy"}
+
+
 def test_training_curves_show_only_what_is_known(drawn: list[Any]) -> None:
     charts.training_curves([{"loss": 0.7}, {"loss": 0.6}])
     assert len(drawn) == 1 and lines(drawn[0])["training"] == ([1, 2], [0.7, 0.6])

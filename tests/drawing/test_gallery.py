@@ -94,6 +94,14 @@ def test_long_words_stay_on_their_tile() -> None:
     assert white[-45:, :15].all() and not white[-45:].all()  # not cut off in the middle of a letter
 
 
+def test_a_name_has_a_line_of_its_own() -> None:
+    plain, named = (draw_gallery([("", [tile(**more)])], columns=1) for more in ({}, {"name": "a.jpg"}))
+    assert named.height == plain.height + 21
+    ink = np.asarray(named.convert("L"))[-12 - 25 : -12] < 160
+    assert ink.any() and not (np.asarray(plain.convert("L"))[-12:] < 160).any()
+    assert draw_gallery([("", [tile(name="b.jpg")])], columns=1) != named
+
+
 def test_frames_lie_where_the_faces_are_on_the_whole_picture() -> None:
     framed = tile(box_xyxy=None, frames=[((200.0, 100.0, 260.0, 160.0), COLOURS["fake"])])
     shown = draw_gallery([("", [framed])], columns=1, tile_px=200)  # half the size of the 400 x 300 picture

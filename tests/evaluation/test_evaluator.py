@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from deepfake_detect.datasets.read import Sample
-from deepfake_detect.errors import DatasetError
+from deepfake_detect.errors import DatasetError, InvalidOption
 from deepfake_detect.evaluation.evaluator import evaluate
 from deepfake_detect.evaluation.report import Report
 from deepfake_detect.inputs.delivery import ROBUSTNESS
@@ -51,9 +51,9 @@ def test_rows_are_what_predict_says(samples: list[Sample], report: Report) -> No
             sample.group,
             sample.split,
         )
-        if row.said != "error":
+        if row.predicted != "error":
             alone = DETECTOR.predict(sample.image)
-            assert row.said == alone.label and row.score == pytest.approx(alone.score, abs=1e-5)
+            assert row.predicted == alone.label and row.score == pytest.approx(alone.score, abs=1e-5)
             assert row.logit == pytest.approx(alone.logit, abs=1e-4)
             assert row.box_xyxy == (alone.faces[0].box_xyxy if alone.faces else None)
 
@@ -61,8 +61,8 @@ def test_rows_are_what_predict_says(samples: list[Sample], report: Report) -> No
 def test_what_cannot_be_scored_is_named_and_left_out(report: Report) -> None:
     assert report.no_face == 1 and report.unreadable == 1 and report.n == 6
     broken, empty = report.rows[4], report.rows[-1]
-    assert broken.said == "error" and "broken.jpg" in broken.error and broken.score is None
-    assert empty.said == "no-face" and empty.error == "" and empty.box_xyxy is None
+    assert broken.predicted == "error" and "broken.jpg" in broken.error and broken.score is None
+    assert empty.predicted == "no-face" and empty.error == "" and empty.box_xyxy is None
 
 
 def test_note_becomes_tags(report: Report) -> None:
@@ -83,7 +83,7 @@ def test_split_keeps_what_is_asked_for(samples: list[Sample]) -> None:
 def test_threshold_in_place_of_the_card(samples: list[Sample]) -> None:
     scored = samples[:4]
     low, high = (evaluate(DETECTOR, scored, threshold=value, rounds=5) for value in (0.0, 1.0))
-    assert low.threshold == 0.0 and low.collapsed == "fake" and {row.said for row in low.rows} == {"fake"}
+    assert low.threshold == 0.0 and low.collapsed == "fake" and {row.predicted for row in low.rows} == {"fake"}
     assert high.collapsed == "real" and high.auc == low.auc
 
 
@@ -139,7 +139,7 @@ def test_deliveries_go_by_name(samples: list[Sample]) -> None:
 
 
 def test_unknown_delivery_is_refused_by_name(samples: list[Sample]) -> None:
-    with pytest.raises(ValueError, match="no way of delivery called 'jpg75'; did you mean 'jpeg75'"):
+    with pytest.raises(InvalidOption, match="no delivery called 'jpg75'; did you mean 'jpeg75'"):
         evaluate(DETECTOR, samples, robustness=["jpg75"])
 
 

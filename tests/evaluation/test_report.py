@@ -3,6 +3,7 @@ import json
 import math
 import re
 import sys
+from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,10 @@ FAKES = [0.15, 0.52, 0.7, 0.8, 0.9, 0.99]
 
 
 def row(label: str, score: float | None, **more: Any) -> Row:
-    said = more.pop("said", "no-face" if score is None else "fake" if score >= 0.5 else "real")
+    predicted = more.pop("predicted", "no-face" if score is None else "fake" if score >= 0.5 else "real")
     logit = None if score is None else math.log(score / (1 - score))
     values = {"name": f"{label}/{score}.jpg", "image": FACE, "source": "web", "box_xyxy": (10.0, 10.0, 40.0, 40.0)}
-    return Row(**{**values, "label": label, "score": score, "logit": logit, "said": said, **more})
+    return Row(**{**values, "label": label, "score": score, "logit": logit, "predicted": predicted, **more})
 
 
 def rows() -> list[Row]:
@@ -34,7 +35,7 @@ def rows() -> list[Row]:
         *(row("real", score, generator="camera", group=f"r{place // 2}") for place, score in enumerate(REALS)),
         *(row("fake", score, generator="gan", tags={"difficulty": "hard"}) for score in FAKES),
         row("real", None, source="phone"),
-        row("fake", None, said="error", error="cut off <b>", name="<script>.jpg", image="gone.jpg"),
+        row("fake", None, predicted="error", error="cut off <b>", name="<script>.jpg", image="gone.jpg"),
     ]
 
 
@@ -102,7 +103,7 @@ def test_text_says_what_was_measured() -> None:
     ("own", "words"),
     [
         ([("real", 0.1), ("fake", 0.2)], "Collapsed: every picture was called real"),
-        ([("real", 0.1), ("real", 0.6), ("fake", 0.2), ("fake", 0.9)], 'no better than always saying "real"'),
+        ([("real", 0.1), ("real", 0.6), ("fake", 0.2), ("fake", 0.9)], 'no better than always answering "real"'),
         ([("fake", 0.2), ("fake", 0.9)], "not both classes"),
         ([("real", 0.1), ("fake", 0.9), ("fake", None)], "1 of 3 pictures could not be scored"),
         ([("real", s) for s in (0.1, 0.3, 0.5, 0.7, 0.9)] + [("fake", s) for s in (0.1, 0.3, 0.5, 0.7, 0.9)], "chance"),
@@ -139,8 +140,40 @@ def test_saved_folder_holds_everything(tmp_path: Path) -> None:
         with Image.open(target.parent / f"{name}.png") as image:
             assert min(image.size) > 250
     table = list(csv.DictReader((target.parent / "scores.csv").read_text("utf-8").splitlines()))
-    assert len(table) == 14 and table[1]["score"] == "0.1" and table[1]["said"] == "real" and table[1]["group"] == "r0"
+    assert (
+        len(table) == 14
+        and table[1]["score"] == "0.1"
+        and table[1]["predicted"] == "real"
+        and table[1]["group"] == "r0"
+    )
     assert table[6]["difficulty"] == "hard" and table[12]["score"] == "" and table[13]["error"] == "cut off <b>"
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Figures of an epoch, as a training gives them."""
+
+    epoch: int
+    loss: float
+    valid_loss: float
+    train_accuracy: float
+    valid_auc: float
+
+
+EPOCHS = [Epoch(1, 0.7, 0.65, 0.5, math.nan), Epoch(2, 0.5, 0.6, 0.75, 0.8)]
+
+
+def test_a_report_of_a_trained_detector_shows_its_training(tmp_path: Path) -> None:
+    trained = report(history=EPOCHS)
+    assert trained.to_dict()["history"][0] == {
+        "epoch": 1, "loss": 0.7, "valid_loss": 0.65, "train_accuracy": 0.5, "valid_auc": None
+    }  # fmt: skip
+    text = trained.save(tmp_path).read_text("utf-8")
+    assert "<h2>Training</h2><img" in text
+    with Image.open(tmp_path / "training.png") as image:
+        assert image.size == trained.plot_training().size and image.width > 800
+    assert "Training" not in report().save(tmp_path / "plain").read_text("utf-8")
+    assert not (tmp_path / "plain" / "training.png").exists() and report().to_dict()["history"] == []
 
 
 def test_page_needs_no_network_and_runs_nothing(tmp_path: Path) -> None:
@@ -184,13 +217,16 @@ def test_report_of_nothing_is_saved_all_the_same(tmp_path: Path) -> None:
 
 def test_gallery_sorts_by_how_sure_the_detector_was(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: dict[str, list[tuple[str, str]]] = {}
+    names: list[str] = []
 
     def draw(sections: Any, *, columns: int) -> Image.Image:
         shown.update({name: [(tile.caption, tile.note) for tile in tiles] for name, tiles in sections})
+        names.extend(tile.name for tile in sections[1][1])
         return Image.new("RGB", (1, 1))
 
     monkeypatch.setattr("deepfake_detect.evaluation.report.draw_gallery", draw)
     report().gallery(count=2)
+    assert names == ["0.15.jpg"]
     assert shown == {
         "Fakes found, the surest": [("fake 0.990", "is fake · gan"), ("fake 0.900", "is fake · gan")],
         "Fakes missed, the surest": [("real 0.150", "is fake · gan")],

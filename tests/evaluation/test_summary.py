@@ -11,8 +11,8 @@ from deepfake_detect.metrics import classification
 
 
 def row(label: str, score: float | None, **more: Any) -> Row:
-    said = more.pop("said", "no-face" if score is None else "fake" if score >= 0.5 else "real")
-    return Row(name="a.jpg", label=label, score=score, said=said, **more)
+    predicted = more.pop("predicted", "no-face" if score is None else "fake" if score >= 0.5 else "real")
+    return Row(name="a.jpg", label=label, score=score, predicted=predicted, **more)
 
 
 def rows(reals: list[float], fakes: list[float], **more: Any) -> list[Row]:
@@ -34,7 +34,8 @@ def test_figures_are_those_of_the_measures() -> None:
         y, score
     )
     assert figures.ece == classification.expected_calibration_error(y, score)
-    names = ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "auc", "ap", "eer", "ece")
+    assert figures.log_loss == classification.log_loss(y, score)
+    names = ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "auc", "ap", "eer", "ece", "log_loss")
     assert set(figures.intervals) == set(names)
     for name in names:
         low, high = figures.intervals[name]
@@ -44,8 +45,8 @@ def test_figures_are_those_of_the_measures() -> None:
 
 
 def test_what_has_no_score_is_counted_and_left_out() -> None:
-    beside = [row("fake", None), row("real", None, said="error", error="cut off"), row("real", None)]
-    unsure = row("real", 0.52, said="uncertain")
+    beside = [row("fake", None), row("real", None, predicted="error", error="cut off"), row("real", None)]
+    unsure = row("real", 0.52, predicted="uncertain")
     figures = measure([*rows([0.1], [0.9]), *beside, unsure], threshold=0.5)
     assert (figures.n, figures.no_face, figures.unreadable, figures.uncertain) == (3, 2, 1, 1)
     assert figures.accuracy == pytest.approx(2 / 3)  # the unsure one by its side of the threshold
@@ -58,9 +59,9 @@ def test_no_pictures_are_no_error() -> None:
     assert math.isnan(figures.false_alarms) and math.isnan(figures.missed)
 
 
-@pytest.mark.parametrize(("threshold", "said"), [(0.95, "real"), (0.05, "fake"), (0.5, None)])
-def test_collapse_is_told(threshold: float, said: str | None) -> None:
-    assert measure(rows([0.1, 0.3], [0.6, 0.9]), threshold=threshold).collapsed == said
+@pytest.mark.parametrize(("threshold", "only"), [(0.95, "real"), (0.05, "fake"), (0.5, None)])
+def test_a_collapse_is_named(threshold: float, only: str | None) -> None:
+    assert measure(rows([0.1, 0.3], [0.6, 0.9]), threshold=threshold).collapsed == only
     assert measure(rows([], [0.6, 0.9]), threshold=threshold).collapsed is None  # one answer is right there
 
 

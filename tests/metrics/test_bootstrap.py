@@ -16,6 +16,7 @@ STATISTICS = {
     "ap": classification.average_precision,
     "eer": classification.equal_error_rate,
     "ece": classification.expected_calibration_error,
+    "log_loss": classification.log_loss,
 }
 
 

@@ -10,6 +10,7 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 from sklearn.linear_model import LogisticRegression
 
+from deepfake_detect.metrics import classification
 from deepfake_detect.metrics.classification import (
     BIASES,
     TEMPERATURES,
@@ -260,6 +261,15 @@ def test_fits_stay_within_bounds_where_the_classes_are_parted_or_reversed(scale:
 
 def test_of_temperatures_that_are_all_perfect_the_mildest_is_taken() -> None:
     assert fit_temperature([-1e5, 1e5], [0, 1]) == pytest.approx(TEMPERATURES[1])
+
+
+def test_log_loss_by_hand_and_scikit_learn() -> None:
+    expected = -(math.log(0.9) + math.log(0.3) + math.log(0.4) + math.log(0.8) + math.log(0.9)) / 5
+    assert classification.log_loss(Y, SCORE) == pytest.approx(expected)
+    y, score = [0, 1, 1, 0], [0.0, 1.0, 0.0, 0.3]  # one sure mistake
+    assert classification.log_loss(y, score) == pytest.approx(sklearn_metrics.log_loss(y, score))
+    assert classification.log_loss([1, 1], [0.5, 0.5]) == pytest.approx(math.log(2))
+    assert math.isnan(classification.log_loss([], []))
 
 
 def test_interval_of_an_accuracy_is_the_binomial_one() -> None:
