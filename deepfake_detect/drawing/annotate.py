@@ -1,4 +1,4 @@
-"""How does a verdict look on the picture?"""
+"""Draw boxes, captions and banners on pictures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COLOURS: Final[dict[str, Colour]] = {
     "real": (0, 114, 178),
     "uncertain": (110, 110, 110),
 }
-"""RGB of each label, after Okabe and Ito: told apart with any kind of colour vision, and by lightness."""
+"""RGB of each label, after Okabe and Ito: distinct with any kind of colour vision, and by lightness."""
 
 _READABLE_PX = 480  # a picture whose longer side is below this is enlarged before it is drawn upon
 _LEAST_TEXT_PX = 14.0
@@ -61,7 +61,7 @@ def draw_banner(pixels: np.ndarray, *, text: str) -> Image.Image:
 
     Args:
         pixels: [H, W, 3] uint8 RGB; enlarged as by `draw_faces` where it is small.
-        text: One line; set smaller where it would not fit.
+        text: One line; in smaller letters where it would not fit.
 
     Returns:
         A new RGB picture.
@@ -95,7 +95,7 @@ def _inside(box: Box, factor: int, size: tuple[int, int]) -> Box:
 def _outline(image: Image.Image, box: Box, colour: Colour) -> None:
     width = max(3, round(_text_px(image) / 5))
     draw = ImageDraw.Draw(image)
-    draw.rectangle(box, outline=_ink(colour), width=width + max(1, width // 3))  # seen on its own colour, too
+    draw.rectangle(box, outline=_ink(colour), width=width + max(1, width // 3))  # visible on its own colour, too
     draw.rectangle(box, outline=colour, width=width)
 
 
@@ -111,7 +111,7 @@ def _caption(image: Image.Image, box: Box, text: str, colour: Colour, taken: Seq
 
 
 def _place(box: Box, tag: tuple[float, float], size: tuple[int, int], taken: Sequence[Box]) -> Box:
-    """Choose where a caption stands: above the box, below, or inside; where it hides the least, in that order."""
+    """Choose the place of a caption: above the box, below, or inside, whichever hides the least, in that order."""
     (width, height), (right, bottom) = tag, (size[0] - 1, size[1] - 1)
     tops = [top for top in (box[1] - height, box[3], box[1], box[3] - height) if 0 <= top <= bottom - height]
     lefts = [min(max(left, 0), max(0, right - width)) for left in (box[0], box[2] - width)]
@@ -124,7 +124,7 @@ def _text_px(image: Image.Image) -> float:
 
 
 def _fitted(text: str, text_px: float, room_px: float) -> tuple[_Font, float, float]:
-    """Give the font, and width and height of the text in it, made smaller until it fits."""
+    """Return the font, and width and height of the text in it, smaller until it fits."""
     font = ImageFont.load_default(size=text_px)
     width = font.getlength(text)
     if width > room_px:

@@ -1,7 +1,7 @@
-"""How does every chart begin and end?
+"""Set up charts in one style, and render them.
 
-The home of matplotlib, which comes with ``pip install 'deepfake-detect[plots]'``. No window is opened, and no global
-setting outlives a chart.
+The only module that imports matplotlib, which comes with ``pip install 'deepfake-detect[plots]'``.
+No window is opened, and no global setting outlives a chart.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from PIL import Image
 from deepfake_detect.errors import MissingExtra
 
 INKS: Final = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#7a6a00", "#000000")
-"""Line colours after Okabe and Ito, the darker of their yellow: told apart with any kind of colour vision."""
+"""Line colours after Okabe and Ito, with a darker yellow: distinct with any kind of colour vision."""
 
 MARKS: Final = ("o", "s", "^", "D", "v", "P", "X", "*")
-"""One for each of them."""
+"""A marker for each colour."""
 
 INK: Final = "#1a1a1a"
-"""Of letters."""
+"""Colour of text."""
 
 SOFT: Final = "#8a8a8a"
-"""Of what stands behind: a baseline, an axis."""
+"""Colour of baselines and axes."""
 
 _DPI = 144
 _STYLE: Final[Any] = {
@@ -58,17 +58,17 @@ _STYLE: Final[Any] = {
 def draw_chart(
     width: float, height: float, *, rows: int = 1, columns: int = 1, title: str = ""
 ) -> Iterator[tuple[list[Any], Callable[[], Image.Image]]]:
-    """Give empty axes in the style of the house, to be drawn upon inside the ``with``.
+    """Yield empty axes in the style of the package, to draw on inside the ``with``.
 
     Args:
         width: Inches, of 144 pixels each.
         height: Inches.
-        rows: Of axes.
-        columns: Of axes.
-        title: Above them all.
+        rows: Rows of axes.
+        columns: Columns of axes.
+        title: Title above all axes.
 
     Yields:
-        The axes, row by row, and a function that gives the picture once the ``with`` is left.
+        The axes, row by row, and a function that returns the picture after the ``with``.
 
     Raises:
         MissingExtra: matplotlib is not installed.

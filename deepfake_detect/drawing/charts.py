@@ -1,6 +1,5 @@
-"""How do figures look?
-
-Every function takes plain numbers and gives a picture. Drawing needs matplotlib, which comes with
+"""Charts of evaluations, trainings and searches: plain numbers in, a picture out.
+ Drawing needs matplotlib, which comes with
 ``pip install 'deepfake-detect[plots]'``; no window is opened and no global setting is touched.
 """
 
@@ -29,7 +28,7 @@ def curves(y: ArrayLike, score: ArrayLike, *, threshold: float = 0.5, title: str
         y: 1 for fake, 0 for real, [N].
         score: Probabilities of fake, 0 to 1, [N].
         threshold: Marked on the curves.
-        title: Above them all.
+        title: Title above all.
 
     Raises:
         MissingExtra: matplotlib is not installed.
@@ -43,7 +42,7 @@ def curves(y: ArrayLike, score: ArrayLike, *, threshold: float = 0.5, title: str
 
 
 def roc(y: ArrayLike, score: ArrayLike, *, threshold: float | None = None, title: str = "") -> Image.Image:
-    """Draw the fakes found over the false alarms; arguments as for `curves`."""
+    """Draw the ROC curve; arguments as for `curves`."""
     with draw_chart(5.0, 4.6, title=title) as (axes, finish):
         _roc(axes[0], y, score, threshold)
     return finish()
@@ -57,12 +56,12 @@ def precision_recall(y: ArrayLike, score: ArrayLike, *, threshold: float | None 
 
 
 def reliability(scores: Mapping[str, tuple[ArrayLike, ArrayLike]], *, bins: int = 15, title: str = "") -> Image.Image:
-    """Draw the share of fakes over the probability that was said.
+    """Draw the share of fakes over the score.
 
     Args:
-        scores: Name of a line to its ``(y, score)``, such as before and after a calibration.
-        bins: Of equal width; the area of a dot grows with the pictures in its bin.
-        title: Above it.
+        scores: Name of a line to ``(y, score)``, such as before and after a calibration.
+        bins: Number of bins of equal width; the area of a dot grows with the pictures in its bin.
+        title: Title.
     """
     with draw_chart(5.0, 4.6, title=title) as (axes, finish):
         _reliability(axes[0], scores, bins)
@@ -70,7 +69,7 @@ def reliability(scores: Mapping[str, tuple[ArrayLike, ArrayLike]], *, bins: int 
 
 
 def histogram(y: ArrayLike, score: ArrayLike, *, threshold: float | None = None, title: str = "") -> Image.Image:
-    """Draw how the scores of real and of fake pictures are spread; arguments as for `curves`."""
+    """Draw a histogram of the scores of real and of fake pictures; arguments as for `curves`."""
     with draw_chart(5.0, 4.6, title=title) as (axes, finish):
         _histogram(axes[0], y, score, threshold)
     return finish()
@@ -82,7 +81,7 @@ def training_curves(history: Sequence[Mapping[str, Any]], *, title: str = "") ->
     Args:
         history: A mapping for each epoch, with some of: ``epoch``, ``loss``, ``valid_loss``, ``train_accuracy``,
             ``valid_auc``, ``valid_accuracy``, ``valid_balanced_accuracy``, ``rate``. None and nan leave a gap.
-        title: Above it.
+        title: Title.
 
     Raises:
         MissingExtra: matplotlib is not installed.
@@ -121,10 +120,10 @@ def comparison(
     Args:
         values: Name to figure and lower and upper end of its interval, drawn from the top; nan leaves a gap, and
             a figure without an interval is a hollow dot.
-        label: What the figure is.
-        baseline: A line to hold them against.
-        baseline_name: What the line is.
-        title: Above it.
+        label: Name of the figure.
+        baseline: A line to compare with.
+        baseline_name: Name of that line.
+        title: Title.
     """
     with draw_chart(6.4, 1.3 + 0.32 * max(2, len(values)), title=title) as (axes, finish):
         axis = axes[0]
@@ -147,12 +146,12 @@ def comparison(
 def robustness(
     lines: Mapping[str, Mapping[str, tuple[float, float, float]]], *, label: str = "AUC", title: str = ""
 ) -> Image.Image:
-    """Draw how a figure falls with the way that pictures were delivered.
+    """Draw a figure by delivery.
 
     Args:
         lines: Name of a line (a model, a figure) to ``{delivery: (figure, low, high)}``, in the same order.
-        label: What the figure is.
-        title: Above it.
+        label: Name of the figure.
+        title: Title.
     """
     with draw_chart(6.8, 3.6, title=title) as (axes, finish):
         axis = axes[0]
@@ -173,25 +172,25 @@ def robustness(
 def ablation(
     trials: Sequence[tuple[Mapping[str, Any], float]], *, label: str = "validation AUC", title: str = ""
 ) -> Image.Image:
-    """Draw what each setting of a search did: a dot for each trial, a bar for the best and the middle of a value.
+    """Draw the effect of each setting of a search: a dot for each trial, bars for the best and the median of a value.
 
     Args:
         trials: Settings and figure of each trial; a figure that is nan (a trial given up) is left out.
-        label: What the figure is.
-        title: Above it.
+        label: Name of the figure.
+        title: Title.
 
     Returns:
         One panel for each setting that varies: numbers of more than six values along a line, logarithmic where they
         span a factor of 20; anything else side by side.
     """
-    told = [(settings, value) for settings, value in trials if math.isfinite(value)]
-    names = list(dict.fromkeys(name for settings, _ in told for name in settings))
-    varied = [name for name in names if len({str(settings.get(name)) for settings, _ in told}) > 1]
+    finished = [(settings, value) for settings, value in trials if math.isfinite(value)]
+    names = list(dict.fromkeys(name for settings, _ in finished for name in settings))
+    varied = [name for name in names if len({str(settings.get(name)) for settings, _ in finished}) > 1]
     columns = min(3, max(1, len(varied)))
     rows = -(-max(1, len(varied)) // columns)
     with draw_chart(3.6 * columns, 3.0 * rows, rows=rows, columns=columns, title=title) as (axes, finish):
         for axis, name in zip(axes[: len(varied)], varied, strict=True):
-            pairs = [(settings[name], value) for settings, value in told if name in settings]
+            pairs = [(settings[name], value) for settings, value in finished if name in settings]
             _setting(axis, pairs)
             axis.set(title=name, ylabel=label)
         for axis in axes[len(varied) :]:

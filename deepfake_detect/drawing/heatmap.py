@@ -1,4 +1,4 @@
-"""How does heat look on a picture?"""
+"""Colour heat maps, and lay them over pictures."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _GREY = (0.299, 0.587, 0.114)
 
 
 def heat_colours(heat: npt.ArrayLike) -> npt.NDArray[np.uint8]:
-    """Give heat its colour, from a dark violet over red and orange to a light yellow.
+    """Map heat to colours, from a dark violet over red and orange to a light yellow.
 
     Equal steps of heat are equal steps of lightness as people see it (Ottosson's Oklab), so that no edge shows where
     the heat has none, and it reads the same in grey and with any kind of colour vision.
@@ -57,7 +57,7 @@ def lay_over(pixels: np.ndarray, heat: np.ndarray, *, squares: Sequence[Box] | N
     Args:
         pixels: [H, W, 3] uint8 RGB; shown in grey.
         heat: [H, W], 0..1.
-        squares: Where the model looked, in pixels; the rest stays bare. None paints all of it.
+        squares: The crops that the model saw, in pixels; the rest stays grey. None colours all of it.
 
     Returns:
         RGB picture of the same size.
@@ -65,10 +65,10 @@ def lay_over(pixels: np.ndarray, heat: np.ndarray, *, squares: Sequence[Box] | N
     share = np.clip(heat, 0, 1)[..., None]
     cover = _PAINT[0] + share * (_PAINT[1] - _PAINT[0])
     if squares is not None:
-        looked = np.zeros((*heat.shape, 1), bool)
+        inside = np.zeros((*heat.shape, 1), bool)
         for x1, y1, x2, y2 in squares:
-            looked[max(0, round(y1)) : round(y2), max(0, round(x1)) : round(x2)] = True
-        cover = np.where(looked, cover, 0)
+            inside[max(0, round(y1)) : round(y2), max(0, round(x1)) : round(x2)] = True
+        cover = np.where(inside, cover, 0)
     grey = (pixels @ np.array(_GREY))[..., None]
     return Image.fromarray(np.round(grey * (1 - cover) + heat_colours(heat) * cover).astype(np.uint8))
 

@@ -1,4 +1,4 @@
-"""How are figures read: on a terminal, and on a page that needs no network?"""
+"""Format tables for a terminal, and compose self-contained HTML pages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 
 
 def format_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Set a table for a terminal: the first column to the left, the others to the right.
+    """Format a table for a terminal: the first column left-aligned, the others right-aligned.
 
     Example:
         >>> print(format_table(["source", "n"], [["web", "12"], ["phone", "3"]]))
@@ -33,7 +33,7 @@ def format_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def format_figure(value: float | None, ends: Sequence[float | None] | None = None) -> str:
-    """Write a figure with three digits, and its interval; a dash where it is undefined, [?] where the interval is.
+    """Format a figure with three digits, and its interval; a dash where it is undefined, [?] where the interval is.
 
     Example:
         >>> format_figure(0.91234, (0.9, 0.925)), format_figure(float("nan"))
@@ -48,13 +48,13 @@ def format_figure(value: float | None, ends: Sequence[float | None] | None = Non
 
 
 def write_page(*, title: str, lead: str, warnings: Sequence[str], parts: Sequence[tuple[str, str]]) -> str:
-    """Put a page together: one file, with nothing to fetch and nothing to run.
+    """Compose a page: one file, with nothing to fetch and no script.
 
     Args:
         title: Plain text.
-        lead: Plain text: what was measured.
-        warnings: Plain text: what must be known before any figure is believed.
-        parts: Heading, and what stands below it as HTML: `table`, `figure`, `paragraph`.
+        lead: Plain text below the title.
+        warnings: Plain text, highlighted.
+        parts: Heading, and content below it as HTML: `table`, `figure`, `paragraph`.
 
     Returns:
         A whole HTML document.
@@ -73,12 +73,12 @@ def write_page(*, title: str, lead: str, warnings: Sequence[str], parts: Sequenc
 def table(
     header: Sequence[str], rows: Iterable[Sequence[str]], *, shades: Mapping[tuple[int, int], float] | None = None
 ) -> str:
-    """Write a table as HTML.
+    """Format a table as HTML.
 
     Args:
         header: Plain text.
         rows: Plain text; the first cell is the name of the row.
-        shades: Row and column of a cell to 0 (bad) .. 1 (good), shown as the depth of its ground.
+        shades: Row and column of a cell to 0 (bad) .. 1 (good), shown as the depth of the background.
     """
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
     lines = []
@@ -93,12 +93,12 @@ def table(
 
 
 def cards(figures: Sequence[tuple[str, str, str]]) -> str:
-    """Write figures large: name, value and what stands below it, in plain text."""
+    """Format figures as cards: name, value and a line below, in plain text."""
     return f'<div class="cards">{"".join(_card(*(html.escape(text) for text in figure)) for figure in figures)}</div>'
 
 
 def paragraph(text: str) -> str:
-    """Write a paragraph of plain text as HTML."""
+    """Format a paragraph of plain text as HTML."""
     return f"<p>{html.escape(text)}</p>"
 
 
@@ -108,13 +108,13 @@ def fold(summary: str, content: str) -> str:
 
 
 def figure(image: Image.Image, *, words: str, format_name: str = "PNG", scale: float = 1.0) -> str:
-    """Write a picture into the page itself.
+    """Embed a picture in the page.
 
     Args:
         image: RGB.
-        words: What it shows, for those who cannot see it.
+        words: Alternative text.
         format_name: ``"PNG"`` for curves, ``"JPEG"`` for photographs.
-        scale: Pixels of the page for one of the picture, where there is room.
+        scale: Pixels of the page for each pixel of the picture, where there is room.
     """
     file = io.BytesIO()
     image.save(file, format_name, quality=88, optimize=True)

@@ -123,9 +123,8 @@ def _of_split(samples: Sequence[Sample], split: str | None) -> list[Sample]:
     chosen = [sample for sample in samples if wanted is None or sample.split == wanted]
     if not chosen:
         named = sorted({sample.split for sample in samples if sample.split})
-        raise DatasetError(
-            f"none of {len(samples)} pictures is of the split {split!r}; the data name {', '.join(named) or 'none'}"
-        )
+        names = ", ".join(named) or "no split"
+        raise DatasetError(f"none of {len(samples)} pictures is of the split {split!r}; the data names {names}")
     return chosen
 
 

@@ -1,7 +1,7 @@
-"""What do the layers of a network see?
+"""Draw feature maps and convolution kernels of a network.
 
 Zeiler and Fergus 2014, "Visualizing and Understanding Convolutional Networks", ECCV, made such pictures common. They
-show what a layer reacts to, not why a verdict is what it is: for that see `explain`.
+show what a layer responds to, not the reason of a verdict: for that see `explain`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
+from deepfake_detect._options import check_number
 from deepfake_detect.drawing.heatmap import heat_colours
 from deepfake_detect.errors import ImageUnreadable, LayerNotFound, nearest
 from deepfake_detect.explain.layers import find_layer, tap
@@ -30,13 +31,13 @@ _GREY: Final = 127.5
 def feature_maps(
     predictor: Predictor, image: Any, layer: str | None = None, *, count: int = 31, faces: FaceChoice = "auto"
 ) -> Image.Image:
-    """Draw what a layer makes of the largest face of a picture: a tile for each channel, the strongest first.
+    """Draw the output of a layer for the largest face of a picture: a tile for each channel, the strongest first.
 
     Args:
         predictor: A `Predictor` or a `Detector`.
         image: Anything that `Predictor.predict` takes.
         layer: A name of ``predictor.model.named_modules()``; the last that gives a map where None.
-        count: Channels, at the most.
+        count: Most channels to draw.
         faces: See `FaceChoice`.
 
     Returns:
@@ -47,15 +48,16 @@ def feature_maps(
         LayerNotFound: No such layer, or its output is no map.
         ImageUnreadable: Not a picture, or no face is on it.
     """
-    found = predictor.look(image, faces=faces)
-    if not found.crops:
-        raise ImageUnreadable(f"{found.name}: no face was found; faces='none' takes the picture as it is")
+    check_number("count", count, low=1, whole=True)
+    look = predictor.look(image, faces=faces)
+    if not look.crops:
+        raise ImageUnreadable(f"{look.name}: no face was found; faces='none' takes the picture as it is")
     card = predictor.card
-    batch = to_batch(found.crops[:1], preprocessing=card.preprocessing).to(predictor.device)
+    batch = to_batch(look.crops[:1], preprocessing=card.preprocessing).to(predictor.device)
     _, module = find_layer(predictor.model, layer, size_px=card.preprocessing.size_px)
     maps = tap(predictor.model, batch, module, gradient=False).activation[0].cpu()
     order = strongest(maps)[:count]
-    tiles = [("face", Image.fromarray(found.crops[0]))]
+    tiles = [("face", Image.fromarray(look.crops[0]))]
     tiles += [(str(channel), Image.fromarray(heat_colours(_spread(maps[channel].numpy())))) for channel in order]
     return _grid(tiles)
 
@@ -82,20 +84,22 @@ def filters(model: nn.Module | Predictor, layer: str | None = None, *, count: in
     Args:
         model: A network, or a detector.
         layer: A name of its ``named_modules()``; the first convolution where None.
-        count: Kernels, at the most, in their order.
+        count: Most kernels to draw, in their order.
 
     Returns:
-        RGB picture with a tile for each kernel: in colour where it looks at three channels, else grey, the mean over
-        the channels that it looks at. Grey is 0; all tiles have one scale.
+        RGB picture with a tile for each kernel: in colour where it has three input channels, else grey, the mean
+        over its input channels. Grey is 0; all tiles have one scale.
 
     Raises:
         LayerNotFound: There is no such convolution.
+        InvalidOption: ``count`` out of range.
 
     Example:
         >>> from deepfake_detect import create_model
         >>> filters(create_model("meso4", seed=0)).mode
         'RGB'
     """
+    check_number("count", count, low=1, whole=True)
     _, convolution = _convolution(model.model if isinstance(model, Predictor) else model, layer)
     kernels = convolution.weight.detach().float().cpu().numpy()[:count]  # [C, channels in, h, w]
     if kernels.shape[1] != 3:

@@ -1,21 +1,22 @@
-"""How do explanations of a data set look side by side, the surest mistakes first?"""
+"""Explain the surest mistakes and hits of a data set, side by side on a contact sheet."""
 
 from __future__ import annotations
 
-import io
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal, TypedDict, Unpack
 
 from PIL import Image
 
+from deepfake_detect._options import check_number
 from deepfake_detect.datasets.read import FRAMES, Sample, read_dataset
 from deepfake_detect.drawing.annotate import COLOURS
 from deepfake_detect.drawing.gallery import Tile, draw_gallery
 from deepfake_detect.drawing.heatmap import lay_over
-from deepfake_detect.explain.explainer import explain_image
+from deepfake_detect.drawing.result import DrawnResult, short_name
+from deepfake_detect.explain.explainer import Target, explain_image
 from deepfake_detect.explain.explanation import Explanation
+from deepfake_detect.explain.faithfulness import Level
 from deepfake_detect.inputs.image import open_image
 from deepfake_detect.predict.look import FaceChoice
 from deepfake_detect.predict.prediction import Prediction
@@ -26,13 +27,23 @@ MISTAKES: Final = "Mistakes, the surest first"
 HITS: Final = "Right, the surest first"
 
 
+class ExplainOptions(TypedDict, total=False):
+    """Options of `explain_image` that `explain_many` passes on."""
+
+    method: str
+    layer: str | None
+    faithfulness: Level | Literal["off"] | None
+    target: Target | None
+    threshold: float | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Entry:
-    """One picture of a sheet.
+    """One picture of the sheet.
 
     Attributes:
-        actual: What it is: ``"real"`` or ``"fake"``.
-        explanation: What was said of it, and why.
+        actual: True label: ``"real"`` or ``"fake"``.
+        explanation: Verdict and heat map.
     """
 
     actual: str
@@ -40,19 +51,19 @@ class Entry:
 
     @property
     def is_right(self) -> bool:
-        """Say whether the verdict is what the picture is; one that is uncertain is wrong here."""
+        """Whether the verdict is the true label; an uncertain one is wrong here."""
         return self.explanation.label == self.actual
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ExplanationSheet:
-    """Explanations of a data set.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class ExplanationSheet(DrawnResult):
+    """Explanations of some pictures of a data set.
 
     Attributes:
-        entries: Those that are shown, the surest mistake first, then the surest hit.
+        entries: The explained pictures, the surest mistakes first, then the surest hits.
         n: Pictures that were scored.
-        mistakes: How many of them were called something else than they are.
-        left_out: The pictures that could not be scored, each with its name and why: no face, or damaged.
+        mistakes: Number of them with a verdict that is not the true label.
+        left_out: Pictures that could not be scored, each with its name and the reason.
     """
 
     entries: tuple[Entry, ...] = field(repr=False)
@@ -61,7 +72,7 @@ class ExplanationSheet:
     left_out: tuple[str, ...] = ()
 
     def plot(self, *, columns: int = 6) -> Image.Image:
-        """Draw a contact sheet: the heat over each picture, what was said, and what it is.
+        """Draw a contact sheet: the heat over each face, verdict, true label and file name.
 
         Args:
             columns: Pictures in a row.
@@ -71,14 +82,18 @@ class ExplanationSheet:
             parts[entry.is_right][1].append(_tile(entry))
         return draw_gallery([part for part in parts if part[1]] or parts[:1], columns=columns)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write `plot` as a picture, by the ending of the file."""
-        self.plot().save(path)
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but the heat as plain JSON values."""
+        return {
+            "n": self.n,
+            "mistakes": self.mistakes,
+            "entries": [{"actual": entry.actual, **entry.explanation.to_dict()} for entry in self.entries],
+            "left_out": list(self.left_out),
+        }
 
-    def _repr_png_(self) -> bytes:
-        file = io.BytesIO()
-        self.plot().save(file, "PNG")
-        return file.getvalue()
+    def __repr__(self) -> str:
+        plural = "" if self.n == 1 else "s"
+        return f"ExplanationSheet({len(self.entries)} of {self.n} picture{plural}, {self.mistakes} mistakes)"
 
 
 def explain_many(
@@ -90,27 +105,28 @@ def explain_many(
     labels: Mapping[Any, str] | None = None,
     frames: int = FRAMES,
     faces: FaceChoice = "auto",
-    **options: Any,
+    **options: Unpack[ExplainOptions],
 ) -> ExplanationSheet:
-    """Score a data set, and explain the surest mistakes, then the surest hits.
+    """Score a data set, and explain its surest mistakes and hits.
 
     All pictures are scored as by `Predictor.predict_many`; only those that are shown are explained.
 
     Args:
         predictor: A `Predictor` or a `Detector`.
-        dataset: Whatever `read_dataset` takes.
-        count: Pictures that are shown, at the most.
+        dataset: Anything that `read_dataset` takes.
+        count: Most pictures to explain.
         split: Keep the pictures of this split only.
-        labels: What labels mean that are not known.
-        frames: For each video.
+        labels: Meaning of labels that are not recognised.
+        frames: Number of frames of each video.
         faces: See `FaceChoice`.
-        **options: Of `explain`: ``method``, ``layer``, ``faithfulness`` (``"off"`` here unless said), ``target``.
+        **options: Options of `explain_image`; ``faithfulness`` is ``"off"`` by default here.
 
     Returns:
-        What is shown, how many were wrong, and which pictures were left out and why.
+        The explanations, the number of mistakes, and the pictures that were left out, with the reasons.
 
     Raises:
-        DatasetError: A label cannot be told.
+        DatasetError: A label is not recognised.
+        InvalidOption: An option out of range.
 
     Example:
         >>> from deepfake_detect import Detector
@@ -118,9 +134,10 @@ def explain_many(
         >>> explain_many(Detector.from_pretrained("meso4-fakefaces"), pictures).n
         2
     """
+    check_number("count", count, low=1, whole=True)
     samples = [s for s in read_dataset(dataset, labels=labels, frames=frames) if split in (None, s.split)]
-    said = list(predictor.predict_many((sample.image for sample in samples), faces=faces, on_error="yield"))
-    scored = [(sample, one) for sample, one in zip(samples, said, strict=True) if one.score is not None]
+    predictions = list(predictor.predict_many((sample.image for sample in samples), faces=faces, on_error="yield"))
+    scored = [(sample, one) for sample, one in zip(samples, predictions, strict=True) if one.score is not None]
     shown = sorted(scored, key=_order)[:count]
     options.setdefault("faithfulness", "off")
     return ExplanationSheet(
@@ -132,12 +149,12 @@ def explain_many(
         ),
         n=len(scored),
         mistakes=sum(one.label != DETECTS[sample.label] for sample, one in scored),
-        left_out=tuple(str(one.error or f"{one.name}: no face was found") for one in said if one.score is None),
+        left_out=tuple(str(one.error or f"{one.name}: no face was found") for one in predictions if one.score is None),
     )
 
 
 def _order(one: tuple[Sample, Prediction]) -> tuple[bool, float]:
-    """Mistakes first; in both parts those that are farthest from what they are, or nearest to it."""
+    """Sort mistakes first, those farthest from the true label; then hits, those nearest to it."""
     sample, prediction = one
     away = abs(sample.label - (prediction.score or 0.0))
     right = prediction.label == DETECTS[sample.label]
@@ -145,18 +162,14 @@ def _order(one: tuple[Sample, Prediction]) -> tuple[bool, float]:
 
 
 def _tile(entry: Entry) -> Tile:
-    found = entry.explanation
-    pixels = open_image(found.prediction.source).pixels
-    decisive = found.decisive
+    explanation = entry.explanation
+    pixels = open_image(explanation.prediction.source).pixels
+    decisive = explanation.decisive
     return Tile(
-        image=lay_over(pixels, found.heat, squares=[one.crop_xyxy for one in found.faces]),
+        image=lay_over(pixels, explanation.heat, squares=[one.crop_xyxy for one in explanation.faces]),
         box_xyxy=None if decisive is None else decisive.face.box_xyxy,
-        caption=f"{found.label} {found.score:.3f}",
-        colour=COLOURS.get(found.label, COLOURS["uncertain"]),
-        note=f"is {entry.actual}: {_short(found.name)}",
+        caption=f"{explanation.label} {explanation.score:.3f}",
+        colour=COLOURS.get(explanation.label, COLOURS["uncertain"]),
+        note=f"is {entry.actual}",
+        name=short_name(explanation.name),
     )
-
-
-def _short(name: str) -> str:
-    parts: Sequence[str] = name.replace("\\", "/").rstrip("/").split("/")
-    return parts[-1]

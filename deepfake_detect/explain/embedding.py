@@ -1,4 +1,4 @@
-"""How does a network arrange the faces of a data set?"""
+"""Project the features of a data set's faces to two dimensions, and draw them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from deepfake_detect._options import check_choice
 from deepfake_detect.datasets.read import FRAMES, Sample, read_dataset
 from deepfake_detect.drawing.annotate import COLOURS
 from deepfake_detect.drawing.canvas import INKS, MARKS, draw_chart
@@ -35,11 +36,11 @@ class Embedding:
     Attributes:
         xy: [N, 2] float64.
         label: ``"real"`` or ``"fake"``, N.
-        source: The collection of each, N; empty where the data do not say.
+        source: Collection of each, N; empty where unknown.
         name: Of each picture, N.
-        features: [N, D] float32: what the last dense layer gets.
-        explained: Share of the variance that each axis holds, for PCA; None for UMAP.
-        left_out: The pictures that are not there, each with its name and why.
+        features: [N, D] float32: input of the last dense layer.
+        explained: Share of the variance on each axis, for PCA; None for UMAP.
+        left_out: Pictures that are not included, each with its name and the reason.
     """
 
     xy: npt.NDArray[np.float64] = field(repr=False)
@@ -63,7 +64,7 @@ class Embedding:
             f"axis {number}" + (f": {share:.0%} of the variance" if self.explained else "")
             for number, share in enumerate(self.explained or (0.0, 0.0), start=1)
         ]
-        with draw_chart(10.4, 5.0, columns=2, title=f"{len(self.name)} faces, as the last layer gets them") as (
+        with draw_chart(10.4, 5.0, columns=2, title=f"{len(self.name)} faces, by the input of the last layer") as (
             axes,
             finish,
         ):
@@ -83,8 +84,8 @@ class Embedding:
         self.plot().save(path)
 
     def _points(self, axes: Any, names: Sequence[str], name: str, ink: str, mark: str) -> None:
-        own = [other == name for other in names]
-        axes.scatter(*self.xy[own].T, s=14, c=ink, marker=mark, alpha=0.7, linewidths=0, label=name or "no source")
+        chosen = [other == name for other in names]
+        axes.scatter(*self.xy[chosen].T, s=14, c=ink, marker=mark, alpha=0.7, linewidths=0, label=name or "no source")
 
 
 def embed(
@@ -97,16 +98,16 @@ def embed(
     frames: int = FRAMES,
     faces: FaceChoice = "auto",
 ) -> Embedding:
-    """Lay the faces of a data set out in a plane, near to each other where the network sees them alike.
+    """Project the faces of a data set to a plane, so that faces with similar features lie near each other.
 
     Args:
         predictor: A `Predictor` or a `Detector`.
-        dataset: Whatever `read_dataset` takes; of each picture the largest face counts.
+        dataset: Anything that `read_dataset` takes; of each picture the largest face is used.
         method: ``"pca"`` (principal components), or ``"umap"`` (McInnes et al. 2018, "UMAP: Uniform Manifold
             Approximation and Projection"), which needs the extra ``umap``.
         split: Keep the pictures of this split only.
-        labels: What labels mean that are not known.
-        frames: For each video.
+        labels: Meaning of labels that are not recognised.
+        frames: Number of frames of each video.
         faces: See `FaceChoice`.
 
     Returns:
@@ -115,10 +116,9 @@ def embed(
     Raises:
         DatasetError: Fewer than three faces.
         MissingExtra: umap-learn is not installed.
-        ValueError: Another method.
+        InvalidOption: Unknown method.
     """
-    if method not in ("pca", "umap"):
-        raise ValueError(f"method is {method!r}, expected 'pca' or 'umap'")
+    check_choice("method", method, ("pca", "umap"))
     samples = [s for s in read_dataset(dataset, labels=labels, frames=frames) if split in (None, s.split)]
     left_out: list[str] = []
     kept: list[Sample] = []
@@ -177,16 +177,16 @@ def _crops(
 
 
 def _features(predictor: Predictor, crops: Iterator[np.ndarray]) -> Iterator[npt.NDArray[np.float32]]:
-    """Give what the last dense layer gets, [n, D], for some crops at once."""
-    caught: list[npt.NDArray[np.float32]] = []
+    """Yield the input of the last dense layer, [n, D], for batches of crops."""
+    inputs: list[npt.NDArray[np.float32]] = []
     _, last = last_linear(predictor.model)
-    hook = last.register_forward_pre_hook(lambda _, given: caught.append(given[0].float().cpu().numpy()))
+    hook = last.register_forward_pre_hook(lambda _, args: inputs.append(args[0].float().cpu().numpy()))
     try:
         while some := [*itertools.islice(crops, _AT_ONCE)]:
             batch = to_batch(some, preprocessing=predictor.card.preprocessing).to(predictor.device)
             with undisturbed(predictor.model, batch), torch.no_grad():
                 predictor.model(batch)
-            yield caught.pop()
+            yield inputs.pop()
     finally:
         hook.remove()
 

@@ -1,4 +1,4 @@
-"""Why does a detector say so?"""
+"""Explain a verdict: compute the heat map of each face, and check how far it can be trusted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from deepfake_detect.errors import nearest
+from deepfake_detect.errors import InvalidOption, nearest
 from deepfake_detect.explain.explanation import Explanation, FaceHeat
 from deepfake_detect.explain.faithfulness import LEVELS, Level, measure_faithfulness
 from deepfake_detect.explain.layers import find_layer
@@ -45,62 +45,62 @@ def explain_image(
     target: Target | None = None,
     threshold: float | None = None,
 ) -> Explanation:
-    """Show where in a picture a score comes from, and check how far that can be trusted.
+    """Show where in a picture a score comes from, and check how far the map can be trusted.
 
     Args:
         predictor: A `Predictor` or a `Detector`.
         image: Anything that `Predictor.predict` takes.
         method: ``"grad-cam"``, ``"grad-cam++"``, ``"hirescam"``, ``"eigen-cam"``, ``"integrated-gradients"`` or
-            ``"occlusion"``; see the room `heat` for the papers.
-        layer: A name of ``predictor.model.named_modules()``; the last that gives a map where None, see `find_layer`.
+            ``"occlusion"``; see `deepfake_detect.explain.methods` for the papers.
+        layer: A name of ``predictor.model.named_modules()``; None takes the last that gives a map, see `find_layer`.
         faces: See `FaceChoice`.
         faithfulness: ``"quick"`` checks the decisive face with some 40 runs of the model, ``"full"`` every face with
             some 450; ``"off"`` or None does neither.
-        target: Shows what speaks for ``"fake"`` or ``"real"``; None takes the label, and fake for ``"uncertain"``.
+        target: Class to explain, ``"fake"`` or ``"real"``; None takes the label, and fake for ``"uncertain"``.
         threshold: See `Predictor.predict`.
 
     Returns:
-        The heat in pixels of the original, and what the checks found. The verdict is that of `Predictor.predict`.
+        The heat in pixels of the original, and the results of the checks. The verdict is that of `Predictor.predict`.
 
     Raises:
         ImageUnreadable: Not a picture.
         ImageTooLarge: More pixels than the limit.
         LayerNotFound: The model has no such layer, or its output is no map.
-        ValueError: No such method, or another choice that does not exist; a layer for a method of pixels.
+        InvalidOption: An unknown method or other choice; a layer for a method that works on pixels.
 
     Example:
         >>> from deepfake_detect import Detector
         >>> detector = Detector.from_pretrained("meso4-fakefaces")
-        >>> found = explain_image(detector, "examples/portrait.jpg", faithfulness="off")
-        >>> found.heat.shape, found.layer, round(sum(found.regions.values()), 6)
+        >>> explanation = explain_image(detector, "examples/portrait.jpg", faithfulness="off")
+        >>> explanation.heat.shape, explanation.layer, round(sum(explanation.regions.values()), 6)
         ((512, 512), 'head.pool', 1.0)
     """
     _check(method, layer, faithfulness, target)
     check_faces(faces, threshold=threshold)
-    ask = _Ask(predictor, method, layer)
-    found = predictor.look(image, faces=faces)
-    prediction, raw = ask.answer(found, threshold)
+    mapper = _Mapper(predictor, method, layer)
+    look = predictor.look(image, faces=faces)
+    prediction, raw = mapper.predict(look, threshold)
     shown = target or ("real" if prediction.label == "real" else "fake")
     if shown == "real":
-        raw = ask.turned(found.crops, raw)
+        raw = mapper.for_real(look.crops, raw)
     maps = _scaled(raw, predictor.card.preprocessing.size_px)
-    judged = zip(prediction.faces, found.crops, maps, strict=True)
+    scored = zip(prediction.faces, look.crops, maps, strict=True)
     explained = [
-        _face_heat(ask, face, crop, heat, _effort(face, prediction, faithfulness), shown, found.size_hw)
-        for face, crop, heat in judged
+        _face_heat(mapper, face, crop, heat, _level(face, prediction, faithfulness), shown, look.size_hw)
+        for face, crop, heat in scored
     ]
     return Explanation(
-        heat=_undone(explained, found.size_hw),
+        heat=_paste_back(explained, look.size_hw),
         method=method,
-        layer=ask.layer,
+        layer=mapper.layer,
         target=shown,
         faces=tuple(explained),
         prediction=prediction,
     )
 
 
-class _Ask:
-    """A method at a layer, for the model of a predictor or another with the same layers."""
+class _Mapper:
+    """Computes heat maps by a method at a layer, of the model of a predictor or another with the same layers."""
 
     def __init__(self, predictor: Predictor, method: str, layer: str | None) -> None:
         self.predictor, self.method = predictor, method
@@ -108,23 +108,23 @@ class _Ask:
         self.layer = None if method in OF_PIXELS else find_layer(predictor.model, layer, size_px=size_px)[0]
 
     def maps(self, model: nn.Module, batch: Tensor, *, sign: float = 1.0) -> tuple[Tensor, Tensor]:
-        """Give maps [N, h, w] and logits [N]; of the predictor's own model by its twin, where that can be."""
+        """Compute maps [N, h, w] and logits [N]; of the predictor's own model by its packed network, where possible."""
         if self.layer is None:
             return METHODS[self.method](model, batch, None, sign=sign)
-        if model is self.predictor.model and (twin := self.predictor.spliced(batch, self.layer)) is not None:
-            return METHODS[self.method](twin, batch, twin.layer, sign=sign)
+        if model is self.predictor.model and (packed := self.predictor.spliced(batch, self.layer)) is not None:
+            return METHODS[self.method](packed, batch, packed.layer, sign=sign)
         return METHODS[self.method](model, batch, model.get_submodule(self.layer), sign=sign)
 
-    def answer(self, found: Look, threshold: float | None) -> tuple[Prediction, Tensor]:
-        """Score the faces as `predict` does, and keep what the same run shows for fake: maps [N, h, w]."""
+    def predict(self, look: Look, threshold: float | None) -> tuple[Prediction, Tensor]:
+        """Score the faces as `Predictor.predict` does, and keep the maps for fake of the same run, [N, h, w]."""
         maps, logits, start = list[Tensor](), list[float](), time.perf_counter()
-        for first in range(0, len(found.crops), _AT_ONCE):
-            crops = found.crops[first : first + _AT_ONCE]
+        for first in range(0, len(look.crops), _AT_ONCE):
+            crops = look.crops[first : first + _AT_ONCE]
             raw, logit = self.maps(self.predictor.model, self._batch(crops))
             maps.append(raw)
             logits += [float(value) for value in logit] if self._is_exact else self.predictor.logits(crops)
         prediction = compose_prediction(
-            found,
+            look,
             logits,
             card=self.predictor.card,
             revision=self.predictor.revision,
@@ -133,15 +133,15 @@ class _Ask:
         )
         return prediction, torch.cat(maps) if maps else torch.zeros(0, 1, 1)
 
-    def turned(self, crops: Sequence[np.ndarray], raw: Tensor) -> Tensor:
-        """Give what speaks for real in place of fake."""
+    def for_real(self, crops: Sequence[np.ndarray], raw: Tensor) -> Tensor:
+        """Turn maps for fake into maps for real."""
         if self.method in ODD or not crops:
             return -raw
         some = (self._batch(crops[first : first + _AT_ONCE]) for first in range(0, len(crops), _AT_ONCE))
         return torch.cat([self.maps(self.predictor.model, batch, sign=-1.0)[0] for batch in some])
 
     def copies(self, level: Level) -> int | None:
-        """Say how many networks with random weights are asked: one where a map takes dozens of runs, else as usual."""
+        """Return the number of networks with random weights: one for slow methods, None for the default."""
         return 1 if level == "quick" and self.method in OF_PIXELS else None
 
     @property
@@ -154,45 +154,53 @@ class _Ask:
 
 def _check(method: str, layer: str | None, faithfulness: str | None, target: str | None) -> None:
     if method not in METHODS:
-        raise ValueError(f"method is {method!r}, expected one of {', '.join(METHODS)}{nearest(str(method), METHODS)}")
+        raise InvalidOption(
+            f"method is {method!r}, expected one of {', '.join(METHODS)}{nearest(str(method), METHODS)}"
+        )
     if layer is not None and method in OF_PIXELS:
-        raise ValueError(f"layer is {layer!r}, but {method} asks the pixels; leave it out")
+        raise InvalidOption(f"layer is {layer!r}, but {method} works on pixels; leave it out")
     levels = (*LEVELS, "off")
     if faithfulness is not None and faithfulness not in levels:
         offer = nearest(str(faithfulness), levels)
-        raise ValueError(f"faithfulness is {faithfulness!r}, expected one of {', '.join(levels)}{offer}")
+        raise InvalidOption(f"faithfulness is {faithfulness!r}, expected one of {', '.join(levels)}{offer}")
     if target not in (None, "fake", "real"):
-        raise ValueError(f"target is {target!r}, expected 'fake', 'real' or None")
+        raise InvalidOption(f"target is {target!r}, expected 'fake', 'real' or None")
 
 
 def _scaled(raw: Tensor, size_px: int) -> np.ndarray:
-    """Keep what speaks for the class shown, at the size of the crop; the hottest place of all faces is 1."""
+    """Keep what speaks for the class shown, at the size of the crop; the maximum over all faces is 1."""
     hot = enlarge(raw.clamp(min=0), size_px=size_px).float().cpu().numpy()
     top = float(hot.max(initial=0.0))
     return hot / top if top > 0 else hot
 
 
-def _effort(face: Face, prediction: Prediction, faithfulness: str | None) -> Level | None:
+def _level(face: Face, prediction: Prediction, faithfulness: str | None) -> Level | None:
     if faithfulness == "full":
         return "full"
     return "quick" if face is prediction.worst and faithfulness == "quick" else None
 
 
 def _face_heat(
-    ask: _Ask, face: Face, crop: np.ndarray, heat: np.ndarray, level: Level | None, shown: str, size_hw: tuple[int, int]
+    mapper: _Mapper,
+    face: Face,
+    crop: np.ndarray,
+    heat: np.ndarray,
+    level: Level | None,
+    shown: str,
+    size_hw: tuple[int, int],
 ) -> FaceHeat:
-    square = _square(face, ask.predictor, size_hw)
+    square = _square(face, mapper.predictor, size_hw)
     masks = _masks(face, square, len(crop))
     if level is None:
         return FaceHeat(face=face, heat=heat, crop_xyxy=square, parts=measure_regions(heat, masks))
     sign = -1.0 if shown == "real" else 1.0
     subject = Subject.of(
         crop,
-        model=ask.predictor.model,
-        preprocessing=ask.predictor.card.preprocessing,
-        device=ask.predictor.device,
-        belief=_belief(ask.predictor, sign),
-        forward=partial(_forward, ask.predictor),
+        model=mapper.predictor.model,
+        preprocessing=mapper.predictor.card.preprocessing,
+        device=mapper.predictor.device,
+        probability=_probability(mapper.predictor, sign),
+        forward=partial(_forward, mapper.predictor),
     )
     return FaceHeat(
         face=face,
@@ -200,12 +208,12 @@ def _face_heat(
         crop_xyxy=square,
         parts=measure_regions(heat, masks, subject=subject),
         faithfulness=measure_faithfulness(
-            subject, draw=partial(_draw, ask, sign), level=level, random_weights=ask.copies(level)
+            subject, draw=partial(_draw, mapper, sign), level=level, random_weights=mapper.copies(level)
         ),
     )
 
 
-def _belief(predictor: Predictor, sign: float) -> Callable[[Tensor], Tensor]:
+def _probability(predictor: Predictor, sign: float) -> Callable[[Tensor], Tensor]:
     card = predictor.card
     return lambda logit: torch.sigmoid(sign * calibrate_logit(logit, card=card))
 
@@ -214,12 +222,12 @@ def _forward(predictor: Predictor, batch: Tensor) -> Tensor:
     return torch.from_numpy(predictor.answer(batch.cpu().permute(0, 2, 3, 1).contiguous().numpy()))
 
 
-def _draw(ask: _Ask, sign: float, model: nn.Module, batch: Tensor) -> Tensor:
-    return ask.maps(model, batch, sign=sign)[0]
+def _draw(mapper: _Mapper, sign: float, model: nn.Module, batch: Tensor) -> Tensor:
+    return mapper.maps(model, batch, sign=sign)[0]
 
 
 def _square(face: Face, predictor: Predictor, size_hw: tuple[int, int]) -> tuple[float, float, float, float]:
-    """Give what the model saw of a face: all of the picture where nobody looked for faces."""
+    """Return the square that the model saw of a face: all of the picture with ``faces="none"``."""
     if not len(face.landmarks_xy):
         return face.box_xyxy
     return crop_square(face.box_xyxy, margin=predictor.card.preprocessing.margin, size_hw=size_hw)
@@ -233,8 +241,8 @@ def _masks(face: Face, square: tuple[float, float, float, float], size_px: int) 
     return dict(part_masks((face.landmarks_xy - (left, top)) * scale, (size_px, size_px)))
 
 
-def _undone(faces: Sequence[FaceHeat], size_hw: tuple[int, int]) -> np.ndarray:
-    """Lay the heat of each face where its crop was taken; where crops overlap, the hotter counts."""
+def _paste_back(faces: Sequence[FaceHeat], size_hw: tuple[int, int]) -> np.ndarray:
+    """Paste the heat of each face where its crop was taken; where crops overlap, the maximum counts."""
     whole = np.zeros(size_hw, np.float32)
     for one in faces:
         x1, y1, x2, y2 = one.crop_xyxy

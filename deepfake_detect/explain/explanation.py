@@ -1,4 +1,4 @@
-"""What does a caller get who asks why?"""
+"""The result of `explain`: heat maps, parts of the face, checks, and how they are drawn."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from PIL import Image
 from deepfake_detect.drawing.annotate import COLOURS
 from deepfake_detect.drawing.result import DrawnResult, short_name
 from deepfake_detect.errors import ImageUnreadable
+from deepfake_detect.explain.explanation_plot import PlotContent, draw_explanation
 from deepfake_detect.explain.faithfulness import Faithfulness
-from deepfake_detect.explain.poster import Sheet, draw_poster
 from deepfake_detect.explain.regions import Region
 from deepfake_detect.faces.face import Face
 from deepfake_detect.faces.parts import OVALS, face_axes, oval
@@ -24,15 +24,15 @@ from deepfake_detect.predict.prediction import Label, Prediction
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FaceHeat:
-    """One face, and where on it the heat lies.
+    """The heat map of one face.
 
     Attributes:
         face: With its score and label.
-        heat: [S, S] float32 over what the model saw of this face, 0..1 where 1 is the hottest place of the picture.
-        crop_xyxy: What the model saw, in pixels of the upright original.
-        parts: Part of the face to its share of the heat and, where tried, the drop of the score; empty without
+        heat: [S, S] float32 over the crop that the model saw, 0..1 where 1 is the hottest place of the picture.
+        crop_xyxy: The crop that the model saw, in pixels of the upright original.
+        parts: Part of the face to its share of the heat and, where measured, the drop of the score; empty without
             landmarks.
-        faithfulness: What the checks found; None where this face was not checked.
+        faithfulness: Results of the checks; None where this face was not checked.
     """
 
     face: Face
@@ -42,7 +42,7 @@ class FaceHeat:
     faithfulness: Faithfulness | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Give everything but the heat as plain JSON values."""
+        """Return everything but the heat as plain JSON values."""
         return {
             "face": self.face.to_dict(),
             "crop_xyxy": [float(value) for value in self.crop_xyxy],
@@ -53,12 +53,12 @@ class FaceHeat:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Explanation(DrawnResult):
-    """Where in a picture a score comes from, and how far that can be trusted.
+    """Where in a picture a score comes from, and how far the map can be trusted.
 
     Attributes:
-        heat: [H, W] float32 over the upright original, 0..1 where 1 is the hottest place; 0 where no model looked.
-        method: How it was asked, such as ``"grad-cam"``.
-        layer: The layer that was looked at; None for methods of pixels.
+        heat: [H, W] float32 over the upright original, 0..1 where 1 is the hottest place; 0 outside the crops.
+        method: Name of the method, such as ``"grad-cam"``.
+        layer: The layer that the map is of; None for methods that work on pixels.
         target: ``"fake"`` or ``"real"``: the heat shows what speaks for it.
         faces: Largest first.
         prediction: The verdict, as `Predictor.predict` gives it.
@@ -75,42 +75,42 @@ class Explanation(DrawnResult):
 
     @property
     def name(self) -> str:
-        """Give the path or URL of the picture, or a word such as ``"<array>"``."""
+        """Return the path or URL of the picture, or a word such as ``"<array>"``."""
         return self.prediction.name
 
     @property
     def label(self) -> Label:
-        """Give the verdict: ``"real"``, ``"fake"``, ``"uncertain"`` or ``"no-face"``."""
+        """Return the verdict: ``"real"``, ``"fake"``, ``"uncertain"`` or ``"no-face"``."""
         return self.prediction.label
 
     @property
     def score(self) -> float | None:
-        """Give the probability of fake, 0..1; None where no face was found."""
+        """Return the probability of fake, 0..1; None where no face was found."""
         return self.prediction.score
 
     @property
     def decisive(self) -> FaceHeat | None:
-        """Give the face with the highest score, on which the verdict rests; None where no face was found."""
+        """Return the face with the highest score, which decides the verdict; None without a face."""
         return next((one for one in self.faces if one.face is self.prediction.worst), None)
 
     @property
     def regions(self) -> Mapping[str, float]:
-        """Give each part of the decisive face its share of the heat, 0..1; empty where there is no face to part."""
+        """Return the share of the heat of each part of the decisive face, 0..1; empty without landmarks."""
         return {name: region.share for name, region in self._parts.items()}
 
     @property
     def drops(self) -> Mapping[str, float]:
-        """Give by how much the probability of the class shown falls when a part alone is blurred, where tried."""
+        """Return the fall of the probability of the class shown when a part alone is blurred, where measured."""
         return {name: region.drop for name, region in self._parts.items() if region.drop is not None}
 
     @property
     def faithfulness(self) -> Faithfulness | None:
-        """Give what the checks of the decisive face found; None where there were none."""
+        """Return the results of the checks of the decisive face; None where it was not checked."""
         return self.decisive.faithfulness if self.decisive else None
 
     @property
     def is_evidence(self) -> bool:
-        """Say whether the heat of the decisive face may be shown to others as the reason of the verdict.
+        """Whether the heat of the decisive face may be shown to others as the reason of the verdict.
 
         True if, and only if, the verdict is ``"fake"`` or ``"real"``, there is heat, it is that of the verdict, and
         every check holds; see `Faithfulness` for the rule.
@@ -119,22 +119,22 @@ class Explanation(DrawnResult):
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Say in words why the heat is no evidence; empty where it is."""
+        """List in words why the heat is no evidence; empty where it is."""
         if self.decisive is None:
             return ("no face was found, and nothing was scored",)
-        found = []
+        reasons = []
         if self.label == "uncertain":
-            found.append("the verdict is uncertain: there is nothing to give reasons for")
+            reasons.append("the verdict is uncertain: there is nothing to give reasons for")
         elif self.label != self.target:
-            found.append(f"the heat shows what speaks for {self.target}, against the verdict")
+            reasons.append(f"the heat shows what speaks for {self.target}, against the verdict")
         if not self.decisive.heat.any():
-            found.append(f"no place on the face speaks for {self.target}, as {self.method} sees it")
+            reasons.append(f"no place on the face speaks for {self.target}, by {self.method}")
         if self.faithfulness is None:
-            found.append("nobody checked the map")
-        return (*found, *(self.faithfulness.reasons if self.faithfulness else ()))
+            reasons.append("the map was not checked")
+        return (*reasons, *(self.faithfulness.reasons if self.faithfulness else ()))
 
     def to_dict(self) -> dict[str, Any]:
-        """Give everything but the heat as plain JSON values."""
+        """Return everything but the heat as plain JSON values."""
         return {
             "name": self.name,
             "label": self.label,
@@ -152,7 +152,7 @@ class Explanation(DrawnResult):
         }
 
     def plot(self) -> Image.Image:
-        """Draw the picture with its faces, the heat over it, the decisive face by its parts, and what the checks say.
+        """Draw the picture, the heat over it, the decisive face by its parts, and the results of the checks.
 
         The picture is opened once more.
 
@@ -164,7 +164,7 @@ class Explanation(DrawnResult):
         """
         if self.prediction.source is None:
             raise ImageUnreadable(f"{self.name}: this explanation holds no picture; explain it again to plot it")
-        return draw_poster(self._sheet(open_image(self.prediction.source).pixels))
+        return draw_explanation(self._plot_content(open_image(self.prediction.source).pixels))
 
     def __repr__(self) -> str:
         score = "no score" if self.score is None else f"score {self.score:.3f}"
@@ -175,11 +175,11 @@ class Explanation(DrawnResult):
     def _parts(self) -> Mapping[str, Region]:
         return self.decisive.parts if self.decisive else {}
 
-    def _sheet(self, pixels: np.ndarray) -> Sheet:
+    def _plot_content(self, pixels: np.ndarray) -> PlotContent:
         said = self.label if self.score is None else f"{self.label}, score {self.score:.3f}"
         decisive = self.decisive
         asked = f"{self.method} at {self.layer}" if self.layer else self.method
-        return Sheet(
+        return PlotContent(
             pixels=pixels,
             heat=self.heat,
             boxes=[one.face.box_xyxy for one in self.faces],
@@ -192,7 +192,7 @@ class Explanation(DrawnResult):
             colour=COLOURS.get(self.label, COLOURS["uncertain"]),
             shown=self.target,
             rows=[(name, region.share, region.drop) for name, region in self._parts.items()],
-            found=self.reasons or (self.faithfulness.findings if self.faithfulness else ()),
+            findings=self.reasons or (self.faithfulness.findings if self.faithfulness else ()),
             holds=self.is_evidence,
             note=f"{self.name}; {self.prediction.model}; {asked}; {self._checked()}",
         )
@@ -208,7 +208,7 @@ def _cut_out(pixels: np.ndarray, one: FaceHeat) -> np.ndarray:
 
 
 def _outlines(one: FaceHeat) -> list[tuple[str, np.ndarray]]:
-    """Give the outlines of the parts, in pixels of the heat."""
+    """Return the outlines of the parts, in pixels of the heat."""
     if len(one.face.landmarks_xy) != 5:
         return []
     left, top, right, bottom = one.crop_xyxy

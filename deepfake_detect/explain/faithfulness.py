@@ -1,7 +1,7 @@
-"""How far can a heat map be trusted?
+"""Check how far a heat map can be trusted.
 
-A map is a claim: here lies what the score comes from. It is checked by taking places out of the picture, in the order
-of the map and in random order; by asking the same network with random weights; and by moving the picture a little.
+A map claims where a score comes from. Three checks: blur places of the picture in the order of the map and in random
+order; compute the map of the same network with random weights; and shift the picture a little.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from deepfake_detect.explain.methods import enlarge
 from deepfake_detect.explain.regions import Subject
 
 Level = Literal["quick", "full"]
-"""How thorough the checks are: some 40 runs of the model, or some 450."""
+"""Effort of the checks: some 40 runs of the model, or some 450."""
 
 LEAST_FALL: Final = 0.1
-"""By how much blurring the whole face must lower the probability of the class shown."""
+"""Least fall of the probability of the class shown when the whole face is blurred."""
 
 MOST_AS_GOOD: Final = 0.05
-"""Share of the random maps that may do as well as the map."""
+"""Highest share of random maps that do as well as the map."""
 
 MOST_LIKE_RANDOM: Final = 0.5
 """Highest rank correlation with the maps of random weights."""
@@ -40,7 +40,7 @@ _DIRECTIONS = ((1, 1), (-1, -1), (1, -1), (-1, 1))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Effort:
-    shares: tuple[float, ...]  # of the pixels taken out; symmetric about a half, see `_areas`
+    shares: tuple[float, ...]  # of the pixels blurred; symmetric about a half, see `_areas`
     random_maps: int
     random_weights: int
     shifts: int
@@ -57,18 +57,18 @@ LEVELS: Final = tuple(_EFFORTS)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Faithfulness:
-    """What the checks of one map found. Probabilities are those of the class whose heat is shown.
+    """Results of the checks of one map. Probabilities are those of the class whose heat is shown.
 
     The map `is_evidence` of what the score comes from if, and only if, all of this holds:
 
-    * blurring the whole face lowers the probability by at least 0.1: there is something to find;
+    * blurring the whole face lowers the probability by at least 0.1: there is something to explain;
     * blurring the hottest places first lowers it more (`deletion`), and showing them first raises it more
       (`insertion`), than nineteen of twenty random maps do; of fewer than twenty, than all;
     * the maps of the same network with random weights are others: their rank correlation is at most 0.5;
     * the map of the picture shifted by a fiftieth of its side is the same, shifted: rank correlation at least 0.5.
 
     Attributes:
-        fall: By how much the probability falls when the whole face is blurred.
+        fall: Fall of the probability when the whole face is blurred.
         deletion: Area under the probability while the hottest places are blurred first, 0..1; low is good. Petsiuk et
             al. 2018, "RISE: Randomized Input Sampling for Explanation of Black-box Models", BMVC.
         insertion: The same while they are shown first on a blurred face; high is good.
@@ -76,7 +76,7 @@ class Faithfulness:
         random_weights: Mean absolute rank correlation with the maps of random weights, 0..1. Adebayo et al. 2018,
             "Sanity Checks for Saliency Maps", NeurIPS.
         shift: Mean rank correlation with the maps of the shifted picture, -1..1.
-        level: How thorough this was.
+        level: Effort of the checks, see `Level`.
 
     Example:
         >>> Faithfulness(fall=0.6, deletion=0.3, insertion=0.8, random=(0.5, 0.6), random_weights=0.1, shift=0.9,
@@ -94,36 +94,38 @@ class Faithfulness:
 
     @property
     def is_evidence(self) -> bool:
-        """Say whether every check holds."""
+        """Whether every check holds."""
         return not self.reasons
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Say in words which checks fail; none where the map is evidence."""
-        found = []
+        """List in words the checks that fail; empty where the map is evidence."""
+        reasons = []
         between = f"random {min(self.random):.2f} to {max(self.random):.2f}"
         if self.fall < LEAST_FALL:
             effect = "even surer" if round(self.fall, 2) < 0 else "almost as sure"
-            found.append(
+            reasons.append(
                 f"with the whole face blurred the verdict is {effect} ({-self.fall:+.2f}): no place on it decides"
             )
         if np.mean(np.array(self.random) <= self.deletion) > MOST_AS_GOOD:
-            found.append(
+            reasons.append(
                 f"blurring the hottest places takes no more from it than random places ({self.deletion:.2f}, {between})"
             )
         if np.mean(np.array(self.random) >= self.insertion) > MOST_AS_GOOD:
-            found.append(
+            reasons.append(
                 f"the hottest places alone give no more of it than random places ({self.insertion:.2f}, {between})"
             )
         if self.random_weights > MOST_LIKE_RANDOM:
-            found.append(f"random weights give much the same map (rank correlation {self.random_weights:.2f})")
+            reasons.append(f"random weights give much the same map (rank correlation {self.random_weights:.2f})")
         if self.shift < LEAST_STEADY:
-            found.append(f"the map changes when the picture moves by a few pixels (rank correlation {self.shift:.2f})")
-        return tuple(found)
+            reasons.append(
+                f"the map changes when the picture moves by a few pixels (rank correlation {self.shift:.2f})"
+            )
+        return tuple(reasons)
 
     @property
     def findings(self) -> tuple[str, ...]:
-        """Say in words what the checks found, where they hold."""
+        """List in words the results of the checks, where they hold."""
         between = f"random places {min(self.random):.2f} to {max(self.random):.2f}"
         return (
             f"blurring the whole face changes the verdict by {-self.fall:+.2f}: it rests on what the face shows",
@@ -134,7 +136,7 @@ class Faithfulness:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the findings as plain JSON values."""
+        """Return the results as plain JSON values."""
         numbers = {**asdict(self), "random": list(self.random)}
         return {**numbers, "is_evidence": self.is_evidence, "reasons": list(self.reasons)}
 
@@ -147,17 +149,17 @@ def measure_faithfulness(
     random_weights: int | None = None,
     seed: int = 0,
 ) -> Faithfulness:
-    """Check a way to draw maps on one face.
+    """Check a method for heat maps on one face.
 
     Args:
         subject: The face.
         draw: Model and pictures [N, 3, S, S] to maps [N, h, w]; also called with random weights.
-        level: How thorough.
-        random_weights: How many networks with random weights are asked; as many as the level says where None.
-        seed: Of the random maps and weights; the same gives the same findings.
+        level: Effort, see `Level`.
+        random_weights: Number of networks with random weights; None takes that of the level.
+        seed: Random seed of the maps and weights.
 
     Returns:
-        What was found.
+        Results of the checks.
     """
     effort, random = _EFFORTS[level], np.random.default_rng(seed)
     raw = draw(subject.model, subject.sharp)
@@ -174,11 +176,11 @@ def measure_faithfulness(
 
 
 def randomised(model: nn.Module, *, seed: int) -> nn.Module:
-    """Give the same architecture with weights drawn anew.
+    """Copy a model with new random weights.
 
     Args:
         model: Left as it is.
-        seed: Of the weights.
+        seed: Random seed.
 
     Returns:
         A copy with weights after He et al. 2015, biases of 0, and normalisations that do nothing yet.
@@ -199,7 +201,7 @@ def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
         other: The same shape.
 
     Returns:
-        -1..1; equal values share their mean rank. 0 where one of them is even.
+        -1..1; equal values share their mean rank. 0 where one of them is constant.
 
     Example:
         >>> rank_correlation(np.array([1, 2, 3]), np.array([10, 20, 1000]))
@@ -211,7 +213,7 @@ def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def _areas(subject: Subject, raw: Tensor, effort: _Effort, random: np.random.Generator) -> tuple[float, list[float]]:
-    """Give the fall with all blurred, and the areas of the map and its negative, and of random maps and theirs.
+    """Compute the fall with all blurred, and the areas of the map and its negative, and of random maps and theirs.
 
     Showing the hottest places first is blurring the coldest first, run backwards: with symmetric shares, insertion is
     the deletion of the negative map. Random maps are no better than their negatives, so each of them counts twice.
@@ -221,7 +223,7 @@ def _areas(subject: Subject, raw: Tensor, effort: _Effort, random: np.random.Gen
     maps = torch.cat([_whole(raw, size_px), _whole(noise, size_px)]).numpy()
     orders = [order for one in maps for order in _orders(one, random)]
     masks = [_hottest(order, share) for order in orders for share in effort.shares]
-    first, last, *rest = subject.believe([np.zeros_like(masks[0]), np.ones_like(masks[0]), *masks])
+    first, last, *rest = subject.predict([np.zeros_like(masks[0]), np.ones_like(masks[0]), *masks])
     levels = [0.0, *effort.shares, 1.0]
     curves = np.array(rest).reshape(len(orders), len(effort.shares))
     areas = [float(np.trapezoid([first, *curve, last], levels)) for curve in curves]
@@ -238,7 +240,7 @@ def _whole(raw: Tensor, size_px: int) -> Tensor:
 
 
 def _orders(one: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Give the rank of each pixel, hottest first, and coldest first; equal ones in random order."""
+    """Return the rank of each pixel, hottest first, and coldest first; ties in random order."""
     order = np.lexsort((random.random(one.size), -one.ravel()))
     rank = np.empty(one.size, int)
     rank[order] = np.arange(one.size)
@@ -252,9 +254,9 @@ def _hottest(order: np.ndarray, share: float) -> np.ndarray:
 def _like_random(
     subject: Subject, raw: Tensor, draw: Callable[[nn.Module, Tensor], Tensor], seeds: Sequence[int]
 ) -> float:
-    mine = raw[0].detach().float().cpu().numpy()
+    heat = raw[0].detach().float().cpu().numpy()
     others = (draw(randomised(subject.model, seed=seed), subject.sharp)[0] for seed in seeds)
-    return float(np.mean([abs(rank_correlation(mine, other.float().cpu().numpy())) for other in others]))
+    return float(np.mean([abs(rank_correlation(heat, other.float().cpu().numpy())) for other in others]))
 
 
 def _steadiness(subject: Subject, raw: Tensor, draw: Callable[[nn.Module, Tensor], Tensor], shifts: int) -> float:
@@ -265,13 +267,14 @@ def _steadiness(subject: Subject, raw: Tensor, draw: Callable[[nn.Module, Tensor
     padded = nn.functional.pad(subject.sharp, (by, by, by, by), mode="replicate")
     moved = torch.cat([padded[:, :, top : top + size_px, left : left + size_px] for top, left in corners])
     inner = slice(by, size_px - by)
-    mine = _whole(raw, size_px)[0, inner, inner].numpy()
-    found = _whole(draw(subject.model, moved), size_px).numpy()
+    heat = _whole(raw, size_px)[0, inner, inner].numpy()
+    shifted = _whole(draw(subject.model, moved), size_px).numpy()
     inside = size_px - 2 * by
     back = [
-        one[2 * by - top :, 2 * by - left :][:inside, :inside] for one, (top, left) in zip(found, corners, strict=True)
+        one[2 * by - top :, 2 * by - left :][:inside, :inside]
+        for one, (top, left) in zip(shifted, corners, strict=True)
     ]
-    return float(np.mean([rank_correlation(mine, one) for one in back]))
+    return float(np.mean([rank_correlation(heat, one) for one in back]))
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

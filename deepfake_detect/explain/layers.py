@@ -1,4 +1,4 @@
-"""Which layer of a network does an explanation look at, and what passes through it?"""
+"""Choose the layer that a heat map is of, and capture its activations and gradients."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from deepfake_detect.errors import LayerNotFound
 
 HOOKING: Final = threading.Lock()
-"""Held while a hook is set or taken off, and by who copies a model: other threads may be using it."""
+"""Held while a hook is set or removed, and while a model is copied: other threads may be using it."""
 
 _MOST_EXTRA_TOKENS = 8  # class, distillation and register tokens, which stand before those of the patches
 _FOUND: weakref.WeakKeyDictionary[nn.Module, dict[tuple[str | None, int], str]] = weakref.WeakKeyDictionary()
@@ -26,11 +26,11 @@ _FOUND: weakref.WeakKeyDictionary[nn.Module, dict[tuple[str | None, int], str]] 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Tapped:
-    """What passed through a layer, and how the logit depends on it.
+    """Activations of a layer, and the gradient of the logit by them.
 
     Attributes:
         activation: [N, C, h, h] float32.
-        gradient: [N, C, h, h] float32, of each logit by the activation; None where nobody asked for it.
+        gradient: [N, C, h, h] float32, of each logit by the activation; None where it was not wanted.
         logit: [N] float32.
     """
 
@@ -50,7 +50,7 @@ def find_layer(model: nn.Module, name: str | None = None, *, size_px: int) -> tu
         size_px: Side of the input; a layer may be a map at one size and a single pixel at another.
 
     Returns:
-        Its name, and the layer. The answer is remembered as long as the model lives.
+        Its name, and the layer. The result is cached as long as the model lives.
 
     Raises:
         LayerNotFound: There is no such layer (the nearest is offered), or its output is no map.
@@ -69,17 +69,17 @@ def find_layer(model: nn.Module, name: str | None = None, *, size_px: int) -> tu
 
 
 def tap(model: nn.Module, batch: Tensor, layer: nn.Module, *, gradient: bool = True) -> Tapped:
-    """Run a model once, and catch what passes through a layer.
+    """Run a model once, and capture activation and gradient of a layer.
 
-    The graph begins at the layer: what lies before it runs as in use, and the way back covers only what lies behind.
-    Computed in float32, also inside ``torch.autocast`` and ``torch.inference_mode``; the model is left as it was
-    found, and other threads may use it meanwhile.
+    The graph begins at the layer: what lies before it runs as in use, and the backward pass covers only the rest.
+    Computed in float32, also inside ``torch.autocast`` and ``torch.inference_mode``; the model is left as it
+    was, and other threads may use it meanwhile.
 
     Args:
         model: [N, 3, S, S] to N logits.
         batch: [N, 3, S, S], on the model's device.
         layer: One of its modules; the last of several calls counts.
-        gradient: Whether to go back from the logit to the layer.
+        gradient: Whether to run the backward pass.
 
     Returns:
         Activation, gradient and logit.
@@ -87,10 +87,10 @@ def tap(model: nn.Module, batch: Tensor, layer: nn.Module, *, gradient: bool = T
     Raises:
         LayerNotFound: The layer was not run, or its output is no map.
     """
-    own, leaves = threading.get_ident(), list[Tensor]()
+    thread, leaves = threading.get_ident(), list[Tensor]()
 
     def watch(_module: nn.Module, _inputs: Any, output: Any) -> Tensor | None:
-        if threading.get_ident() != own or as_map(output) is None:
+        if threading.get_ident() != thread or as_map(output) is None:
             return None
         leaf: Tensor = output.detach().clone().requires_grad_(gradient)
         leaves.append(leaf)
@@ -108,11 +108,11 @@ def tap(model: nn.Module, batch: Tensor, layer: nn.Module, *, gradient: bool = T
 
 @contextmanager
 def undisturbed(model: nn.Module, batch: Tensor) -> Iterator[None]:
-    """Run a model in eval mode and float32, without gradients unless they are turned on inside, and put all back.
+    """Run a model in eval mode and float32, without gradients unless they are turned on inside, and restore all.
 
     Args:
         model: Its training flags are restored.
-        batch: Says on which device.
+        batch: On the device of the model.
     """
     training = [module for module in model.modules() if module.training]
     for module in training:
@@ -126,7 +126,7 @@ def undisturbed(model: nn.Module, batch: Tensor) -> Iterator[None]:
 
 
 def as_map(output: Any) -> Tensor | None:
-    """See a layer's output as a map of the picture.
+    """Interpret a layer's output as a map of the picture.
 
     Args:
         output: Of a square picture: [N, C, h, h]; or with the channels last; or tokens [N, T, C], of which the last
@@ -153,9 +153,10 @@ def as_map(output: Any) -> Tensor | None:
 
 
 def _map(output: Tensor) -> Tensor:
-    found = as_map(output)
-    assert found is not None  # asked before
-    return found.float()
+    values = as_map(output)
+    if values is None:
+        raise LayerNotFound(f"the layer gave {_described(output)}, which is no map of the picture; see find_layer")
+    return values.float()
 
 
 def _slope(logit: Tensor, leaf: Tensor) -> Tensor:
@@ -183,7 +184,7 @@ def _last_map(model: nn.Module, size_px: int) -> str:
 def _named_map(model: nn.Module, name: str, size_px: int) -> str:
     layers = dict(model.named_modules())
     if not name or name not in layers:
-        close = difflib.get_close_matches(name, [own for own in layers if own], n=1, cutoff=0)
+        close = difflib.get_close_matches(name, [known for known in layers if known], n=1, cutoff=0)
         offer = f"; did you mean {close[0]!r}?" if close else ""
         raise LayerNotFound(f"{type(model).__name__} has no layer called {name!r}{offer}")
     output = _outputs(model, {name: layers[name]}, size_px).get(name)
@@ -198,18 +199,18 @@ def _described(output: Any) -> str:
 
 
 def _outputs(model: nn.Module, layers: Mapping[str, nn.Module], size_px: int) -> dict[str, Any]:
-    """Run the model once, and give what each of the layers gave last, in the order of running."""
-    own, given = threading.get_ident(), dict[str, Any]()
+    """Run the model once, and return the last output of each layer, in running order."""
+    thread, outputs = threading.get_ident(), dict[str, Any]()
 
     def note(name: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
-        if threading.get_ident() == own:
-            given.pop(name, None)
-            given[name] = output
+        if threading.get_ident() == thread:
+            outputs.pop(name, None)
+            outputs[name] = output
 
     probe = _probe(model, size_px)
     with undisturbed(model, probe), _hooked([(layer, partial(note, name)) for name, layer in layers.items()]):
         model(probe)
-    return given
+    return outputs
 
 
 @contextmanager
@@ -230,7 +231,7 @@ def _is_reached(model: nn.Module, layer: nn.Module, size_px: int) -> bool:
 
 
 def _probe(model: nn.Module, size_px: int) -> Tensor:
-    """Give noise in the place of a picture: on an even one, layers that matter may stand still."""
+    """Return noise in place of a picture: on a constant one, layers that matter may be inactive."""
     noise = torch.rand(1, 3, size_px, size_px, generator=torch.Generator().manual_seed(0))
     weight = next(model.parameters(), noise)
     return noise.to(weight.device)

@@ -1,7 +1,7 @@
-"""Where in a picture does the logit of a model come from?
+"""Methods that compute heat maps: Grad-CAM and its kin, integrated gradients and occlusion, for any architecture.
 
-One function for each way to ask, and each for any architecture. They give maps as they are computed: above zero lies
-what speaks for the class asked for, below what speaks against it; `enlarge` brings them to the size of the picture.
+Maps are returned as computed: above zero lies what speaks for the class to explain, below what speaks against it;
+`enlarge` scales them to the size of the picture.
 """
 
 from __future__ import annotations
@@ -13,29 +13,30 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from deepfake_detect.errors import InvalidOption
 from deepfake_detect.explain.layers import Tapped, tap, undisturbed
 
 STEPS: Final = 32
-"""Pictures on the way from an even one to the real one, in `integrated_gradients`."""
+"""Pictures on the path from a constant one to the real one, in `integrated_gradients`."""
 
 CELLS: Final = 10
 """Rows and columns of the map that `occlusion` gives."""
 
 _SMOOTH_CELLS = 32  # a map with a value for each pixel is first averaged to so many rows and columns
-_AT_ONCE, _AT_ONCE_BACK = 16, 4  # pictures in a batch, without and with the way back
+_AT_ONCE, _AT_ONCE_BACK = 16, 4  # pictures in a batch, without and with a backward pass
 
 
 class Method(Protocol):
-    """A way to ask where a logit comes from."""
+    """A method that computes heat maps."""
 
     def __call__(
         self, model: nn.Module, batch: Tensor, layer: nn.Module | None, *, sign: float = 1.0
     ) -> tuple[Tensor, Tensor]:
-        """Give maps [N, h, w] and logits [N]."""
+        """Compute maps [N, h, w] and logits [N]."""
 
 
 def grad_cam(model: nn.Module, batch: Tensor, layer: nn.Module | None, *, sign: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Weigh every channel of a layer by its mean gradient.
+    """Weight every channel of a layer by its mean gradient.
 
     Selvaraju et al. 2017, "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV. Of
     a network that ends in a mean over the picture and one dense layer it is the class activation map.
@@ -44,7 +45,7 @@ def grad_cam(model: nn.Module, batch: Tensor, layer: nn.Module | None, *, sign: 
         model: [N, 3, S, S] to N logits.
         batch: [N, 3, S, S], on the model's device.
         layer: From `find_layer`.
-        sign: 1 asks what speaks for fake, -1 what speaks for real.
+        sign: 1 explains fake, -1 real.
 
     Returns:
         [N, h, w] before the ReLU, and the logits [N].
@@ -57,14 +58,14 @@ def grad_cam(model: nn.Module, batch: Tensor, layer: nn.Module | None, *, sign: 
         >>> raw.shape, logit.shape
         (torch.Size([2, 8, 8]), torch.Size([2]))
     """
-    seen, slope = _tapped(model, batch, layer, sign)
-    return (slope.mean((2, 3), keepdim=True) * seen.activation).sum(1), seen.logit
+    layer_out, slope = _tapped(model, batch, layer, sign)
+    return (slope.mean((2, 3), keepdim=True) * layer_out.activation).sum(1), layer_out.logit
 
 
 def grad_cam_plus_plus(
     model: nn.Module, batch: Tensor, layer: nn.Module | None, *, sign: float = 1.0
 ) -> tuple[Tensor, Tensor]:
-    """Weigh every channel by its gradients above zero, so that several small causes count as one large.
+    """Weight every channel by its positive gradients, so that several small causes count like a large one.
 
     Chattopadhay et al. 2018, "Grad-CAM++: Generalized Gradient-based Visual Explanations for Deep Convolutional
     Networks", WACV. A gradient g has the share g^2 / (2 g^2 + sum(A) g^3), which is 1 / (2 + sum(A) g).
@@ -78,15 +79,15 @@ def grad_cam_plus_plus(
     Returns:
         [N, h, w] before the ReLU, and the logits [N].
     """
-    seen, slope = _tapped(model, batch, layer, sign)
-    below = 2 + seen.activation.sum((2, 3), keepdim=True) * slope
+    layer_out, slope = _tapped(model, batch, layer, sign)
+    below = 2 + layer_out.activation.sum((2, 3), keepdim=True) * slope
     share = torch.where(below == 0, 0.0, 1 / below)
     weights = (share * slope.clamp(min=0)).sum((2, 3), keepdim=True)
-    return (weights * seen.activation).sum(1), seen.logit
+    return (weights * layer_out.activation).sum(1), layer_out.logit
 
 
 def hirescam(model: nn.Module, batch: Tensor, layer: nn.Module | None, *, sign: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Multiply activation and gradient place by place, and add up the channels.
+    """Multiply activation and gradient place by place, and sum over the channels.
 
     Draelos and Carin 2020, "Use HiResCAM instead of Grad-CAM for faithful explanations of convolutional neural
     networks" (arXiv:2011.08891). Where one dense layer follows, the map adds up to the logit without its bias.
@@ -100,15 +101,15 @@ def hirescam(model: nn.Module, batch: Tensor, layer: nn.Module | None, *, sign: 
     Returns:
         [N, h, w] before the ReLU, and the logits [N].
     """
-    seen, slope = _tapped(model, batch, layer, sign)
-    return (slope * seen.activation).sum(1), seen.logit
+    layer_out, slope = _tapped(model, batch, layer, sign)
+    return (slope * layer_out.activation).sum(1), layer_out.logit
 
 
 def eigen_cam(model: nn.Module, batch: Tensor, layer: nn.Module | None, *, sign: float = 1.0) -> tuple[Tensor, Tensor]:
     """Show the direction in which the activations of a layer differ most from place to place.
 
     Muhammad and Yeasin 2020, "Eigen-CAM: Class Activation Map using Principal Components", IJCNN. No gradient, and so
-    no class: it says what the layer sees, not what it concludes.
+    no class: it shows what the layer responds to, not what the logit depends on.
 
     Args:
         model: See `grad_cam`; so for the rest.
@@ -119,29 +120,29 @@ def eigen_cam(model: nn.Module, batch: Tensor, layer: nn.Module | None, *, sign:
     Returns:
         [N, h, w], turned so that it is high where the mean activation is, and the logits [N].
     """
-    seen = tap(model, batch, _needed(layer), gradient=False)
-    places = seen.activation.flatten(2).transpose(1, 2)  # [N, h * w, C]
+    layer_out = tap(model, batch, _needed(layer), gradient=False)
+    places = layer_out.activation.flatten(2).transpose(1, 2)  # [N, h * w, C]
     places = places - places.mean(1, keepdim=True)
     left, strength, _ = torch.linalg.svd(places, full_matrices=False)
     first = left[:, :, 0] * strength[:, :1]  # [N, h * w]
     turned = torch.where((first * places.mean(2)).sum(1, keepdim=True) < 0, -first, first)
-    return turned.view(len(turned), *seen.activation.shape[2:]), seen.logit
+    return turned.view(len(turned), *layer_out.activation.shape[2:]), layer_out.logit
 
 
 def integrated_gradients(
     model: nn.Module, batch: Tensor, layer: nn.Module | None = None, *, sign: float = 1.0, steps: int = STEPS
 ) -> tuple[Tensor, Tensor]:
-    """Add up the gradients of the pixels on the way from an even picture to the real one.
+    """Sum the gradients of the pixels on the path from a constant picture to the real one.
 
     Sundararajan et al. 2017, "Axiomatic Attribution for Deep Networks", ICML. The map adds up to the difference of
-    the two logits. The even picture has the mean colour of the real one.
+    the two logits. The constant picture has the mean colour of the real one.
 
     Args:
         model: [N, 3, S, S] to N logits.
         batch: [N, 3, S, S], on the model's device.
         layer: Not used.
         sign: 1 for fake, -1 for real.
-        steps: On the way; the more, the closer is the sum.
+        steps: Number of steps; the more, the closer is the sum.
 
     Returns:
         [N, S, S], and the logits [N].
@@ -159,7 +160,7 @@ def integrated_gradients(
 def occlusion(
     model: nn.Module, batch: Tensor, layer: nn.Module | None = None, *, sign: float = 1.0, cells: int = CELLS
 ) -> tuple[Tensor, Tensor]:
-    """Cover one place after the other with an even square, and see by how much the logit falls.
+    """Cover one place after the other with a square of the mean colour, and measure how far the logit falls.
 
     Zeiler and Fergus 2014, "Visualizing and Understanding Convolutional Networks", ECCV. The square covers two by two
     cells and moves by one; a cell has the mean fall of all squares that covered it.
@@ -198,20 +199,20 @@ METHODS: Final[dict[str, Method]] = {
     "integrated-gradients": integrated_gradients,
     "occlusion": occlusion,
 }
-"""The ways to ask, by the name that a caller gives."""
+"""The methods by name."""
 
 OF_PIXELS: Final = frozenset({"integrated-gradients", "occlusion"})
-"""Those that ask the pixels, and need no layer."""
+"""Methods that work on pixels, and need no layer."""
 
 ODD: Final = frozenset({"grad-cam", "hirescam", "integrated-gradients", "occlusion"})
-"""Those whose map for real is the one for fake with its sign changed."""
+"""Methods whose map for real is the one for fake with its sign changed."""
 
 
 def enlarge(raw: Tensor, *, size_px: int) -> Tensor:
-    """Bring maps to the size of the picture.
+    """Scale maps to the size of the picture.
 
-    Bilinear, as other libraries do. One with a value for each pixel is averaged to 32 rows and columns first: a single
-    pixel says nothing.
+    Bilinear, as other libraries do. One with a value for each pixel is averaged to 32 rows and columns first: single
+    pixels are noise.
 
     Args:
         raw: [N, h, w].
@@ -231,24 +232,24 @@ def enlarge(raw: Tensor, *, size_px: int) -> Tensor:
 
 
 def _tapped(model: nn.Module, batch: Tensor, layer: nn.Module | None, sign: float) -> tuple[Tapped, Tensor]:
-    seen = tap(model, batch, _needed(layer))
-    assert seen.gradient is not None
-    return seen, sign * seen.gradient
+    layer_out = tap(model, batch, _needed(layer))
+    gradient = torch.zeros_like(layer_out.activation) if layer_out.gradient is None else layer_out.gradient
+    return layer_out, sign * gradient
 
 
 def _needed(layer: nn.Module | None) -> nn.Module:
     if layer is None:
-        raise ValueError("layer is None, expected one of the model's layers; find_layer chooses it")
+        raise InvalidOption("layer is None, expected one of the model's layers; find_layer chooses it")
     return layer
 
 
 def _even(batch: Tensor) -> Tensor:
-    """Give the mean colour of each picture, [N, 3, 1, 1]: even in whatever numbers the model takes."""
+    """Return the mean colour of each picture, [N, 3, 1, 1]."""
     return batch.mean((2, 3), keepdim=True)
 
 
 def _shares(steps: int) -> Tensor:
-    """Give how far along the way each step is, [steps] in 0..1: in the middle of its part."""
+    """Return the position of each step on the path, [steps] in 0..1: the middle of its interval."""
     return (torch.arange(steps) + 0.5) / steps
 
 

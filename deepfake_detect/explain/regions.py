@@ -1,4 +1,4 @@
-"""What becomes of the score when places on a face are taken out?"""
+"""Measure how the score changes when parts of a face are blurred."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ _AT_ONCE = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Region:
-    """What a part of the face has to do with the score.
+    """A part of the face: its share of the heat, and its effect on the score.
 
     Attributes:
-        share: Of the heat, 0..1; over all parts the shares add up to 1, or to 0 where there is no heat.
-        drop: By how much the probability of the class shown falls when this part alone is blurred, -1..1; None where
-            nobody tried.
+        share: Share of the heat, 0..1; over all parts the shares add up to 1, or to 0 without heat.
+        drop: Fall of the probability of the class shown when this part alone is blurred, -1..1; None where it was not
+            measured.
     """
 
     share: float
     drop: float | None = None
 
     def to_dict(self) -> dict[str, float | None]:
-        """Give it as plain JSON values."""
+        """Return the region as plain JSON values."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Subject:
-    """A face crop under examination.
+    """A face crop, sharp and blurred, with the model that scores it.
 
     Attributes:
         model: [N, 3, S, S] to N logits.
         sharp: [1, 3, S, S], as the model sees the face.
         blurred: The same, blurred until no feature is left.
-        belief: Logits [N] to the probability of the class shown, [N].
-        forward: Gives the model's logits faster than the model does; None asks the model.
+        probability: Logits [N] to the probability of the class shown, [N].
+        forward: A faster way to the model's logits; None runs the model.
     """
 
     model: nn.Module
     sharp: Tensor
     blurred: Tensor
-    belief: Callable[[Tensor], Tensor]
+    probability: Callable[[Tensor], Tensor]
     forward: Callable[[Tensor], Tensor] | None = None
 
     @classmethod
@@ -62,25 +62,25 @@ class Subject:
         model: nn.Module,
         preprocessing: Preprocessing,
         device: torch.device,
-        belief: Callable[[Tensor], Tensor],
+        probability: Callable[[Tensor], Tensor],
         forward: Callable[[Tensor], Tensor] | None = None,
     ) -> Subject:
-        """Make one of a crop.
+        """Prepare a crop.
 
         Args:
             crop: [S, S, 3] uint8 RGB.
             model: On ``device``.
             preprocessing: From the card.
             device: Where the model is.
-            belief: See `Subject`.
+            probability: See `Subject`.
             forward: See `Subject`.
         """
         soft = np.asarray(Image.fromarray(crop).filter(ImageFilter.GaussianBlur(_BLUR * len(crop))))
         batch = to_batch([crop, soft], preprocessing=preprocessing).to(device)
-        return cls(model=model, sharp=batch[:1], blurred=batch[1:], belief=belief, forward=forward)
+        return cls(model=model, sharp=batch[:1], blurred=batch[1:], probability=probability, forward=forward)
 
-    def believe(self, masks: Sequence[np.ndarray]) -> np.ndarray:
-        """Give the probability with some places blurred.
+    def predict(self, masks: Sequence[np.ndarray]) -> np.ndarray:
+        """Compute the probability of the class shown with some places blurred.
 
         Args:
             masks: N of [S, S], 1 or True where the blurred face is shown, 0 where the sharp one is.
@@ -88,24 +88,24 @@ class Subject:
         Returns:
             [N] float64.
         """
-        found = []
+        probabilities = []
         for first in range(0, len(masks), _AT_ONCE):
             some = torch.from_numpy(np.stack(masks[first : first + _AT_ONCE]).astype(np.float32)).to(self.sharp.device)
             with undisturbed(self.model, self.sharp):
                 logit = (self.forward or self.model)(torch.lerp(self.sharp, self.blurred, some[:, None]))
-                found.append(self.belief(logit.double().cpu()))
-        return np.asarray(torch.cat(found)) if found else np.zeros(0)
+                probabilities.append(self.probability(logit.double().cpu()))
+        return np.asarray(torch.cat(probabilities)) if probabilities else np.zeros(0)
 
 
 def measure_regions(
     heat: np.ndarray, masks: Mapping[str, np.ndarray], *, subject: Subject | None = None
 ) -> dict[str, Region]:
-    """Tell what each part of the face has to do with the score.
+    """Measure the share of the heat of each part of the face, and its effect on the score.
 
     Args:
         heat: [S, S], nothing below 0.
         masks: From `part_masks`, [S, S] each.
-        subject: Blurs one part after the other, with a soft edge; None leaves that out.
+        subject: Blurs one part after the other, with a soft edge; None leaves the effects out.
 
     Returns:
         The parts, in the order of the masks.
@@ -115,7 +115,7 @@ def measure_regions(
     if subject is None or not masks:
         return {name: Region(share=share) for name, share in shares.items()}
     nothing = np.zeros(heat.shape, np.float32)
-    before, *after = subject.believe([nothing, *(_softened(mask) for mask in masks.values())])
+    before, *after = subject.predict([nothing, *(_softened(mask) for mask in masks.values())])
     drops = [float(before - value) for value in after]
     return {name: Region(share=share, drop=drop) for (name, share), drop in zip(shares.items(), drops, strict=True)}
 

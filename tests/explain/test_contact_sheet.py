@@ -1,11 +1,13 @@
-"""Does a contact sheet show the surest mistakes first, and tell what it left out?"""
+"""Tests of contact sheets of explanations."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
+from deepfake_detect.errors import DeepfakeDetectError
 from deepfake_detect.explain.contact_sheet import explain_many
 from deepfake_detect.explain.explainer import explain_image
 from tests.small_world import PORTRAIT, empty_scene, portrait, small_detector
@@ -53,7 +55,14 @@ def test_only_what_is_shown_is_explained(
     found.save(tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as drawn:
         assert drawn.width > 1000
-    assert found._repr_png_().startswith(b"\x89PNG")
+    picture = found._repr_png_()
+    assert picture is not None and picture.startswith(b"\x89PNG")
+    found.save(tmp_path / "sheet.json")
+    saved = json.loads((tmp_path / "sheet.json").read_text("utf-8"))
+    assert saved == found.to_dict() and saved["n"] == 6 and len(saved["entries"]) == 2
+    assert repr(found).startswith("ExplanationSheet(2 of 6 pictures, ")
+    with pytest.raises(DeepfakeDetectError, match="count is 0"):
+        explain_many(small_detector(), pictures, count=0)
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:

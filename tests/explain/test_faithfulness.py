@@ -56,7 +56,7 @@ def subject(model: nn.Module) -> Subject:
         model=model.eval(),
         preprocessing=half,
         device=torch.device("cpu"),
-        belief=lambda logit: logit.sigmoid(),
+        probability=lambda logit: logit.sigmoid(),
     )
 
 
@@ -137,7 +137,7 @@ def test_the_area_of_a_known_curve() -> None:
 
     model = Mean()
     about = Subject(
-        model=model, sharp=torch.ones(1, 3, 64, 64), blurred=torch.zeros(1, 3, 64, 64), belief=lambda logit: logit
+        model=model, sharp=torch.ones(1, 3, 64, 64), blurred=torch.zeros(1, 3, 64, 64), probability=lambda logit: logit
     )
     found = measure_faithfulness(
         about, draw=lambda _, batch: torch.rand(len(batch), 8, 8, generator=torch.Generator().manual_seed(1))

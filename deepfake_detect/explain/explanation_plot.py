@@ -1,4 +1,4 @@
-"""How is an explanation drawn, so that it is understood without a manual?"""
+"""Draw an explanation as one picture with a legend, a table and the results of the checks."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _DASH: Final = "- "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Sheet:
-    """What stands on the poster.
+class PlotContent:
+    """The content of the plot.
 
     Attributes:
         pixels: [H, W, 3] uint8 RGB.
@@ -29,16 +29,16 @@ class Sheet:
         boxes: The faces, in pixels.
         captions: One for each face.
         colours: RGB, one for each face.
-        squares: Where the model looked, in pixels.
+        squares: The crops that the model saw, in pixels.
         close_up: [S, S, 3] uint8 RGB of the decisive face, and its heat [S, S]; None leaves it out.
         outlines: Name and corners [N, 2] of the parts, in pixels of the close-up.
         title: The verdict.
         colour: RGB of the verdict.
         shown: The class whose heat is shown.
         rows: Of each part the name, the share of the heat 0..1, and the drop of the score, or None.
-        found: What the checks say, in words.
+        findings: Results of the checks, in words.
         holds: Whether they hold.
-        note: What was asked, in small letters.
+        note: Method and weights, in small letters.
     """
 
     pixels: np.ndarray = field(repr=False)
@@ -53,48 +53,50 @@ class Sheet:
     colour: Colour
     shown: str
     rows: Sequence[tuple[str, float, float | None]] = ()
-    found: Sequence[str]
+    findings: Sequence[str]
     holds: bool
     note: str
 
 
-def draw_poster(sheet: Sheet) -> Image.Image:
-    """Draw an explanation: the picture, the heat over it, the decisive face by its parts, and what the checks say.
+def draw_explanation(content: PlotContent) -> Image.Image:
+    """Draw the picture, the heat over it, the decisive face by its parts, and the results of the checks.
 
     Args:
-        sheet: What stands on it.
+        content: What to draw.
 
     Returns:
-        RGB picture, 800 to 1520 pixels wide, as high as it must be.
+        RGB picture, 800 to 1520 pixels wide, as high as needed.
     """
-    panels = _panels(sheet)
+    panels = _panels(content)
     width = max(_LEAST_PX, sum(panel.width + _GAP_PX for panel in panels) + _GAP_PX)
     text_width = width - 2 * _GAP_PX
-    blocks = [_table(sheet, min(text_width, _TABLE_PX))] if sheet.rows else []
+    blocks = [_table(content, min(text_width, _TABLE_PX))] if content.rows else []
     beside = bool(blocks) and text_width >= _TABLE_PX + _GAP_PX + 380
-    blocks.append(_words(sheet, text_width - (_TABLE_PX + 2 * _GAP_PX if beside else 0)))
-    rows = [[_title(sheet, text_width)], panels, *([blocks] if beside else [[block] for block in blocks])]
+    blocks.append(_words(content, text_width - (_TABLE_PX + 2 * _GAP_PX if beside else 0)))
+    rows = [[_title(content, text_width)], panels, *([blocks] if beside else [[block] for block in blocks])]
     return _stacked(rows, width)
 
 
-def _panels(sheet: Sheet) -> list[Image.Image]:
-    scale = _PANEL_PX / max(sheet.pixels.shape[:2])
-    size = (max(1, round(sheet.pixels.shape[1] * scale)), max(1, round(sheet.pixels.shape[0] * scale)))
-    pixels = np.asarray(Image.fromarray(sheet.pixels).resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0))
-    bare = _boxed(sheet, pixels, scale) if sheet.boxes else draw_banner(pixels, text="no face found")
+def _panels(content: PlotContent) -> list[Image.Image]:
+    scale = _PANEL_PX / max(content.pixels.shape[:2])
+    size = (max(1, round(content.pixels.shape[1] * scale)), max(1, round(content.pixels.shape[0] * scale)))
+    pixels = np.asarray(Image.fromarray(content.pixels).resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0))
+    bare = _boxed(content, pixels, scale) if content.boxes else draw_banner(pixels, text="no face found")
     panels = [_panel("The picture", bare)]
-    if sheet.boxes:
-        heat = np.asarray(Image.fromarray(sheet.heat.astype(np.float32)).resize(size, Image.Resampling.BILINEAR))
-        squares = [_scaled(square, scale) for square in sheet.squares]
-        panels.append(_panel(f"Heat: what speaks for {sheet.shown}", lay_over(pixels, heat, squares=squares), bar=True))
-    if sheet.close_up is not None:
-        panels.append(_panel("The decisive face and its parts", _close_up(sheet, *sheet.close_up), bar=True))
+    if content.boxes:
+        heat = np.asarray(Image.fromarray(content.heat.astype(np.float32)).resize(size, Image.Resampling.BILINEAR))
+        squares = [_scaled(square, scale) for square in content.squares]
+        panels.append(
+            _panel(f"Heat: what speaks for {content.shown}", lay_over(pixels, heat, squares=squares), bar=True)
+        )
+    if content.close_up is not None:
+        panels.append(_panel("The decisive face and its parts", _close_up(content, *content.close_up), bar=True))
     return panels
 
 
-def _boxed(sheet: Sheet, pixels: np.ndarray, scale: float) -> Image.Image:
-    boxes = [_scaled(box, scale) for box in sheet.boxes]
-    return draw_faces(pixels, boxes=boxes, captions=sheet.captions, colours=sheet.colours)
+def _boxed(content: PlotContent, pixels: np.ndarray, scale: float) -> Image.Image:
+    boxes = [_scaled(box, scale) for box in content.boxes]
+    return draw_faces(pixels, boxes=boxes, captions=content.captions, colours=content.colours)
 
 
 def _scaled(box: Box, scale: float) -> Box:
@@ -118,14 +120,14 @@ def _panel(title: str, picture: Image.Image, *, bar: bool = False) -> Image.Imag
     return whole
 
 
-def _close_up(sheet: Sheet, crop: np.ndarray, heat: np.ndarray) -> Image.Image:
+def _close_up(content: PlotContent, crop: np.ndarray, heat: np.ndarray) -> Image.Image:
     scale = _PANEL_PX / len(crop)
     size = (_PANEL_PX, _PANEL_PX)
     pixels = np.asarray(Image.fromarray(crop).resize(size, Image.Resampling.BICUBIC))
     large = np.asarray(Image.fromarray(heat.astype(np.float32)).resize(size, Image.Resampling.BILINEAR))
     picture = lay_over(pixels, large)
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(15)
-    for name, corners in sheet.outlines:
+    for name, corners in content.outlines:
         line = [(float(x), float(y)) for x, y in np.concatenate([corners, corners[:1]]) * scale]
         draw.line(line, fill=_INK, width=4, joint="curve")
         draw.line(line, fill=_PAPER, width=2, joint="curve")
@@ -135,27 +137,27 @@ def _close_up(sheet: Sheet, crop: np.ndarray, heat: np.ndarray) -> Image.Image:
     return picture
 
 
-def _title(sheet: Sheet, width: int) -> Image.Image:
-    strip = Image.new("RGB", (width, 40), sheet.colour)
-    ink = _PAPER if np.dot(sheet.colour, (0.299, 0.587, 0.114)) < 130 else _INK
+def _title(content: PlotContent, width: int) -> Image.Image:
+    strip = Image.new("RGB", (width, 40), content.colour)
+    ink = _PAPER if np.dot(content.colour, (0.299, 0.587, 0.114)) < 130 else _INK
     font = ImageFont.load_default(_HEAD_PX)
-    ImageDraw.Draw(strip).text((12, 20), _cut(sheet.title, font, width - 24), fill=ink, font=font, anchor="lm")
+    ImageDraw.Draw(strip).text((12, 20), _cut(content.title, font, width - 24), fill=ink, font=font, anchor="lm")
     return strip
 
 
-def _table(sheet: Sheet, width: int) -> Image.Image:
-    """Give every part a row: its name, its share of the heat as a bar, and what blurring it does to the score."""
+def _table(content: PlotContent, width: int) -> Image.Image:
+    """Draw a row for each part: name, share of the heat as a bar, and change of the score when it is blurred."""
     line, font, small = 27, ImageFont.load_default(_BODY_PX), ImageFont.load_default(14)
-    tried = any(drop is not None for _, _, drop in sheet.rows)
-    table = Image.new("RGB", (width, line * (len(sheet.rows) + 1) + 12), _PAPER)
+    tried = any(drop is not None for _, _, drop in content.rows)
+    table = Image.new("RGB", (width, line * (len(content.rows) + 1) + 12), _PAPER)
     draw, bar_left, bar_width, right = ImageDraw.Draw(table), 180, 130, width - 4
     for x, text, anchor in (
         (0, "part of the face", "lm"),
         (bar_left, "share of the heat", "lm"),
-        (right, f"blurred alone, the score for {sheet.shown} changes by" if tried else "", "rm"),
+        (right, f"blurred alone, the score for {content.shown} changes by" if tried else "", "rm"),
     ):
         draw.text((x, line / 2), text, fill=_SOFT, font=small, anchor=anchor)
-    for number, (name, share, drop) in enumerate(sorted(sheet.rows, key=lambda row: -row[1]), start=1):
+    for number, (name, share, drop) in enumerate(sorted(content.rows, key=lambda row: -row[1]), start=1):
         top = number * line
         draw.line((0, top, width, top), fill=_LINE)
         middle = top + line / 2
@@ -169,20 +171,20 @@ def _table(sheet: Sheet, width: int) -> Image.Image:
     return table
 
 
-def _words(sheet: Sheet, width: int) -> Image.Image:
+def _words(content: PlotContent, width: int) -> Image.Image:
     head, font, small = (ImageFont.load_default(size) for size in (_HEAD_PX, _BODY_PX, 14))
-    title = "Evidence" if sheet.holds else "Not evidence:"
+    title = "Evidence" if content.holds else "Not evidence:"
     indent = round(font.getlength(_DASH))
-    lines = [(0, title, head, _RIGHT if sheet.holds else _WRONG)]
-    for text in sheet.found:
+    lines = [(0, title, head, _RIGHT if content.holds else _WRONG)]
+    for text in content.findings:
         for number, line in enumerate(_wrapped(text, font, width - indent)):
             lines.append((0 if number == 0 else indent, _DASH * (number == 0) + line, font, _INK))
-    lines += [(0, line, small, _SOFT) for line in _wrapped(sheet.note, small, width)]
+    lines += [(0, line, small, _SOFT) for line in _wrapped(content.note, small, width)]
     heights = [round(1.45 * line[2].size) for line in lines]  # type: ignore[union-attr]
     block = Image.new("RGB", (width, sum(heights) + 12), _PAPER)
     draw, top = ImageDraw.Draw(block), 0
-    for (x, text, own, ink), height in zip(lines, heights, strict=True):
-        draw.text((x, top + height / 2), text, fill=ink, font=own, anchor="lm")
+    for (x, text, face, ink), height in zip(lines, heights, strict=True):
+        draw.text((x, top + height / 2), text, fill=ink, font=face, anchor="lm")
         top += height
     return block
 
