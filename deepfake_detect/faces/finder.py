@@ -25,6 +25,21 @@ THRESHOLD = 0.5
 SIDES_PX = (256, 768)
 """Longer side that a picture is shrunk to, for large and for small faces."""
 
+CLOSER_PX = 3072
+"""Longer side for a closer look, in tiles, where a large picture shows no face or only small ones."""
+
+CLOSER_THRESHOLD = 0.8
+"""Confidence from which a face counts in a closer look, which sees so much more that may resemble one."""
+
+CONVINCING = 0.95
+"""Confidence from which nobody doubts that the picture is upright."""
+
+TURNED_MARGIN = 0.03
+"""A picture counts as turned where a face in the turned one is surer by so much than any in the upright one."""
+
+_LOOKS = 2  # version of how a picture is looked at, for caches of faces
+_SMALL_PX = 48  # longer side of a face in the second look, below which others may have been too small for it
+_TILE_OVERLAP_PX = 128
 _OVERLAP = 0.3  # intersection over union from which two boxes are one face
 
 _THREAD = threading.local()  # a network of OpenCV's serves one thread at a time
@@ -65,7 +80,7 @@ class FaceFinder:
         backend: Literal["opencv", "openvino"] = "opencv",
     ) -> None:
         self.name, self._weights = _read_model(model)
-        self.fingerprint = f"{hashlib.sha256(self._weights).hexdigest()[:16]} {threshold}"
+        self.fingerprint = f"{hashlib.sha256(self._weights).hexdigest()[:16]} {threshold} {_LOOKS}"
         self.threshold = threshold
         self._network()
         compiled = backend == "openvino"
@@ -83,8 +98,12 @@ class FaceFinder:
             Faces with boxes inside the picture, in its pixels; empty where there is none.
         """
         rows = self._look(pixels)
+        if _may_hold_small_faces(rows, pixels.shape):
+            rows = _add_new(rows, self._look_closer(pixels))
         if border and not len(rows):
             rows = self._look_with_border(pixels)
+        if self._is_turned(rows, pixels):
+            return []
         height, width = pixels.shape[:2]
         faces = [_face(row, height, width) for row in rows]
         return sorted((face for face in faces if _area(face.box_xyxy) >= 1), key=lambda f: -_area(f.box_xyxy))
@@ -96,6 +115,28 @@ class FaceFinder:
         if longer > 1.5 * SIDES_PX[0]:
             sides.append(min(SIDES_PX[1], longer))
         return _drop_doubles(np.concatenate([self._look_at(pixels, side / longer) for side in sides]))
+
+    def _look_closer(self, pixels: np.ndarray) -> np.ndarray:
+        """Look for faces that are too small for `_look`, in tiles that overlap."""
+        scale = min(1.0, CLOSER_PX / max(pixels.shape[:2]))
+        side, step = round(SIDES_PX[-1] / scale), round((SIDES_PX[-1] - _TILE_OVERLAP_PX) / scale)
+        tiles = [np.zeros((0, 15), np.float32)]
+        for top in _starts(pixels.shape[0], side, step):
+            for left in _starts(pixels.shape[1], side, step):
+                rows = self._look_at(np.ascontiguousarray(pixels[top : top + side, left : left + side]), scale)
+                rows[:, [0, *range(4, 14, 2)]] += left
+                rows[:, [1, *range(5, 14, 2)]] += top
+                tiles.append(rows)
+        rows = np.concatenate(tiles)
+        return _drop_doubles(rows[rows[:, 14] >= max(self.threshold, CLOSER_THRESHOLD)])
+
+    def _is_turned(self, rows: np.ndarray, pixels: np.ndarray) -> bool:
+        """Tell whether the picture lies on its side or upside down: what was found upright is then no face."""
+        surest = float(rows[:, 14].max()) if len(rows) else 1.0
+        if surest >= CONVINCING:
+            return False
+        turned = (self._look(np.ascontiguousarray(np.rot90(pixels, turns))) for turns in (2, 1, 3))
+        return any(len(other) and other[:, 14].max() >= surest + TURNED_MARGIN for other in turned)
 
     def _look_at(self, pixels: np.ndarray, scale: float) -> np.ndarray:
         height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
@@ -194,6 +235,27 @@ def _drop_doubles(rows: np.ndarray, *, overlap: float = _OVERLAP) -> np.ndarray:
     boxes = [[float(value) for value in row[:4]] for row in rows]
     kept = cv2.dnn.NMSBoxes(boxes, [float(row[14]) for row in rows], 0.0, overlap) if boxes else []
     return rows[np.asarray(kept, np.intp)]
+
+
+def _may_hold_small_faces(rows: np.ndarray, shape: tuple[int, ...]) -> bool:
+    longer = max(shape[:2])
+    largest = rows[:, 2:4].max() if len(rows) else 0.0
+    return longer > 1.5 * SIDES_PX[-1] and largest * SIDES_PX[-1] / longer < _SMALL_PX
+
+
+def _starts(length: int, side: int, step: int) -> list[int]:
+    """Return where tiles begin that cover a length, the last one at its end."""
+    last = max(0, length - side)
+    return [*range(0, last, step), last]
+
+
+def _add_new(rows: np.ndarray, more: np.ndarray) -> np.ndarray:
+    """Add the faces that none of those found before overlaps, which stay as they are."""
+    firm = rows.copy()
+    firm[:, 14] += 1.0
+    kept = _drop_doubles(np.concatenate([firm, more]))
+    kept[kept[:, 14] > 1.0, 14] -= 1.0
+    return kept
 
 
 def _face(row: np.ndarray, height: int, width: int) -> Face:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import threading
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image
 import deepfake_detect
 from deepfake_detect.errors import UnknownWeights, WeightsCorrupted
 from deepfake_detect.faces.crop import crop_face, crop_square, whole_picture
-from deepfake_detect.faces.finder import FaceFinder, find_faces
+from deepfake_detect.faces.finder import FaceFinder, _starts, find_faces
 from tests.hub_server import serving
 
 PORTRAIT = Path(__file__).parents[2] / "examples" / "portrait.jpg"
@@ -167,3 +168,82 @@ def test_whole_picture_keeps_the_corners() -> None:
     small = whole_picture(pixels, size_px=10)
     assert small.shape == (10, 10, 3)
     assert small[0, -1].min() == 255 and small[-1, 0].max() == 0
+
+
+# Large pictures with small faces, and turned ones
+
+
+def crowd(portrait: np.ndarray, *, side: int, size_hw: tuple[int, int]) -> tuple[np.ndarray, int]:
+    """Lay copies of the portrait, its face a fifth of the side, in rows on a grey picture."""
+    small = np.asarray(Image.fromarray(portrait).resize((side, side)))
+    canvas = np.full((*size_hw, 3), (120, 130, 140), np.uint8)
+    places = [(y, x) for y in range(0, size_hw[0] - side, side + 10) for x in range(0, size_hw[1] - side, side + 10)]
+    for y, x in places:
+        canvas[y : y + side, x : x + side] = small
+    return canvas, len(places)
+
+
+def test_small_faces_of_a_large_picture_are_found_by_both_backends(portrait: np.ndarray) -> None:
+    canvas, count = crowd(portrait, side=250, size_hw=(2000, 3000))  # 55 px: 14 px in the second look
+    assert len(FaceFinder()._look(canvas)) < count // 2
+    found = FaceFinder().find(canvas)
+    assert len(found) == count
+    for face in found:
+        assert 40 < face.box_xyxy[3] - face.box_xyxy[1] < 75
+        assert (face.landmarks_xy[:, 0] > face.box_xyxy[0] - 5).all()
+        assert (face.landmarks_xy[:, 1] < face.box_xyxy[3] + 5).all()
+    pytest.importorskip("openvino")
+    again = FaceFinder(backend="openvino").find(canvas)
+    boxes = [np.array([face.box_xyxy for face in faces]) for faces in (again, found)]
+    distances = np.abs(boxes[0][:, None] - boxes[1][None]).max(2)
+    assert (distances.min(0) < 0.05).all() and (distances.min(1) < 0.05).all()
+
+
+def test_a_face_in_a_long_screenshot_is_found(finder: FaceFinder, portrait: np.ndarray) -> None:
+    page = np.full((9000, 1080, 3), 255, np.uint8)
+    page[4000:4512, 300:812] = portrait
+    (face,) = finder.find(page, border=True)
+    (alone,) = finder.find(portrait)
+    moved = np.add(alone.box_xyxy, (300, 4000, 300, 4000))
+    np.testing.assert_allclose(face.box_xyxy, moved, atol=15)
+
+
+def test_a_large_face_spares_the_closer_look(portrait: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    large = np.asarray(Image.fromarray(portrait).resize((2400, 2400)))
+    expected = FaceFinder().find(large)
+    monkeypatch.setattr(FaceFinder, "_look_closer", None)
+    assert [face.box_xyxy for face in FaceFinder().find(large)] == [face.box_xyxy for face in expected]
+
+
+def test_faces_found_at_first_stay_as_they_are(portrait: np.ndarray) -> None:
+    canvas = np.full((2000, 3000, 3), 120, np.uint8)
+    canvas[:700, :700] = np.asarray(Image.fromarray(portrait).resize((700, 700)))  # 153 px: 39 px in the second look
+    canvas[1500:1700, 2500:2700] = np.asarray(Image.fromarray(portrait).resize((200, 200)))
+    finder = FaceFinder()
+    (first,) = finder._look(canvas)
+    found = finder.find(canvas)
+    assert len(found) == 2
+    np.testing.assert_array_equal(found[0].landmarks_xy, first[4:14].reshape(5, 2))
+    assert found[0].confidence == pytest.approx(float(first[14]))
+
+
+@pytest.mark.parametrize("length", [1, 700, 768, 769, 1408, 1409, 3000])
+def test_tiles_cover_everything_and_overlap(length: int) -> None:
+    starts = _starts(length, 768, 640)
+    seen = np.zeros(length, int)
+    for start in starts:
+        assert 0 <= start <= max(0, length - 768)
+        seen[start : start + 768] += 1
+    assert seen.min() >= 1 and len(starts) == len(set(starts))
+    assert all(later - earlier <= 640 for earlier, later in pairwise(starts))
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_a_turned_picture_has_no_false_face(finder: FaceFinder, portrait: np.ndarray, turns: int) -> None:
+    turned = np.ascontiguousarray(np.rot90(portrait, turns))
+    assert len(finder._look(turned)) > 0  # the network sees something that is none
+    assert finder.find(turned, border=True) == []
+
+
+def test_a_flipped_picture_has_no_false_face(finder: FaceFinder, portrait: np.ndarray) -> None:
+    assert finder.find(np.ascontiguousarray(portrait[::-1]), border=True) == []
