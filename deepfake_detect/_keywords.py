@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class _TrainingOptions(TypedDict, total=False):
     """Options of `train_model` and `Schedule` that neither method names itself."""
 
-    faces: FacePolicy
+    faces: FacePolicy | None
     self_blend: float
     check: Check
     workers: int | None
@@ -61,7 +61,20 @@ class TrainOptions(_TrainingOptions, total=False):
     seed: int
     out: str | os.PathLike[str] | None
     resume: bool
-    callbacks: Sequence[Callable[[Epoch], Any]]
+    callbacks: Sequence[Callable[[Epoch], Any]] | Callable[[Epoch], Any]
+
+
+class RateOptions(_TrainingOptions, total=False):
+    """Options of `Detector.find_rate`: of the sweep, and those of `Detector.fine_tune` that shape a step."""
+
+    low: float
+    high: float
+    steps: int
+    batch_size: int | Literal["auto"]
+    freeze: Literal["backbone"] | int | None
+    augment: str | Augmentation | None
+    balance: bool | float
+    seed: int
 
 
 class EvaluationOptions(TypedDict, total=False):

@@ -8,9 +8,11 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
 from deepfake_detect._options import check_flag, check_number, check_type
+from deepfake_detect.errors import InvalidOption
 from deepfake_detect.predict.look import FaceChoice, check_faces
 from deepfake_detect.predict.predictor import Backend, Predictor
 from deepfake_detect.weights.bundle import find_bundle
@@ -20,7 +22,7 @@ if TYPE_CHECKING:  # what only some callers need is imported when they do
     import torch
     from PIL.Image import Image
 
-    from deepfake_detect._keywords import EvaluationOptions, FineTuneOptions, TrainOptions
+    from deepfake_detect._keywords import EvaluationOptions, FineTuneOptions, RateOptions, TrainOptions
     from deepfake_detect.evaluation.calibration import Method
     from deepfake_detect.evaluation.report import Report
     from deepfake_detect.evaluation.stability import Stability
@@ -96,6 +98,9 @@ class Detector(Predictor):
             'real'
         """
         check_type("name_or_path", name_or_path, (str, os.PathLike), expected="a name, a folder, or 'owner/name'")
+        check_type("revision", revision, (str, NoneType), expected="a branch, tag or commit, or None")
+        check_type("cache_dir", cache_dir, (str, os.PathLike, NoneType), expected="a folder, or None")
+        check_type("token", token, (str, bool, NoneType), expected="an access token, True, False or None")
         check_flag("force_download", force_download)
         check_flag("local_files_only", local_files_only)
         bundle = find_bundle(
@@ -156,6 +161,12 @@ class Detector(Predictor):
         from deepfake_detect.training.initial import untrained
         from deepfake_detect.training.pipeline import bundle_name
 
+        check_type("model", model, str, expected="a name of list_models(), or 'timm:NAME'")
+        check_type("start", start, (str, os.PathLike, NoneType), expected="'imagenet', a file, a bundle, or None")
+        check_type("name", name, (str, NoneType), expected="a name for the bundle, or None")
+        check_number("size_px", size_px, low=1, whole=True, optional=True)
+        check_number("margin", margin, above=0)
+
         network, card = untrained(
             model,
             name=name or bundle_name(options.get("out"), otherwise=model),
@@ -182,7 +193,7 @@ class Detector(Predictor):
         seed: int = 0,
         out: str | os.PathLike[str] | None = None,
         resume: bool = False,
-        callbacks: Sequence[Callable[[Epoch], Any]] = (),
+        callbacks: Sequence[Callable[[Epoch], Any]] | Callable[[Epoch], Any] = (),
         **options: Unpack[FineTuneOptions],
     ) -> Self:
         """Train a copy of this detector on new data; this one stays as it is.
@@ -205,7 +216,7 @@ class Detector(Predictor):
             out: Folder for the bundle, the state of the training and the log, written after each epoch.
             resume: Continue from the state in ``out``; the result is the same as without the pause.
             callbacks: Called with each `Epoch`; one that returns False ends the training.
-            **options: ``faces``, ``self_blend``, ``check``, ``workers`` of `teach`, and any other field of
+            **options: ``faces``, ``self_blend``, ``check``, ``workers`` of `train_model`, and any other field of
                 `Schedule`, such as ``optimizer="sgd"``, ``mixup=0.2`` or ``patience=3``.
 
         Returns:
@@ -233,7 +244,7 @@ class Detector(Predictor):
         data = {"valid": valid, "augment": augment, "out": out, "resume": resume, "callbacks": callbacks}
         return detector._trained(dataset, fresh=False, **steps, **data, **options)
 
-    def find_rate(self, dataset: Any, **options: Any) -> RateSweep:
+    def find_rate(self, dataset: Any, **options: Unpack[RateOptions]) -> RateSweep:
         """Find a learning rate for `fine_tune` by a short training with a rising rate; this detector stays as it is.
 
         Args:
@@ -279,6 +290,7 @@ class Detector(Predictor):
         """
         from deepfake_detect.evaluation.calibration import calibrate
 
+        check_number("max_false_alarm", max_false_alarm, low=0, high=1)
         calibrated = copy.copy(self)  # the network is the same
         calibrated.card = calibrate(self, real_images, max_false_alarm=max_false_alarm, method=method)
         return calibrated
@@ -497,6 +509,10 @@ class Detector(Predictor):
 
     def _trained(self, dataset: Any, *, fresh: bool, **options: Any) -> Self:
         """Train this very model, and return a detector with its new card."""
+        callbacks = options.get("callbacks", ())
+        calls = [callbacks] if callable(callbacks) else callbacks
+        if not (isinstance(calls, Sequence) and all(callable(call) for call in calls)):
+            raise InvalidOption(f"callbacks is {callbacks!r}, expected functions of an Epoch, in a list")
         from deepfake_detect.training.pipeline import train_model
 
         result = train_model(self.model, dataset, card=self.card, fresh=fresh, device=self.device, **options)

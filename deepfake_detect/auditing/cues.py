@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image
-from tqdm.auto import tqdm
 
 from deepfake_detect.datasets.face_cache import LARGEST_PX, FaceStore
 from deepfake_detect.datasets.read import Sample
 from deepfake_detect.errors import DeepfakeDetectError
 from deepfake_detect.inputs.image import open_image
 from deepfake_detect.system.device import count_processors
+from deepfake_detect.system.progress import progress_bar
 
 HEADERS = ("format", "mode", "progressive", "quantisation", "subsampling", "exif", "software", "icc", "file bytes")
 """Properties of the file beside its pixels."""
@@ -75,7 +75,7 @@ def collect_cues(
     """
     with ThreadPoolExecutor(workers or count_processors()) as pool:
         cues = pool.map(functools.partial(_cues, store=store), samples)
-        return list(tqdm(cues, total=len(samples), desc="audit", leave=False, disable=None))
+        return list(progress_bar(cues, total=len(samples), title="audit"))
 
 
 def _cues(sample: Sample, *, store: FaceStore | None) -> Cues:

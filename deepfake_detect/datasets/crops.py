@@ -14,7 +14,6 @@ from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image
-from tqdm.auto import tqdm
 
 from deepfake_detect.datasets.face_cache import FaceStore, KeptFace, Surroundings, WholePicture
 from deepfake_detect.datasets.read import Sample
@@ -22,6 +21,7 @@ from deepfake_detect.errors import DatasetError, DeepfakeDetectError, InvalidOpt
 from deepfake_detect.faces.crop import crop_square
 from deepfake_detect.inputs.frames import VideoFrame, read_frames
 from deepfake_detect.system.device import count_processors
+from deepfake_detect.system.progress import progress_bar
 
 FacePolicy = Literal["keep-largest", "drop", "all", "none"]
 """How pictures with several faces are used: the largest face, not at all, or each face as a sample.
@@ -87,7 +87,7 @@ def find_crops(
         raise InvalidOption(f"faces is {faces!r}, expected one of {', '.join(get_args(FacePolicy))}")
     groups = _videos_together(samples)
     results: dict[int, FacesOrError] = {}
-    bar = tqdm(total=len(samples), desc="faces", leave=False, disable=None)
+    bar = progress_bar(total=len(samples), title="faces")
     with ThreadPoolExecutor(workers or count_processors()) as pool, bar:
         searches = pool.map(
             lambda group: _find(store, [samples[place] for place in group], whole=faces == "none"), groups

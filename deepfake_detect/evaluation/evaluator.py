@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import NoneType
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
+from deepfake_detect._options import check_flag, check_number, check_type
 from deepfake_detect.datasets.read import FRAMES, SPLITS, Sample, read_dataset
 from deepfake_detect.errors import DatasetError, InvalidOption, nearest
 from deepfake_detect.evaluation.report import Report
@@ -19,6 +20,7 @@ from deepfake_detect.inputs.image import Picture, open_image
 from deepfake_detect.predict.look import FaceChoice
 from deepfake_detect.predict.prediction import Prediction
 from deepfake_detect.predict.predictor import Predictor
+from deepfake_detect.system.progress import progress_bar
 
 CLEAN = "clean"
 """Name of the delivery that changes nothing."""
@@ -73,6 +75,7 @@ def evaluate(
         >>> evaluate(Detector.from_pretrained("xception-fakefaces"), pictures)
         Report(xception-fakefaces@..., n 2, AUC 1.000, balanced accuracy 1.000)
     """
+    _check_options(labels, frames, rounds, seed, progress)
     deliveries = _deliveries(robustness)
     samples = _of_split(read_dataset(dataset, labels=labels, frames=frames), split)
     predict = partial(
@@ -84,7 +87,7 @@ def evaluate(
         workers=workers,
     )
     total = len(samples) * (1 + len(deliveries.keys() - {CLEAN}))
-    with tqdm(total=total, desc="evaluate", unit="picture", disable=None if progress is None else not progress) as bar:
+    with progress_bar(total=total, title="evaluate", show=progress) as bar:
         predictions = _counted(predict(sample.image for sample in samples), bar)
         rows = [_row(sample, prediction) for sample, prediction in zip(samples, predictions, strict=True)]
         delivered = {
@@ -128,9 +131,19 @@ def _of_split(samples: Sequence[Sample], split: str | None) -> list[Sample]:
     return chosen
 
 
+def _check_options(labels: Any, frames: Any, rounds: Any, seed: Any, progress: Any) -> None:
+    check_type("labels", labels, (Mapping, NoneType), expected="a mapping such as {'mine': 'fake'}, or None")
+    check_number("frames", frames, low=1, whole=True)
+    check_number("rounds", rounds, low=1, whole=True)
+    check_number("seed", seed, low=0, whole=True)
+    if progress is not None:
+        check_flag("progress", progress)
+
+
 def _deliveries(wanted: str | Sequence[str] | Mapping[str, Delivery]) -> dict[str, Delivery]:
     if isinstance(wanted, Mapping):
         return dict(wanted)
+    check_type("robustness", wanted, (str, Sequence), expected="names of ways of delivery, 'all', or a mapping")
     names = list(ROBUSTNESS) if wanted == "all" else [wanted] if isinstance(wanted, str) else list(wanted)
     for name in names:
         if name not in ROBUSTNESS:

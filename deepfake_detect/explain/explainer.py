@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from types import NoneType
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from deepfake_detect._options import check_type
 from deepfake_detect.errors import InvalidOption, nearest
 from deepfake_detect.explain.explanation import Explanation, FaceHeat
 from deepfake_detect.explain.faithfulness import LEVELS, Level, measure_faithfulness
@@ -157,6 +159,7 @@ def _check(method: str, layer: str | None, faithfulness: str | None, target: str
         raise InvalidOption(
             f"method is {method!r}, expected one of {', '.join(METHODS)}{nearest(str(method), METHODS)}"
         )
+    check_type("layer", layer, (str, NoneType), expected="a name of model.named_modules(), or None")
     if layer is not None and method in OF_PIXELS:
         raise InvalidOption(f"layer is {layer!r}, but {method} works on pixels; leave it out")
     levels = (*LEVELS, "off")

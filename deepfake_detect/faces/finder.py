@@ -6,11 +6,13 @@ import hashlib
 import os
 import threading
 from pathlib import Path
+from types import NoneType
 from typing import Any, Literal
 
 import cv2
 import numpy as np
 
+from deepfake_detect._options import check_choice, check_flag, check_number, check_type
 from deepfake_detect.errors import UnknownWeights, WeightsCorrupted
 from deepfake_detect.faces.face import Face
 from deepfake_detect.faces.yunet import YuNet
@@ -79,6 +81,8 @@ class FaceFinder:
         threshold: float = THRESHOLD,
         backend: Literal["opencv", "openvino"] = "opencv",
     ) -> None:
+        check_number("threshold", threshold, low=0, high=1)
+        check_choice("backend", backend, ("opencv", "openvino"))
         self.name, self._weights = _read_model(model)
         self.fingerprint = f"{hashlib.sha256(self._weights).hexdigest()[:16]} {threshold} {_LOOKS}"
         self.threshold = threshold
@@ -190,10 +194,12 @@ def find_faces(
     Raises:
         ImageUnreadable: Not a picture.
     """
+    check_flag("border", border)
     return FaceFinder(model, threshold=threshold).find(open_image(image).pixels, border=border)
 
 
 def _read_model(model: str | os.PathLike[str] | bytes | None) -> tuple[str, bytes]:
+    check_type("model", model, (str, os.PathLike, bytes, NoneType), expected="an ONNX file, its bytes, or None")
     if isinstance(model, bytes):
         return "<bytes>", model
     if model is None:

@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
+from deepfake_detect.errors import InvalidOption
+
 Points = Sequence[tuple[float, float]]
 
 # The unit is the way from the eyes to the mouth; the eyes are at (+-0.48, 0), the mouth at (0, 1).
@@ -51,7 +53,7 @@ def part_masks(landmarks_xy: npt.ArrayLike, size_hw: tuple[int, int]) -> dict[st
         `PARTS` to [H, W]; every pixel is in exactly one.
 
     Raises:
-        ValueError: There are no five points.
+        InvalidOption: There are no five points.
 
     Example:
         >>> masks = part_masks([(30, 35), (60, 35), (45, 50), (33, 65), (57, 65)], (90, 90))
@@ -60,7 +62,7 @@ def part_masks(landmarks_xy: npt.ArrayLike, size_hw: tuple[int, int]) -> dict[st
     """
     points = np.asarray(landmarks_xy, float)
     if points.shape != (5, 2):
-        raise ValueError(f"landmarks_xy has the shape {points.shape}, expected (5, 2)")
+        raise InvalidOption(f"landmarks_xy has the shape {points.shape}, expected (5, 2)")
     origin, axes = face_axes(points)
     rows, columns = np.mgrid[: size_hw[0], : size_hw[1]] + 0.5
     units = (np.stack([columns, rows], -1) - origin) @ np.linalg.inv(axes)  # [H, W, 2]

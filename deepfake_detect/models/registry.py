@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from deepfake_detect.errors import UnknownModel, UnknownWeights, nearest
+from deepfake_detect._options import check_number
+from deepfake_detect.errors import InvalidOption, UnknownModel, UnknownWeights, nearest
 from deepfake_detect.models.cnn import Cnn4, Cnn6, CnnSimple
 from deepfake_detect.models.head import add_hidden
 from deepfake_detect.models.meso import Meso4, MesoInception4
@@ -101,7 +102,7 @@ def create_model(name: str, *, seed: int | None = None, dropout: float | None = 
     Raises:
         UnknownModel: No architecture of that name.
         MissingExtra: The architecture is one of timm's, and timm cannot be imported.
-        ValueError: ``dropout`` is out of range, or the architecture has one output only.
+        InvalidOption: ``dropout`` is out of range, or the architecture has one output only.
 
     Example:
         >>> import torch
@@ -109,8 +110,11 @@ def create_model(name: str, *, seed: int | None = None, dropout: float | None = 
         >>> model(torch.zeros(2, 3, 256, 256)).shape
         torch.Size([2])
     """
+    check_number("dropout", dropout, optional=True)
     if dropout is not None and not 0 <= dropout < 1:
-        raise ValueError(f"dropout is {dropout}, expected 0 or more and less than 1")
+        raise InvalidOption(f"dropout is {dropout}, expected 0 or more and less than 1")
+    check_number("outputs", outputs, low=1, whole=True)
+    check_number("seed", seed, low=0, whole=True, optional=True)
     name, hidden = _name_and_hidden(name)
     build = functools.partial(_build, _builder(name, dropout, outputs), hidden)
     with usual_defaults():
@@ -135,7 +139,7 @@ def create_skeleton(name: str, *, outputs: int = 1) -> nn.Module:
     Raises:
         UnknownModel: As for `create_model`, and so are the others.
         MissingExtra: The architecture is one of timm's, and timm cannot be imported.
-        ValueError: The architecture has one output only.
+        InvalidOption: The architecture has one output only.
 
     Example:
         >>> next(create_skeleton("meso4").parameters()).device
@@ -226,7 +230,7 @@ def _builder(name: str, dropout: float | None, outputs: int) -> Callable[[], nn.
         return functools.partial(create_backbone, name.removeprefix(TIMM), dropout=dropout, outputs=outputs)
     architecture = _architecture(name)
     if outputs != 1:
-        raise ValueError(f"outputs is {outputs}, but {name!r} has one; take a network of timm, as 'timm:NAME'")
+        raise InvalidOption(f"outputs is {outputs}, but {name!r} has one; take a network of timm, as 'timm:NAME'")
     chosen = architecture.dropout if dropout is None else dropout
     return functools.partial(architecture.build, dropout=chosen)
 

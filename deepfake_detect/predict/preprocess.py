@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from deepfake_detect.errors import InvalidOption
 from deepfake_detect.weights.card import Preprocessing
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def to_batch(crops: Sequence[np.ndarray] | np.ndarray, *, preprocessing: Preproc
         [N, 3, size_px, size_px] float32, channels last in memory: (value / 255 - mean) / std.
 
     Raises:
-        ValueError: As for `normalise`.
+        InvalidOption: As for `normalise`.
 
     Example:
         >>> white = np.full((1, 8, 8, 3), 255, np.uint8)
@@ -47,12 +48,12 @@ def normalise(crops: Sequence[np.ndarray] | np.ndarray, *, preprocessing: Prepro
         [N, size_px, size_px, 3] float32: (value / 255 - mean) / std.
 
     Raises:
-        ValueError: A crop of another size or type.
+        InvalidOption: A crop of another size or type.
     """
     pixels = np.stack([np.asarray(crop) for crop in crops])
     expected = (preprocessing.size_px, preprocessing.size_px, 3)
     if pixels.dtype != np.uint8 or pixels.shape[1:] != expected:
-        raise ValueError(f"crops are {pixels.dtype} {pixels.shape[1:]}, expected uint8 {expected}; use crop_face")
+        raise InvalidOption(f"crops are {pixels.dtype} {pixels.shape[1:]}, expected uint8 {expected}; use crop_face")
     mean, std = np.array(preprocessing.mean, np.float32), np.array(preprocessing.std, np.float32)
     rows = pixels.reshape(len(pixels), preprocessing.size_px, -1).astype(np.float32)  # long rows are computed faster
     rows *= np.tile(1 / (255 * std), preprocessing.size_px)

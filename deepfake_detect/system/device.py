@@ -8,6 +8,8 @@ import sys
 from textwrap import shorten
 from typing import TYPE_CHECKING
 
+from deepfake_detect.errors import InvalidOption
+
 if TYPE_CHECKING:  # torch is imported where it is used: choosing OpenVINO does not need it
     import torch
 
@@ -22,7 +24,7 @@ def find_device(device: str | torch.device = "auto") -> torch.device:
         device: ``"auto"``, or any name that torch knows.
 
     Raises:
-        ValueError: No such device here.
+        InvalidOption: No such device here.
 
     Example:
         >>> find_device("cpu")
@@ -45,7 +47,7 @@ def find_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
         device: Where the model computes.
 
     Raises:
-        ValueError: Any other dtype.
+        InvalidOption: Any other dtype.
     """
     import torch
 
@@ -59,11 +61,11 @@ def name_dtype(dtype: str | torch.dtype) -> str:
     """Give the plain name of a dtype, such as ``"float32"``, or ``"auto"``.
 
     Raises:
-        ValueError: Neither ``"auto"`` nor one of `DTYPES`.
+        InvalidOption: Neither ``"auto"`` nor one of `DTYPES`.
     """
     name = str(dtype).removeprefix("torch.")
     if name not in ("auto", *DTYPES):
-        raise ValueError(f"dtype is {dtype!r}, expected 'auto', {', '.join(map(repr, DTYPES))}")
+        raise InvalidOption(f"dtype is {dtype!r}, expected 'auto', {', '.join(map(repr, DTYPES))}")
     return name
 
 
@@ -101,6 +103,6 @@ def _checked_device(device: str | torch.device) -> torch.device:
 
     try:
         return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         reason = shorten(str(error), 80)
-        raise ValueError(f"no device {str(device)!r} here ({reason}); use device='auto' or device='cpu'") from None
+        raise InvalidOption(f"no device {device!r} here ({reason}); use device='auto' or device='cpu'") from None

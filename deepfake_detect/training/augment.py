@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from deepfake_detect.errors import MissingExtra, nearest
+from deepfake_detect.errors import InvalidOption, MissingExtra, nearest
 
 Box = tuple[float, float, float, float]
 
@@ -66,7 +66,7 @@ class Augmentation:
         jpeg: Re-encode as JPEG at a quality from 35 to 95.
 
     Raises:
-        ValueError: A field outside 0..1.
+        InvalidOption: A field outside 0..1.
 
     Example:
         >>> changed = Augmentation(flip=1.0)(np.zeros((64, 64, 3), np.uint8), random=np.random.default_rng(0))
@@ -93,7 +93,7 @@ class Augmentation:
         for field in fields(self):
             value = getattr(self, field.name)
             if not 0 <= value <= 1:
-                raise ValueError(f"{field.name} is {value}, expected a share from 0 to 1")
+                raise InvalidOption(f"{field.name} is {value}, expected a share from 0 to 1")
 
     @classmethod
     def named(cls, name: str) -> Self:
@@ -103,10 +103,10 @@ class Augmentation:
             name: ``"none"``, ``"light"``, ``"default"`` (as ``Augmentation()``) or ``"strong"``.
 
         Raises:
-            ValueError: Another name.
+            InvalidOption: Another name.
         """
         if name not in _PRESETS:
-            raise ValueError(f"no augmentation called {name!r}{nearest(name, _PRESETS)}")
+            raise InvalidOption(f"no augmentation called {name!r}{nearest(name, _PRESETS)}")
         return cls(**_PRESETS[name])
 
     def frame(self, box_xyxy: Box, *, random: np.random.Generator) -> Box:

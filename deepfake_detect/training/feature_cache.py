@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from tqdm.auto import tqdm
 
 from deepfake_detect.datasets.face_cache import WholePicture
 from deepfake_detect.datasets.read import Sample
 from deepfake_detect.engines.packed import pack
 from deepfake_detect.models.head import head_of
+from deepfake_detect.system.progress import progress_bar
 from deepfake_detect.training.batches import Batch, CropFeed, Key
 from deepfake_detect.training.checkpoint import hash_samples
 from deepfake_detect.training.crop_dataset import CropDataset
@@ -126,7 +126,7 @@ def _features(
     model: nn.Module, feed: CropFeed, keys: Sequence[Key], *, device: torch.device, dtype: torch.dtype, size: int
 ) -> Iterator[np.ndarray]:
     """Yield the inputs of the head, batch by batch; computed by the packed backbone where there is one."""
-    bar = tqdm(feed.batches(keys, size=size), total=-(-len(keys) // size), desc="features", leave=False, disable=None)
+    bar = progress_bar(feed.batches(keys, size=size), total=-(-len(keys) // size), title="features", unit="batch")
     backbone: Callable[[torch.Tensor], torch.Tensor] | None = None
     for batch, _ in bar:
         with torch.inference_mode():

@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from tqdm.auto import tqdm
 
 from deepfake_detect.errors import InvalidOption, TrainingDiverged, WeightsMismatch
 from deepfake_detect.models.head import head_of
 from deepfake_detect.system.device import count_processors, find_device
+from deepfake_detect.system.progress import progress_bar
 from deepfake_detect.system.torch_defaults import usual_defaults
 from deepfake_detect.training.autotune import choose_batch_size, choose_dtype
 from deepfake_detect.training.batches import CropFeed, draw, steps_in
@@ -232,8 +232,8 @@ class _Run:
     def _bar(self) -> Any:
         """Return a progress bar over all steps, which shows the time left; hidden where stderr is no terminal."""
         steps = self.schedule.epochs * steps_in(self.feed.samples, self.schedule, size=self._size)
-        hidden = None if self.world.leads else True
-        return tqdm(total=steps, initial=self.progress.step, desc="training", disable=hidden, leave=False)
+        shown = None if self.world.leads else False
+        return progress_bar(total=steps, initial=self.progress.step, title="training", unit="step", show=shown)
 
     def _epoch(self, number: int, bar: Any) -> Epoch:
         began, schedule, size = time.monotonic(), self.schedule, self._size

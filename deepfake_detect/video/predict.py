@@ -17,7 +17,7 @@ from PIL import Image
 from deepfake_detect.drawing.annotate import COLOURS, Colour
 from deepfake_detect.drawing.gallery import Tile, draw_gallery
 from deepfake_detect.drawing.result import DrawnResult, short_name
-from deepfake_detect.errors import DeepfakeDetectError, ImageUnreadable
+from deepfake_detect.errors import DeepfakeDetectError, ImageUnreadable, InvalidOption
 from deepfake_detect.inputs.frames import FramePass, VideoFrame, VideoHeader, choose_frames, read_frames, read_header
 from deepfake_detect.inputs.image import Picture
 from deepfake_detect.predict.look import FaceChoice
@@ -63,7 +63,7 @@ def predict_video(
 
     Raises:
         ImageUnreadable: No video, or one in which no frame can be read; the message says what was found.
-        ValueError: An argument out of range.
+        InvalidOption: An argument out of range.
     """
     start = time.perf_counter()
     header = read_header(path)
@@ -293,7 +293,7 @@ class _Decoded:
 
 def _chosen(header: VideoHeader, *, max_frames: int, every_s: float | None) -> Sequence[VideoFrame]:
     if max_frames < 1 or (every_s is not None and every_s <= 0):
-        raise ValueError(f"max_frames is {max_frames} and every_s {every_s}, expected at least 1 and above 0")
+        raise InvalidOption(f"max_frames is {max_frames} and every_s {every_s}, expected at least 1 and above 0")
     frames = choose_frames(header, count=max_frames, every_s=every_s)
     if len(frames) <= max_frames:
         return frames

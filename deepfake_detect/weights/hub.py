@@ -18,7 +18,7 @@ import huggingface_hub
 from huggingface_hub import constants, errors
 
 from deepfake_detect._version import __version__
-from deepfake_detect.errors import DeepfakeDetectError, HubUnavailable, UnknownWeights, WeightsMismatch
+from deepfake_detect.errors import DeepfakeDetectError, HubUnavailable, InvalidOption, UnknownWeights, WeightsMismatch
 from deepfake_detect.weights.card import CARD_FILE, LIBRARY, WEIGHTS_FILE
 
 README_FILE = "README.md"
@@ -59,7 +59,7 @@ def download_bundle(
         UnknownWeights: No such repository or revision, or a private one.
         WeightsMismatch: The repository lacks one of the two files.
         HubUnavailable: No network, access refused, or no space on the disk.
-        ValueError: Both ``force_download`` and ``local_files_only``.
+        InvalidOption: Both ``force_download`` and ``local_files_only``.
     """
     order = _Order(
         repo_id=repo_id,
@@ -103,7 +103,7 @@ def download_file(
         UnknownWeights: No such repository or revision, or a private one.
         WeightsMismatch: The repository has no such file.
         HubUnavailable: No network, access refused, or no space on the disk.
-        ValueError: Both ``force_download`` and ``local_files_only``.
+        InvalidOption: Both ``force_download`` and ``local_files_only``.
     """
     order = _Order(
         repo_id=repo_id,
@@ -144,10 +144,12 @@ def upload_bundle(
         WeightsMismatch: The folder is no bundle.
         HubUnavailable: No network, access refused, or ``private`` was asked of a repository that is public already.
         UnknownWeights: No such repository, and none of that name can be created.
-        ValueError: Both ``create_pr`` and ``revision``.
+        InvalidOption: Both ``create_pr`` and ``revision``.
     """
     if create_pr and revision is not None:
-        raise ValueError(f"create_pr=True proposes to 'main' and cannot go with revision={revision!r}; give only one")
+        raise InvalidOption(
+            f"create_pr=True proposes to 'main' and cannot go with revision={revision!r}; give only one"
+        )
     files = _files_to_send(Path(folder))
     api = huggingface_hub.HfApi(token=_clean(token), library_name=LIBRARY, library_version=__version__)
     with _client_errors(_Order(repo_id=repo_id, revision=revision, token=token, sending=True)):
@@ -192,7 +194,7 @@ class _Order:
 
     def __post_init__(self) -> None:
         if self.force_download and self.local_files_only:
-            raise ValueError("force_download=True and local_files_only=True contradict one another; give only one")
+            raise InvalidOption("force_download=True and local_files_only=True contradict one another; give only one")
 
     def fetch(self, filename: str, *, revision: str | None) -> Path:
         with _client_errors(self, filename):
