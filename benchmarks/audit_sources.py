@@ -1,4 +1,4 @@
-"""What does the audit find in every source of a data set?
+"""Audit every source of a data set, and print the findings.
 
 Every picture is opened once. A source that has one class only is taken together with the other class of all other
 sources. Prints one Markdown table, without notes, and at wish the findings of the data set as a whole.
@@ -44,21 +44,21 @@ def main() -> None:
 
 
 def judged(cues: Sequence[Cues]) -> AuditReport:
-    """Judge pictures that were opened before."""
+    """Audit pictures that are already open."""
     return judge([one.sample for one in cues], cues)
 
 
 def with_other_class(cues: Sequence[Cues], source: str) -> tuple[list[Cues], bool]:
-    """Give a source's pictures, with the other class of all other sources where it has one class only."""
-    own = [one for one in cues if one.sample.source == source]
-    labels = {one.sample.label for one in own}
+    """Return a source's pictures, with the other class of all other sources where it has one class only."""
+    chosen = [one for one in cues if one.sample.source == source]
+    labels = {one.sample.label for one in chosen}
     if len(labels) == 2:
-        return own, False
-    return own + [one for one in cues if one.sample.source != source and one.sample.label not in labels], True
+        return chosen, False
+    return chosen + [one for one in cues if one.sample.source != source and one.sample.label not in labels], True
 
 
 def line(name: str, report: AuditReport) -> str:
-    """One line of the table."""
+    """Format one line of the table."""
     counts = report.counts["classes"]
     figures = " | ".join(format_figure(auc, ends) for auc, ends in report.aucs.values())
     found = ", ".join(f"{finding.severity} {finding.code}" for finding in report.findings if finding.severity != "note")

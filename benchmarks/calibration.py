@@ -1,4 +1,4 @@
-"""Does the promised rate of false alarms hold on photographs that were held out, and what does calibration gain?
+"""Measure whether the guaranteed rate of false alarms holds on held-out photographs, and what calibration gains.
 
 The pictures of a manifest's validation and test splits are scored once (``--scores`` keeps the logits). Then, from the
 logits alone: 200 random halves of the real photographs, whole groups on one side, the threshold from one half, the
@@ -14,6 +14,7 @@ import argparse
 import csv
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,9 @@ def main() -> None:
 def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder with a manifest.csv; not needed where the scores are there")
-    parser.add_argument("--scores", type=Path, default=Path("calibration_scores.csv"), help="kept, and read again")
+    parser.add_argument(
+        "--scores", type=Path, default=Path("calibration_scores.csv"), help="file of the scores, read where it is there"
+    )
     parser.add_argument("--model", default="xception-fakefaces")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--workers", type=int)
@@ -63,12 +66,12 @@ def score(options: argparse.Namespace) -> None:
     """Write label, source, group and logit of every picture with a face."""
     samples = read_dataset(options.data, splits=("val", "test"))
     detector = Detector.from_pretrained(options.model, device=options.device)
-    told = detector.predict_many((s.image for s in samples), on_error="yield", workers=options.workers)
+    predictions = detector.predict_many((s.image for s in samples), on_error="yield", workers=options.workers)
     half = options.scores.with_suffix(".part")
     with half.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["file", "label", "source", "group", "split", "logit"])
-        for sample, prediction in tqdm(zip(samples, told, strict=True), total=len(samples), unit="picture"):
+        for sample, prediction in tqdm(zip(samples, predictions, strict=True), total=len(samples), unit="picture"):
             name = Path(sample.image).relative_to(options.data)
             logit = "" if prediction.logit is None else repr(prediction.logit)
             table.writerow([name, sample.label, sample.source, sample.group, sample.split, logit])
@@ -76,35 +79,35 @@ def score(options: argparse.Namespace) -> None:
 
 
 def read_scores(path: Path) -> tuple[list[Sample], np.ndarray]:
-    """Read what `score` wrote, and tell how many pictures had no face or could not be read."""
+    """Read what `score` wrote, and print how many pictures had no face or could not be read."""
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    found = [row for row in rows if row["logit"]]
-    print(f"{len(rows) - len(found)} of {len(rows)} pictures have no face that was found, and are left out")
+    scored = [row for row in rows if row["logit"]]
+    print(f"{len(rows) - len(scored)} of {len(rows)} pictures have no face that was found, and are left out")
     samples = [
         Sample(image=r["file"], label=int(r["label"]), source=r["source"], group=r["group"], split=r["split"])
-        for r in found
+        for r in scored
     ]
-    return samples, np.array([float(row["logit"]) for row in found])
+    return samples, np.array([float(row["logit"]) for row in scored])
 
 
 def random_halves(samples: list[Sample], logit: np.ndarray, *, rounds: int) -> None:
-    """Compare promise and false alarms, where both halves are of one kind: here the promise must hold."""
+    """Compare guarantee and false alarms, where both halves are of one kind: here the guarantee must hold."""
     groups = np.unique([sample.group or str(sample.image) for sample in samples], return_inverse=True)[1]
     print(f"\n{rounds} random halves of {len(samples)} real photographs, {groups.max() + 1} groups")
     print("promised   mean false alarms (95 % interval of the mean)   of the halves: 5 % .. 95 %   above   above bound")
     for rate in RATES:
-        found, bounds = np.array([one_half(logit, groups, rate, seed) for seed in range(rounds)]).T
-        error = 1.96 * found.std(ddof=1) / np.sqrt(rounds)
-        low, high = np.quantile(found, [0.05, 0.95])
+        rates, bounds = np.array([one_half(logit, groups, rate, seed) for seed in range(rounds)]).T
+        error = 1.96 * rates.std(ddof=1) / np.sqrt(rounds)
+        low, high = np.quantile(rates, [0.05, 0.95])
         print(
-            f"{rate:8.2%} {found.mean():9.3%} ({found.mean() - error:.3%} .. {found.mean() + error:.3%})"
-            f"            {low:6.2%} .. {high:6.2%}      {np.mean(found > rate):6.1%} {np.mean(found > bounds):8.1%}"
+            f"{rate:8.2%} {rates.mean():9.3%} ({rates.mean() - error:.3%} .. {rates.mean() + error:.3%})"
+            f"            {low:6.2%} .. {high:6.2%}      {np.mean(rates > rate):6.1%} {np.mean(rates > bounds):8.1%}"
         )
 
 
 def one_half(logit: np.ndarray, groups: np.ndarray, rate: float, seed: int) -> tuple[float, float]:
-    """Give the rate of false alarms on held-out photographs, and the bound that was stated."""
+    """Return the rate of false alarms on held-out photographs, and the stated bound."""
     random = np.random.default_rng(seed)
     chosen = random.permutation(groups.max() + 1) < (groups.max() + 1) // 2
     here = np.flatnonzero(chosen[groups])
@@ -119,7 +122,7 @@ def one_of_each(indices: np.ndarray, groups: np.ndarray, random: np.random.Gener
 
 
 def foreign_sources(samples: list[Sample], logit: np.ndarray) -> None:
-    """Show what becomes of the rate on a source that the threshold was not found on: here nothing is promised."""
+    """Print the rate on a source that the threshold was not fitted on: here nothing is guaranteed."""
     source = np.array([sample.source for sample in samples])
     groups = np.unique([sample.group or str(sample.image) for sample in samples], return_inverse=True)[1]
     print("\nfalse alarms on a source, threshold from all other sources" + " " * 10 + "and from half of its own groups")
@@ -128,8 +131,8 @@ def foreign_sources(samples: list[Sample], logit: np.ndarray) -> None:
         inside = source == name
         others = one_of_each(np.flatnonzero(~inside), groups, np.random.default_rng(0))
         cells = [np.mean(logit[inside] >= threshold(logit[others], rate)) for rate in RATES]
-        own = [own_halves(logit[inside], groups[inside], rate) for rate in RATES]
-        print(f"{name:<16} {inside.sum():5d}   " + "   ".join(f"{cell:7.1%}" for cell in [*cells, *own]))
+        halves = [own_halves(logit[inside], groups[inside], rate) for rate in RATES]
+        print(f"{name:<16} {inside.sum():5d}   " + "   ".join(f"{cell:7.1%}" for cell in [*cells, *halves]))
 
 
 def own_halves(logit: np.ndarray, groups: np.ndarray, rate: float, *, rounds: int = 200) -> float:
@@ -145,12 +148,15 @@ def threshold(logit: np.ndarray, rate: float) -> float:
 
 
 def calibration_errors(samples: list[Sample], logit: np.ndarray, card: Card) -> None:
-    """Compare the probabilities with the truth, before and after fits that did not see the pictures."""
+    """Compare the probabilities with the labels, before and after fits to other pictures."""
     label = np.array([sample.label for sample in samples])
     source = np.array([sample.source for sample in samples])
     fold = np.array(folds(samples, FOLDS))
     scores = {"raw logit": sigmoid(logit), "card": sigmoid(logit / card.temperature + card.bias)}
-    fits: dict[str, Fit] = {"temperature": lambda v, y: (fit_temperature(v, y), 0.0), "platt": fit_platt}
+    fits: dict[str, Fit] = {
+        "temperature": lambda v, y: (fit_temperature(v, y, smooth=True), 0.0),
+        "platt": partial(fit_platt, smooth=True),
+    }
     for name, fit in fits.items():
         scores[name] = cross_fitted(logit, label, fold, fit)
     print(f"\ncalibration error (15 bins), {FOLDS} folds of whole groups; per source with the fit to all sources")
@@ -164,7 +170,7 @@ def calibration_errors(samples: list[Sample], logit: np.ndarray, card: Card) -> 
 
 
 def cross_fitted(logit: np.ndarray, label: np.ndarray, fold: np.ndarray, fit: Fit) -> np.ndarray:
-    """Give each picture the probability by the fit of the other folds."""
+    """Return the probability of each picture by the fit to the other folds."""
     score = np.zeros(len(logit))
     for number in np.unique(fold):
         held = fold == number

@@ -1,4 +1,4 @@
-"""Does the heat lie on the parts of the face that were forged?
+"""Measure whether heat lies on the forged parts of photoshopped faces.
 
 The file names of CIPLAB's photoshopped faces carry four bits, one for each part of the face that an expert exchanged.
 Which bit is which part is found in the data: 16 fakes have the very photograph that they were made of in their group,
@@ -34,13 +34,13 @@ from deepfake_detect.metrics.classification import roc_auc
 
 PARTS = tuple(OVALS)
 ORDER = ("right eye", "left eye", "nose", "mouth")
-"""What the bits mean, from the first to the last, as `--order` finds it."""
+"""Meaning of the bits, from the first to the last, as `--order` finds it."""
 
 
 def bits_of(sample: Sample) -> tuple[int, ...]:
-    """Give the four bits of a fake."""
-    told = dict(item.split("=") for item in sample.note.split(";"))
-    return tuple(int(bit) for bit in told["parts"])
+    """Return the four bits of a fake."""
+    note = dict(item.split("=") for item in sample.note.split(";"))
+    return tuple(int(bit) for bit in note["parts"])
 
 
 def differences(real: np.ndarray, fake: np.ndarray, landmarks_xy: np.ndarray) -> dict[str, float]:
@@ -65,19 +65,19 @@ def bit_order(pairs: Sequence[tuple[tuple[int, ...], Mapping[str, float]]]) -> l
         calls forged and parts that it does not.
     """
     telling = [pair for pair in pairs if 0 < sum(pair[0]) < len(PARTS)]
-    found = []
+    results = []
     for order in itertools.permutations(PARTS):
         gaps = []
         for bits, away in telling:
             values = np.array([away[name] for name in order])
             forged = np.array(bits, bool)
             gaps.append(values[forged].mean() - values[~forged].mean())
-        found.append((float(np.mean(gaps)), order))
-    return sorted(found, reverse=True)
+        results.append((float(np.mean(gaps)), order))
+    return sorted(results, reverse=True)
 
 
 def chance(pairs: Sequence[tuple[tuple[int, ...], Mapping[str, float]]], *, draws: int = 2000, seed: int = 0) -> float:
-    """Say how often bits dealt to the wrong pairs fit some order as well."""
+    """Return how often bits shuffled among the pairs fit some order as well."""
     random, best = np.random.default_rng(seed), bit_order(pairs)[0][0]
     bits = [pair[0] for pair in pairs]
     dealt = (random.permutation(len(pairs)) for _ in range(draws))
@@ -91,18 +91,18 @@ def chance(pairs: Sequence[tuple[tuple[int, ...], Mapping[str, float]]], *, draw
 def pairs_of(samples: Sequence[Sample]) -> list[tuple[tuple[int, ...], dict[str, float]]]:
     """Compare each fake with the photograph in its group."""
     reals = {s.group: s for s in samples if s.label == 0}
-    found = []
+    results = []
     for fake in (s for s in samples if s.label == 1 and s.group in reals):
         pixels = open_image(reals[fake.group].image).pixels
         other = Image.fromarray(open_image(fake.image).pixels).resize(pixels.shape[1::-1], Image.Resampling.BICUBIC)
         faces = find_faces(pixels)
         if faces:
-            found.append((bits_of(fake), differences(pixels, np.asarray(other), faces[0].landmarks_xy)))
-    return found
+            results.append((bits_of(fake), differences(pixels, np.asarray(other), faces[0].landmarks_xy)))
+    return results
 
 
-def tell_order(samples: Sequence[Sample]) -> str:
-    """Say in words which order fits, and how sure that is."""
+def describe_order(samples: Sequence[Sample]) -> str:
+    """Describe which order fits, and how certain that is."""
     pairs = pairs_of(samples)
     ranked = bit_order(pairs)
     telling = sum(0 < sum(bits) < 4 for bits, _ in pairs)
@@ -111,8 +111,8 @@ def tell_order(samples: Sequence[Sample]) -> str:
     lines.append(f"bits of other pairs fit some order as well in {chance(pairs):.2%} of the draws")
     for place, name in enumerate(ranked[0][1]):
         on, off = ([away[name] for bits, away in pairs if bits[place] == value] for value in (1, 0))
-        told = f"{np.mean(on):+.2f} where set ({len(on)}), {np.mean(off):+.2f} where not ({len(off)})"
-        lines.append(f"  bit {place + 1}, {name}: {told}")
+        means = f"{np.mean(on):+.2f} where set ({len(on)}), {np.mean(off):+.2f} where not ({len(off)})"
+        lines.append(f"  bit {place + 1}, {name}: {means}")
     eyes = [away[ranked[0][1][0]] - away[ranked[0][1][1]] for bits, away in pairs if bits[:2] == (1, 0)]
     eyes += [away[ranked[0][1][1]] - away[ranked[0][1][0]] for bits, away in pairs if bits[:2] == (0, 1)]
     lines.append(
@@ -122,7 +122,7 @@ def tell_order(samples: Sequence[Sample]) -> str:
 
 
 def scores(heat: np.ndarray, landmarks_xy: np.ndarray, bits: Sequence[int]) -> tuple[float, float]:
-    """Give the pointing game (0 or 1) and the part AUC of one heat map."""
+    """Compute the pointing game (0 or 1) and the part AUC of one heat map."""
     masks = part_masks(landmarks_xy, heat.shape)
     forged = np.any([masks[name] for name, bit in zip(ORDER, bits, strict=True) if bit], axis=0)
     face = ~masks["hair and background"]
@@ -131,7 +131,7 @@ def scores(heat: np.ndarray, landmarks_xy: np.ndarray, bits: Sequence[int]) -> t
 
 
 def centre_prior(shape: tuple[int, int], box_xyxy: Sequence[float]) -> np.ndarray:
-    """Give a bell at the middle of the face, a quarter of its side wide."""
+    """Return a bell at the middle of the face, a quarter of its side wide."""
     x1, y1, x2, y2 = box_xyxy
     rows, columns = np.mgrid[: shape[0], : shape[1]]
     away = ((columns - (x1 + x2) / 2) / (x2 - x1)) ** 2 + ((rows - (y1 + y2) / 2) / (y2 - y1)) ** 2
@@ -139,42 +139,42 @@ def centre_prior(shape: tuple[int, int], box_xyxy: Sequence[float]) -> np.ndarra
 
 
 def random_map(shape: tuple[int, int], random: np.random.Generator) -> np.ndarray:
-    """Give smooth noise, six cells along each side."""
+    """Return smooth noise, six cells along each side."""
     small = Image.fromarray(random.random((6, 6)).astype(np.float32))
     return np.asarray(small.resize(shape[::-1], Image.Resampling.BICUBIC))
 
 
 def interval(values: Sequence[float], *, rounds: int = 1000) -> str:
-    """Give the mean with its bootstrap interval."""
-    own, random = np.array(values), np.random.default_rng(0)
-    means = own[random.integers(0, len(own), (rounds, len(own)))].mean(1)
-    return f"{own.mean():.3f} [{np.quantile(means, 0.025):.3f}, {np.quantile(means, 0.975):.3f}]"
+    """Format the mean with its bootstrap interval."""
+    numbers, random = np.array(values), np.random.default_rng(0)
+    means = numbers[random.integers(0, len(numbers), (rounds, len(numbers)))].mean(1)
+    return f"{numbers.mean():.3f} [{np.quantile(means, 0.025):.3f}, {np.quantile(means, 0.975):.3f}]"
 
 
 def measure(bundles: Sequence[str], methods: Sequence[str], fakes: Sequence[Sample]) -> list[str]:
-    """Give the lines of the table."""
+    """Yield the lines of the table."""
     lines = []
     for bundle in bundles:
         detector = Detector.from_pretrained(bundle)
-        found: dict[str, list[tuple[float, float]]] = {name: [] for name in (*methods, "centre prior", "random map")}
+        results: dict[str, list[tuple[float, float]]] = {name: [] for name in (*methods, "centre prior", "random map")}
         random = np.random.default_rng(0)
         for fake in tqdm(fakes, desc=bundle, disable=None):
             for method in methods:
-                said: Explanation = detector.explain(
+                explanation: Explanation = detector.explain(
                     fake.image, method=method, target="fake", faces="largest", faithfulness="off"
                 )
-                if not said.faces:
+                if not explanation.faces:
                     break
-                face = said.faces[0].face
-                found[method].append(scores(said.heat, face.landmarks_xy, bits_of(fake)))
+                face = explanation.faces[0].face
+                results[method].append(scores(explanation.heat, face.landmarks_xy, bits_of(fake)))
             else:
-                shape = said.heat.shape
+                shape = explanation.heat.shape
                 for name, other in (
                     ("centre prior", centre_prior(shape, face.box_xyxy)),
                     ("random map", random_map(shape, random)),
                 ):
-                    found[name].append(scores(other, face.landmarks_xy, bits_of(fake)))
-        for name, values in found.items():
+                    results[name].append(scores(other, face.landmarks_xy, bits_of(fake)))
+        for name, values in results.items():
             points, areas = zip(*values, strict=True)
             lines.append(f"| {bundle} | {name} | {len(values)} | {interval(points)} | {interval(areas)} |")
     return lines
@@ -184,14 +184,14 @@ def main() -> None:
     """Read the command line and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with manifest.csv")
-    parser.add_argument("--order", action="store_true", help="find out what the bits mean")
+    parser.add_argument("--order", action="store_true", help="find the meaning of the bits")
     parser.add_argument("--bundle", action="append", help="may be given again")
     parser.add_argument("--method", action="append", choices=list(METHODS), help="may be given again")
-    parser.add_argument("--limit", type=int, help="fakes, at the most")
+    parser.add_argument("--limit", type=int, help="most fakes")
     options = parser.parse_args()
     samples = [s for s in read_dataset(options.data / "manifest.csv") if s.source == "ciplab"]
     if options.order:
-        print(tell_order(samples))
+        print(describe_order(samples))
         return
     fakes = [s for s in samples if s.label == 1 and s.split in ("val", "test") and 0 < sum(bits_of(s)) < 4]
     print("| weights | method | fakes | pointing game | part AUC |\n|---|---|---|---|---|")

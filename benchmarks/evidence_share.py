@@ -1,4 +1,4 @@
-"""On how many pictures is the heat evidence?
+"""Count the pictures whose heat map is evidence.
 
 Pictures of the test split, as many of each source and class, are explained by each method with the quick checks. A map
 counts as evidence by the rule of `Faithfulness`; the rest of the line says which of its conditions fail, on pictures
@@ -27,7 +27,7 @@ CONDITIONS = ("face decides", "deletion", "insertion", "random weights", "steady
 
 
 def drawn(samples: list[Sample], each: int, *, seed: int) -> list[Sample]:
-    """Draw so many samples of every source and class."""
+    """Draw a number of samples of every source and class."""
     order = np.random.default_rng(seed).permutation(len(samples))
     taken: Counter[tuple[str, int | None]] = Counter()
     chosen = []
@@ -40,9 +40,9 @@ def drawn(samples: list[Sample], each: int, *, seed: int) -> list[Sample]:
     return chosen
 
 
-def failing(found: Explanation) -> Iterator[str]:
+def failing(explanation: Explanation) -> Iterator[str]:
     """Name the conditions that an explanation with a verdict does not meet."""
-    checks = found.faithfulness
+    checks = explanation.faithfulness
     assert checks is not None
     random = np.array(checks.random)
     met = (
@@ -71,15 +71,15 @@ def main() -> None:
         detector = Detector.from_pretrained(bundle)
         for method in options.method:
             explained = [detector.explain(s.image, method=method) for s in tqdm(samples, desc=method, leave=False)]
-            judged = [found for found in explained if found.label in ("real", "fake")]
-            evidence = sum(found.is_evidence for found in judged)
-            fails = Counter(name for found in judged for name in failing(found))
-            told = " | ".join(f"{fails[name] / len(judged):.0%}" for name in CONDITIONS)
-            line = f"| `{detector.card.id}` | {method} | {len(samples)} | {len(judged)} | {evidence} | {told} |"
+            judged = [explanation for explanation in explained if explanation.label in ("real", "fake")]
+            evidence = sum(explanation.is_evidence for explanation in judged)
+            fails = Counter(name for explanation in judged for name in failing(explanation))
+            shares = " | ".join(f"{fails[name] / len(judged):.0%}" for name in CONDITIONS)
+            line = f"| `{detector.card.id}` | {method} | {len(samples)} | {len(judged)} | {evidence} | {shares} |"
             print(line, flush=True)
-            for found, sample in zip(explained, samples, strict=True):
-                if found.is_evidence:
-                    tqdm.write(f"  evidence: {sample.image} called {found.label}, labelled {sample.label}")
+            for explanation, sample in zip(explained, samples, strict=True):
+                if explanation.is_evidence:
+                    tqdm.write(f"  evidence: {sample.image} called {explanation.label}, labelled {sample.label}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What does a Grad-CAM cost, in forward passes?
+"""Measure the cost of a Grad-CAM in forward passes.
 
-Ours, that of pytorch-grad-cam, and one forward pass of the same network on the same crop, in turns, so that whatever
-else the machine does falls on all alike.
+This package's, that of pytorch-grad-cam, and one forward pass of the same network on the same crop run in turns, so
+that other load on the machine affects all alike.
 
     python benchmarks/explain_cost.py [--bundle xception-fakefaces] [--threads 1] [--rounds 30]
 """

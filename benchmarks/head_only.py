@@ -1,4 +1,4 @@
-"""How much faster is a head taught on cached features than with the frozen backbone run again in every epoch?
+"""Measure how much faster a head trains on cached features than with the frozen backbone run in every epoch.
 
 Both teach the same head on the same draws. The naive way is what a training loop does with a frozen backbone: it cuts
 the crops and runs the whole model again for each epoch. The weights that both end with are compared, and their AUC
@@ -56,15 +56,15 @@ def main() -> None:
 def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder with a manifest.csv; pictures are made where missing")
-    parser.add_argument("--source", action="append", help="of the table's sources, these only")
-    parser.add_argument("--faces", type=Path, help="folder where found faces are kept")
+    parser.add_argument("--source", action="append", help="keep only this source of the table; may be given again")
+    parser.add_argument("--faces", type=Path, help="folder of the face cache")
     parser.add_argument("--model", default="xception")
     parser.add_argument("--start", type=Path, help=".safetensors file of timm's weights; random ones where missing")
     parser.add_argument("--size-px", type=int, default=160, help="side of the crop")
     parser.add_argument("--pictures", type=int, default=400, help="a quarter of them for validation")
     parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--naive-epochs", type=int, help="so many are run the naive way, and scaled up; all if missing")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch")
+    parser.add_argument("--naive-epochs", type=int, help="epochs run without the cache, and scaled up; all if missing")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of torch")
     return parser.parse_args()
 
 
@@ -94,7 +94,7 @@ def compare(
     card: Card,
     folder: Path,
 ) -> None:
-    """Teach one head on cached features, and the same head the naive way."""
+    """Train one head on cached features, and the same head without the cache."""
     schedule = Schedule(epochs=options.epochs, batch_size=32, lr=1e-3, freeze="backbone", balance=False, clip=100)
     cached, naive, ends = copy.deepcopy(model), copy.deepcopy(model), list[tuple[float, float]]()
     began = now()
@@ -123,30 +123,30 @@ def compare(
 
 
 def now() -> tuple[float, float]:
-    """Give the time of the clock, and that of the processor."""
+    """Return wall-clock and processor time."""
     return time.perf_counter(), time.process_time()
 
 
 def auc_of(model: torch.nn.Module, valid: CropDataset) -> float:
-    """Score pictures that were not learned from."""
+    """Score pictures that were not trained on."""
     taught = Learner(model, Schedule(epochs=1), device=torch.device("cpu"), dtype=torch.float32, world=World())
     return float(measure(taught, CropFeed(valid, preprocessing=valid.preprocessing), size=32)["valid_auc"])
 
 
 def largest_difference(one: torch.nn.Module, other: torch.nn.Module) -> float:
-    """Give the largest difference of a weight of two models."""
+    """Return the largest difference of a weight of two models."""
     pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
     return max(float((a - b).abs().max()) for a, b in pairs)
 
 
 class Running:
-    """Gives features as `FeatureFeed` does, but runs the backbone each time."""
+    """Yields features as `FeatureFeed` does, but runs the backbone each time."""
 
     def __init__(self, model: torch.nn.Module, feed: CropFeed) -> None:
         self.model, self.feed = model, feed
 
     def batches(self, keys: Sequence[Key], *, size: int) -> Iterator[Batch]:
-        """Run the whole model over the crops, and catch what the head gets."""
+        """Run the whole model over the crops, and capture the input of the head."""
         caught: list[torch.Tensor] = []
         hook = head_of(self.model)[1].register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
         for batch, label in self.feed.batches(keys, size=size):
@@ -157,7 +157,7 @@ class Running:
 
 
 def teach_naively(model: torch.nn.Module, crops: CropDataset, schedule: Schedule, *, epochs: int) -> None:
-    """Teach the head of a model, and leave the averaged weights in it."""
+    """Train the head of a model, and leave the averaged weights in it."""
     model.eval().to(memory_format=torch.channels_last)
     student = Learner(
         copy.deepcopy(head_of(model)[1]), schedule, device=torch.device("cpu"), dtype=torch.float32, world=World()

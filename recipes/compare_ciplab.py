@@ -33,7 +33,7 @@ class Row:
     augment: str = "default"
     epochs: int = 15
     lr: float = 1e-3
-    told: str = "from scratch"
+    start_name: str = "from scratch"
 
 
 TRANSFER = "ImageNet weights"
@@ -50,7 +50,7 @@ ROWS = {
         size_px=160,
         epochs=10,
         lr=5e-4,
-        told=TRANSFER,
+        start_name=TRANSFER,
     ),
     "xception": Row(
         model="xception",
@@ -58,16 +58,16 @@ ROWS = {
         size_px=160,
         epochs=10,
         lr=3e-4,
-        told=TRANSFER,
+        start_name=TRANSFER,
     ),
 }
 
 
 def run(name: str, row: Row, samples: list[Sample], weights: Path, out: Path) -> dict[str, Any]:
-    """Train one network, or read what it came to; give its report as plain values, and the training's seconds."""
+    """Train one network, or read its saved result; return its report and the seconds of the training."""
     folder = out / name.replace(", ", "-").replace(" ", "-")
-    told = folder / "report" / "report.json"
-    if not told.exists():
+    saved = folder / "report" / "report.json"
+    if not saved.exists():
         detector = Detector.train(
             [s for s in samples if s.split != "test"],
             model=row.model,
@@ -85,22 +85,22 @@ def run(name: str, row: Row, samples: list[Sample], weights: Path, out: Path) ->
         report.save(folder / "report")
         seconds = sum(epoch.seconds for epoch in detector.history)
         (folder / "seconds.json").write_text(json.dumps({"seconds": seconds, "epochs": len(detector.history)}))
-    return {**json.loads(told.read_text()), **json.loads((folder / "seconds.json").read_text())}
+    return {**json.loads(saved.read_text()), **json.loads((folder / "seconds.json").read_text())}
 
 
-def line(name: str, row: Row, found: dict[str, Any]) -> str:
-    """One line of the table."""
+def line(name: str, row: Row, report: dict[str, Any]) -> str:
+    """Format one line of the table."""
 
     def figure(metric: str) -> str:
-        low, high = found["intervals"][metric]
-        return f"{found[metric]:.3f} [{low:.3f}, {high:.3f}]"
+        low, high = report["intervals"][metric]
+        return f"{report[metric]:.3f} [{low:.3f}, {high:.3f}]"
 
-    difficulty = found["by"]["difficulty"]
+    difficulty = report["by"]["difficulty"]
     levels = " / ".join(f"{difficulty[level]['auc']:.2f}" for level in ("easy", "mid", "hard") if level in difficulty)
-    collapsed = f"yes: {found['collapsed']}" if found["collapsed"] else "no"
-    minutes = f"{found['seconds'] / 60:.0f}"
+    collapsed = f"yes: {report['collapsed']}" if report["collapsed"] else "no"
+    minutes = f"{report['seconds'] / 60:.0f}"
     return (
-        f"| {name} | {row.told} | {row.size_px} | {found['epochs']} | {figure('accuracy')} | {figure('auc')} "
+        f"| {name} | {row.start_name} | {row.size_px} | {report['epochs']} | {figure('accuracy')} | {figure('auc')} "
         f"| {levels} | {collapsed} | {minutes} |"
     )
 
@@ -119,10 +119,10 @@ def main() -> None:
     samples = [s for s in read_dataset(options.data / "manifest.csv") if s.source == "ciplab"]
     lines = []
     for name in options.only or ROWS:
-        found = run(name, ROWS[name], samples, options.weights, options.out)
-        lines.append(line(name, ROWS[name], found))
-        majority = found["majority"]
-    print("| network | begins | px | epochs | accuracy | AUC | AUC easy / mid / hard | collapsed | minutes |")
+        report = run(name, ROWS[name], samples, options.weights, options.out)
+        lines.append(line(name, ROWS[name], report))
+        majority = report["majority"]
+    print("| network | start | px | epochs | accuracy | AUC | AUC easy / mid / hard | collapsed | minutes |")
     print("|---|---|---|---|---|---|---|---|---|")
     print(f"| majority | | | | {majority:.3f} | | | yes | |")
     print("\n".join(lines))

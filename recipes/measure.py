@@ -29,20 +29,20 @@ from deepfake_detect.metrics.classification import roc_auc
 
 
 def table(report: Report) -> dict[str, dict[str, Any]]:
-    """Figures for each source, and over all, as they stand on a card."""
+    """Compute the figures for each source, and over all, as they stand on a card."""
     scored = [row for row in report.rows if row.score is not None]
     cues = {row.name: _cues(row.image) for row in scored}
     figures = {}
-    for source, own in {**report.by["source"], "all": report}.items():
+    for source, part in {**report.by["source"], "all": report}.items():
         rows = scored if source == "all" else _paired(scored, source)
         y = [row.label == "fake" for row in rows]
         alone = [roc_auc(y, cue) for cue in np.array([cues[row.name] for row in rows]).T]
-        figures[source] = {**_figures(own), "cue_auc": [round(max(value, 1 - value), 3) for value in alone]}
+        figures[source] = {**_figures(part), "cue_auc": [round(max(value, 1 - value), 3) for value in alone]}
     return figures
 
 
 def show(figures: dict[str, dict[str, Any]]) -> str:
-    """The figures as a markdown table."""
+    """Format the figures as a Markdown table."""
     lines = [
         "| source | n | no face | uncertain | AUC | balanced accuracy | false alarms | missed fakes "
         "| AUC of file size / sharpness / colour |",
@@ -61,27 +61,27 @@ def show(figures: dict[str, dict[str, Any]]) -> str:
 
 
 def wilson(hits: int, n: int, *, z: float = 1.96) -> tuple[float, float]:
-    """Give the 95 % interval of a share (Wilson 1927)."""
+    """Compute the 95 % interval of a share (Wilson 1927)."""
     share = hits / n
     middle, half = share + z**2 / (2 * n), z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     return (middle - half) / (1 + z**2 / n), (middle + half) / (1 + z**2 / n)
 
 
 def _paired(rows: Sequence[Row], source: str) -> list[Row]:
-    """A source's pictures, and the other class of all other sources where it has one class only."""
-    own = [row for row in rows if row.source == source]
-    labels = {row.label for row in own}
-    return own if len(labels) == 2 else own + [row for row in rows if row.label not in labels]
+    """Return a source's pictures, with the other class of all other sources where it has one class only."""
+    chosen = [row for row in rows if row.source == source]
+    labels = {row.label for row in chosen}
+    return chosen if len(labels) == 2 else chosen + [row for row in rows if row.label not in labels]
 
 
-def _figures(own: Figures) -> dict[str, Any]:
+def _figures(figures: Figures) -> dict[str, Any]:
     names = ("auc", "balanced_accuracy", "ap", "ece", "false_alarms", "missed")
     return {
-        "n": own.n + own.no_face + own.unreadable,
-        "no_face": own.no_face,
-        "uncertain": round(own.uncertain / own.n, 4) if own.n else None,
-        **{name: _rounded(getattr(own, name)) for name in names},
-        **{f"{name}_interval": [_rounded(end) for end in own.intervals[name]] for name in names[:2]},
+        "n": figures.n + figures.no_face + figures.unreadable,
+        "no_face": figures.no_face,
+        "uncertain": round(figures.uncertain / figures.n, 4) if figures.n else None,
+        **{name: _rounded(getattr(figures, name)) for name in names},
+        **{f"{name}_interval": [_rounded(end) for end in figures.intervals[name]] for name in names[:2]},
     }
 
 
@@ -95,7 +95,7 @@ def _with_interval(entry: dict[str, Any], name: str) -> str:
 
 
 def _cues(file: Path) -> tuple[float, float, float]:
-    """File size, sharpness and colour: what a detector should not live on."""
+    """Measure file size, sharpness and colour, which a detector should not rely on."""
     pixels = cv2.imread(str(file))
     sharpness = float(cv2.Laplacian(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY), cv2.CV_64F).var())
     blue, _, red = pixels.reshape(-1, 3).mean(0)

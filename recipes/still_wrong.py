@@ -1,4 +1,4 @@
-"""Make fakes that the flagship does not notice: what it is still bad at, in pictures that may be shown.
+"""Make fakes that the default detector misses, from a picture that may be published.
 
 Usage:
     python -m recipes.still_wrong tests/data/still_wrong
@@ -22,7 +22,7 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 
 def pictures() -> dict[str, tuple[Image.Image, int]]:
-    """Give each picture with its JPEG quality, by the name that says what is done to it."""
+    """Return each picture with its JPEG quality, by a name that describes the forgery."""
     fake = Image.open(EXAMPLES / "portrait_fake.jpg").convert("RGB")
     return {
         "sharp-swap": (sharp_swap(), 92),

@@ -1,4 +1,4 @@
-"""For which faces is a detector at its worst: dark, small, blurred, turned, and whose?"""
+"""Measure a detector on subgroups of faces: dark, small, blurred, turned, and by group of people."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from deepfake_detect.evaluation.scored import Row
 from deepfake_detect.metrics.classification import roc_auc
 
 FEWEST = 8
-"""Groups with fewer pictures are not told."""
+"""Groups with fewer pictures are left out."""
 
 UTK_SEX = {"0": "male", "1": "female"}
 UTK_GROUP = {"0": "White", "1": "Black", "2": "Asian", "3": "Indian", "4": "others"}
@@ -43,20 +43,20 @@ def facts_of(face: Surroundings) -> dict[str, float]:
 
 
 def by_thirds(rows: Sequence[Row], store: FaceStore, *, source: str) -> dict[str, dict[str, dict[str, float]]]:
-    """Part a source's pictures into thirds by each fact; what the verdicts are worth in the lowest and the highest."""
-    own = [row for row in rows if row.score is not None and row.source == source]
-    known = [(row, face) for row in own if (face := store.load(row.image)) is not None]
+    """Split a source's pictures into thirds by each fact, and measure the verdicts in the lowest and the highest."""
+    scored = [row for row in rows if row.score is not None and row.source == source]
+    known = [(row, face) for row in scored if (face := store.load(row.image)) is not None]
     facts = [facts_of(face) for _, face in known]
-    found = {}
+    result = {}
     for name in facts[0] if facts else ():
         order = np.argsort([fact[name] for fact in facts])
         ends = {"lowest third": order[: len(order) // 3], "highest third": order[-(len(order) // 3) :]}
-        found[name] = {end: figures([known[index][0] for index in places]) for end, places in ends.items()}
-    return found
+        result[name] = {end: figures([known[index][0] for index in places]) for end, places in ends.items()}
+    return result
 
 
 def by_person(rows: Sequence[Row], samples: Sequence[Sample]) -> dict[str, dict[str, float]]:
-    """Part photographs by what the data say of the person: MEBeauty in its notes, UTKFace in its file names."""
+    """Split photographs by group of the person: MEBeauty has it in the notes, UTKFace in the file names."""
     words = {sample.image: words_of(sample) for sample in samples}
     groups = defaultdict(list)
     for row in rows:
@@ -66,7 +66,7 @@ def by_person(rows: Sequence[Row], samples: Sequence[Sample]) -> dict[str, dict[
 
 
 def words_of(sample: Sample) -> list[str]:
-    """Give sex and group of a person, as far as the data say."""
+    """Return sex and group of a person, as far as the data name them."""
     if sample.source == "mebeauty":
         sex, _, group = sample.note.removeprefix("group=").partition("-")
         return [f"mebeauty {sex}", f"mebeauty {group}"]
@@ -80,13 +80,13 @@ def words_of(sample: Sample) -> list[str]:
 
 
 def figures(rows: Sequence[Row]) -> dict[str, float]:
-    """Count what was said: AUC where there are both classes, and how many of either class were called the other."""
+    """Compute the AUC where there are both classes, and the share of either class called the other."""
     y, score = [int(row.label == "fake") for row in rows], [float(row.score or 0) for row in rows]
-    found: dict[str, float] = {"n": len(rows)}
+    result: dict[str, float] = {"n": len(rows)}
     if 0 < sum(y) < len(y):
-        found["auc"] = round(roc_auc(y, score), 3)
+        result["auc"] = round(roc_auc(y, score), 3)
     for label, other in (("real", "fake"), ("fake", "real")):
-        said = [row.predicted for row in rows if row.label == label]
-        if said:
-            found[f"{label} called {other}"] = round(said.count(other) / len(said), 3)
-    return found
+        verdicts = [row.predicted for row in rows if row.label == label]
+        if verdicts:
+            result[f"{label} called {other}"] = round(verdicts.count(other) / len(verdicts), 3)
+    return result

@@ -1,9 +1,9 @@
-"""How far can a verdict be relied on: on every kind of forgery, on kinds never seen, and on photographs?
+"""Measure verdicts on each family of forgeries, on families left out of the training, and on photographs.
 
 Usage:
     python -m recipes.verdict shipped BUNDLE --data DATA --out FIGURES    # a bundle on held-out groups
     python -m recipes.verdict unseen RUNS --data DATA --out FIGURES       # families and photographs left out
-    python -m recipes.verdict made-up RUNS --data DATA --out FIGURES      # no fake ever seen
+    python -m recipes.verdict made-up RUNS --data DATA --out FIGURES      # trained without fakes
     python -m recipes.verdict folds RUNS --data DATA --out FIGURES        # inswapper, in five folds
 
 Everything goes through `Detector.evaluate`: faces found, cropped, scored. Intervals are 95 % bootstrap intervals over
@@ -27,29 +27,29 @@ from recipes.ship import settled
 from recipes.subgroups import by_person, by_thirds
 
 STUDIO = ("ffhq140k", "inswapper", "headshots")
-"""Whose photographs stand against GAN portraits: FFHQ, and the grey background of studios."""
+"""Sources of the photographs that GAN portraits are compared with: FFHQ, and the grey background of studios."""
 
 ROBUST = ("jpeg50", "half", "webp")
 DELIVERED = 500
-"""So many DFDC pictures are delivered in other ways, beside all of the other sources."""
+"""Number of DFDC pictures that are scored after deliveries, beside all of the other sources."""
 
 
 def families(known: Sequence[Sample]) -> dict[str, list[Sample]]:
-    """Give the fakes of each family with the photographs that stand against them."""
-    found = {}
+    """Return the fakes of each family with the photographs that they are compared with."""
+    sets = {}
     for name, sources in FAMILIES.items():
-        own = [s for s in known if s.source in sources]
-        fakes = [s for s in own if s.label == 1]
+        chosen = [s for s in known if s.source in sources]
+        fakes = [s for s in chosen if s.label == 1]
         if name == "gan":
-            own = fakes + [s for s in known if s.label == 0 and s.source in STUDIO]
+            chosen = fakes + [s for s in known if s.label == 0 and s.source in STUDIO]
         if name == "diffusion":
-            own = fakes + [s for s in known if s.label == 0 and s.source != "dfdc"]
-        found[name] = own
-    return found
+            chosen = fakes + [s for s in known if s.label == 0 and s.source != "dfdc"]
+        sets[name] = chosen
+    return sets
 
 
-def told(report: Report) -> dict[str, float | list[float]]:
-    """Give the figures of a report that the table asks for."""
+def figures_of(report: Report) -> dict[str, float | list[float]]:
+    """Return the figures of a report that the table shows."""
     names = ("auc", "balanced_accuracy")
     figures = {name: _rounded(getattr(report, name)) for name in names}
     intervals = {f"{name}_interval": [_rounded(end) for end in report.intervals[name]] for name in names}
@@ -57,13 +57,13 @@ def told(report: Report) -> dict[str, float | list[float]]:
 
 
 def alarms(report: Report) -> dict[str, float | int]:
-    """Give how many photographs are called fake, those that are uncertain not counted."""
-    said = [row.predicted for row in report.rows if row.label == "real" and row.score is not None]
-    n, fake = len(said), said.count("fake")
+    """Count the photographs called fake, and those called uncertain."""
+    verdicts = [row.predicted for row in report.rows if row.label == "real" and row.score is not None]
+    n, fake = len(verdicts), verdicts.count("fake")
     low, high = wilson(fake, n)
     return {
         "n": n, "called_fake": _rounded(fake / n), "interval": [_rounded(low), _rounded(high)],
-        "uncertain": _rounded(said.count("uncertain") / n),
+        "uncertain": _rounded(verdicts.count("uncertain") / n),
     }  # fmt: skip
 
 
@@ -72,48 +72,48 @@ def shipped(bundle: str, data: Path) -> dict[str, object]:
     detector = Detector.from_pretrained(bundle)
     known = read_dataset(data / "manifest.csv")
     test = [s for s in known if s.split == "test"]
-    found: dict[str, object] = {"all": told(whole := detector.evaluate(test)), "alarms": alarms(whole)}
+    figures: dict[str, object] = {"all": figures_of(whole := detector.evaluate(test)), "alarms": alarms(whole)}
     rows = {row.image: row for row in whole.rows}
     for name, samples in families(test).items():
-        found[name] = _told_rows([rows[s.image] for s in samples], whole)
+        figures[name] = _figures_of_rows([rows[s.image] for s in samples], whole)
     valid = detector.evaluate([s for s in known if s.source == "ciplab" and s.split == "val"])
     ciplab = [row for row in whole.rows if row.source == "ciplab"] + list(valid.rows)
-    found["photoshop, val and test"] = _told_rows(ciplab, whole)
+    figures["photoshop, val and test"] = _figures_of_rows(ciplab, whole)
     tables = {row.tags.get("qsum") for row in ciplab if row.label == "real"}
     same = [row for row in ciplab if row.tags.get("qsum") in tables]
-    found["photoshop, fakes with the quantisation of a real"] = _told_rows(same, whole)
-    found["thirds of dfdc"] = by_thirds(whole.rows, FaceStore(), source="dfdc")
-    found["people"] = by_person(whole.rows, test)
+    figures["photoshop, fakes with the quantisation of a real"] = _figures_of_rows(same, whole)
+    figures["thirds of dfdc"] = by_thirds(whole.rows, FaceStore(), source="dfdc")
+    figures["people"] = by_person(whole.rows, test)
     some = [s for s in test if s.source == "dfdc"][::2][:DELIVERED] + [s for s in test if s.source != "dfdc"]
     delivered = detector.evaluate(some, robustness=("clean", *ROBUST))
-    found["delivered"] = {
+    figures["delivered"] = {
         name: {key: _rounded(getattr(one, key)) for key in ("auc", "lost_auc", "balanced_accuracy")}
         for name, one in delivered.robustness.items()
     }
-    return found
+    return figures
 
 
 def unseen(runs: Path, data: Path) -> dict[str, object]:
     """Measure each training on the family and the photographs that it left out."""
     known = read_dataset(data / "manifest.csv")
     held = [s for s in known if s.split in ("val", "test")]
-    found: dict[str, object] = {}
+    figures: dict[str, object] = {}
     for name, samples in families(held).items():
-        detector = _ready(runs / f"without-{name}", [s for s in known if s.split == "val" and _seen(s, name)])
-        found[name] = told(detector.evaluate(samples))
+        detector = _ready(runs / f"without-{name}", [s for s in known if s.split == "val" and _in_training(s, name)])
+        figures[name] = figures_of(detector.evaluate(samples))
         for source in PLAIN_OUT[name]:
-            found[source] = alarms(detector.evaluate([s for s in known if s.source == source]))
-    found["mean"] = sum(found[name]["auc"] for name in FAMILIES) / len(FAMILIES)  # type: ignore[index]
-    return found
+            figures[source] = alarms(detector.evaluate([s for s in known if s.source == source]))
+    figures["mean"] = sum(figures[name]["auc"] for name in FAMILIES) / len(FAMILIES)  # type: ignore[index]
+    return figures
 
 
 def made_up(runs: Path, data: Path) -> dict[str, object]:
-    """Measure the training that never saw a fake on each family."""
+    """Measure the training without fakes on each family."""
     held = [s for s in read_dataset(data / "manifest.csv") if s.split in ("val", "test")]
     detector = Detector.from_pretrained(runs / "made-up", dtype="bfloat16")
     sets = families(held)
     sets |= {source: [s for s in held if s.source == source] for source in ("inswapper", "lfw-faceswap", "ffhq140k")}
-    return {name: told(detector.evaluate(samples)) for name, samples in sets.items()}
+    return {name: figures_of(detector.evaluate(samples)) for name, samples in sets.items()}
 
 
 def in_folds(runs: Path, data: Path) -> dict[str, object]:
@@ -123,19 +123,19 @@ def in_folds(runs: Path, data: Path) -> dict[str, object]:
         left = Diet(fold=number).in_fold(known, left_out=True)
         detector = Detector.from_pretrained(runs / f"fold-{number}", dtype="bfloat16")
         rows += detector.evaluate(left).rows
-    return {"inswapper": told(Report.of_rows(rows, threshold=0.5, model="five folds"))}
+    return {"inswapper": figures_of(Report.of_rows(rows, threshold=0.5, model="five folds"))}
 
 
-def _told_rows(rows: Sequence[Row], whole: Report) -> dict[str, float | list[float]]:
-    return told(Report.of_rows(rows, threshold=whole.threshold, model=whole.model))
+def _figures_of_rows(rows: Sequence[Row], whole: Report) -> dict[str, float | list[float]]:
+    return figures_of(Report.of_rows(rows, threshold=whole.threshold, model=whole.model))
 
 
-def _seen(sample: Sample, family: str) -> bool:
+def _in_training(sample: Sample, family: str) -> bool:
     return sample.source not in (*FAMILIES[family], *PLAIN_OUT[family])
 
 
 def _ready(run: Path, valid: Sequence[Sample]) -> Detector:
-    """Calibrate a training as those that ship, on what it saw the like of."""
+    """Calibrate a training as those that ship, on the kinds of pictures that it was trained on."""
     some = [s for s in valid if s.source != "dfdc"] + [s for s in valid if s.source == "dfdc"][::3]
     return settled(Detector.from_pretrained(run, dtype="bfloat16"), some)
 
@@ -153,11 +153,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the figures")
     options = parser.parse_args()
     if options.what == "shipped":
-        found, name = shipped(options.where, options.data), Path(options.where).name
+        figures, name = shipped(options.where, options.data), Path(options.where).name
     else:
         measure = {"unseen": unseen, "made-up": made_up, "folds": in_folds}[options.what]
-        found, name = measure(Path(options.where), options.data), options.what
-    text = json.dumps(found, indent=1)
+        figures, name = measure(Path(options.where), options.data), options.what
+    text = json.dumps(figures, indent=1)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / f"{name}.json").write_text(text)
     print(text)
