@@ -1,4 +1,4 @@
-"""Which numbers does a model get for a face crop?"""
+"""Turn face crops into the input of a model: scaled to 0..1, normalised, in a batch."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def to_batch(crops: Sequence[np.ndarray] | np.ndarray, *, preprocessing: Preproc
 
 
 def normalise(crops: Sequence[np.ndarray] | np.ndarray, *, preprocessing: Preprocessing) -> np.ndarray:
-    """Turn face crops into the numbers that a model gets, as `to_batch` does, without torch.
+    """Turn face crops into the input of a model, as `to_batch` does, without torch.
 
     Args:
         crops: N crops [size_px, size_px, 3] uint8 RGB, or one array [N, size_px, size_px, 3].
