@@ -241,7 +241,7 @@ def _reliability(axis: Any, scores: Mapping[str, tuple[ArrayLike, ArrayLike]], b
         axis.plot(said[full], found[full], color=ink, alpha=0.6, linewidth=1.2)
         area = 12 + 160 * count[full] / max(count.sum(), 1)
         axis.scatter(said[full], found[full], s=area, color=ink, label=f"{name} ECE {error:.3f}".strip(), zorder=3)
-    axis.set(title="Reliability", xlabel="score: probability of fake as said", ylabel="share of fakes as found")
+    axis.set(title="Reliability", xlabel="score: probability of fake", ylabel="share of fakes")
     _unit_square(axis)
 
 

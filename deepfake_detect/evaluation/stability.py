@@ -161,7 +161,7 @@ class Stability(DrawnResult):
         remarks = ["flips"] * (name in self.flips) + ["withdrawn"] * (name in self.withdrawn)
         if name in self.lost:
             remarks.append("face not found")
-        elif count != self.faces[ORIGINAL] and count:
+        elif not remarks and count and count != self.faces[ORIGINAL]:
             remarks.append(f"{count} face{'' if count == 1 else 's'}")
         return Tile(
             image=STABILITY[name](pixels),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from deepfake_detect._options import check_number
 from deepfake_detect.drawing.heatmap import heat_colours
 from deepfake_detect.errors import ImageUnreadable, LayerNotFound, nearest
 from deepfake_detect.explain.layers import find_layer, tap
+from deepfake_detect.inputs.image import ImageInput
 from deepfake_detect.predict.look import FaceChoice
 from deepfake_detect.predict.predictor import Predictor
 from deepfake_detect.predict.preprocess import to_batch
@@ -29,7 +30,7 @@ _GREY: Final = 127.5
 
 
 def feature_maps(
-    predictor: Predictor, image: Any, layer: str | None = None, *, count: int = 31, faces: FaceChoice = "auto"
+    predictor: Predictor, image: ImageInput, layer: str | None = None, *, count: int = 31, faces: FaceChoice = "auto"
 ) -> Image.Image:
     """Draw the output of a layer for the largest face of a picture: a tile for each channel, the strongest first.
 

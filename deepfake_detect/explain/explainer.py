@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import NoneType
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from deepfake_detect.explain.regions import Subject, measure_regions
 from deepfake_detect.faces.crop import crop_square
 from deepfake_detect.faces.face import Face
 from deepfake_detect.faces.parts import part_masks
+from deepfake_detect.inputs.image import ImageInput
 from deepfake_detect.predict.look import FaceChoice, Look, check_faces
 from deepfake_detect.predict.prediction import Prediction
 from deepfake_detect.predict.predictor import Predictor
@@ -38,7 +39,7 @@ _AT_ONCE = 16
 @usual_defaults()
 def explain_image(
     predictor: Predictor,
-    image: Any,
+    image: ImageInput,
     *,
     method: str = "grad-cam",
     layer: str | None = None,

@@ -1,4 +1,4 @@
-"""Does heat have colours that say no more than it does?"""
+"""Tests of the colours of heat maps."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Does a calibrated card say what it was fitted on, and judge accordingly?"""
+"""Tests of calibrated cards: what is fitted, written and judged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Do pictures of layers show what the layers hold?"""
+"""Tests of the pictures of feature maps and kernels."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Are faces laid out as the features say?"""
+"""Tests of the projection of a data set's features."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Does an explanation show, on the original picture, what the score came from, and say how far that can be trusted?"""
+"""Tests of explanations: heat on the original picture, and the rule for evidence."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Do the checks tell a map that shows the cause from one that does not?"""
+"""Tests of the checks: maps that show the cause pass, others fail."""
 
 import re
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Is the right layer looked at, and is the model left as it was found?"""
+"""Tests of the choice of the layer, and of a model left as it was."""
 
 import threading
 
