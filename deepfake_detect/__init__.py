@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from deepfake_detect.predict.prediction import Prediction
     from deepfake_detect.predict.router import ContentRouter
     from deepfake_detect.predict.verification import Verification, verify
+    from deepfake_detect.provenance.findings import MetadataFinding, MetadataFindings
+    from deepfake_detect.provenance.inspector import inspect_metadata
     from deepfake_detect.training.augment import Augmentation
     from deepfake_detect.training.schedule import Epoch, Schedule
     from deepfake_detect.training.search import Trial, tune
@@ -72,6 +74,8 @@ __all__ = [
     "ImageUnreadable",
     "InvalidOption",
     "LayerNotFound",
+    "MetadataFinding",
+    "MetadataFindings",
     "MissingExtra",
     "Prediction",
     "Preprocessing",
@@ -92,6 +96,7 @@ __all__ = [
     "create_model",
     "doctor",
     "find_faces",
+    "inspect_metadata",
     "list_models",
     "list_pretrained",
     "tune",
@@ -131,6 +136,8 @@ __getattr__, __dir__ = lazy_exports(
         "predict.verification": ("Verification", "verify"),
         "predict.router": ("ContentRouter",),
         "predict.prediction": ("Prediction",),
+        "provenance.findings": ("MetadataFinding", "MetadataFindings"),
+        "provenance.inspector": ("inspect_metadata",),
         "training.augment": ("Augmentation",),
         "training.schedule": ("Epoch", "Schedule"),
         "training.search": ("Trial", "tune"),

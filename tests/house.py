@@ -25,7 +25,7 @@ FLOORS = [  # an entry imports only entries of lower floors
     ["system"],
     ["inputs", "metrics", "models"],
     ["drawing", "weights"],
-    ["engines"],
+    ["engines", "provenance"],
     ["faces"],
     ["predict", "datasets"],
     ["video", "explain", "auditing", "evaluation"],
@@ -40,6 +40,7 @@ FLOOR_OF = {entry: floor for floor, entries in enumerate(FLOORS) for entry in en
 
 HOMES = {  # the only modules, or whole wings, that import a third-party library
     "av": {"inputs/frames"},
+    "c2pa": {"provenance/c2pa_validation"},
     "click": {"cli"},
     "cv2": {"faces/finder", "inputs/resize"},
     "huggingface_hub": {"weights/hub"},
