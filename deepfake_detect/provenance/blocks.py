@@ -72,11 +72,16 @@ class Blocks:
     problems: list[Problem] = field(default_factory=list)
     end: int | None = None
 
+    @property
+    def is_full(self) -> bool:
+        """Whether no further block is kept."""
+        return len(self.blocks) >= MAX_BLOCKS
+
     def add(self, kind: BlockKind, segment: str, offset: int, payload: bytes, *, key: str = "") -> None:
         """Keep a block, or a problem in its place where it is too large or one too many."""
         if len(payload) > MAX_BLOCK_BYTES:
             self.report(f"{len(payload):,} bytes, more than {MAX_BLOCK_BYTES:,}; not read", segment, offset)
-        elif len(self.blocks) >= MAX_BLOCKS:
+        elif self.is_full:
             self.report(f"more than {MAX_BLOCKS} blocks of metadata; the others are not read", segment, offset)
         else:
             self.blocks.append(Block(kind=kind, segment=segment, offset=offset, payload=payload, key=key))

@@ -34,6 +34,8 @@ def read_png(data: bytes) -> Blocks:
         if name == b"IEND":
             blocks.end = min(place, len(data))
             return blocks
+        if blocks.is_full and blocks.problems:
+            continue  # that more blocks follow is reported already
         if name in _PNG_CHUNKS:
             if place > len(data):
                 blocks.report("a chunk that is longer than the file", f"PNG {name.decode('latin-1')}", offset)

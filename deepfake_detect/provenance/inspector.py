@@ -91,7 +91,7 @@ def inspect_metadata(
         double = examine_compression(structure, data)
         findings += describe_jpeg(structure, data, double=double)
     findings += _describe_problems(blocks)
-    findings += _describe_absence(blocks)
+    findings += _describe_absence(blocks, is_silent=not findings)
     return MetadataFindings(
         name=name,
         format=blocks.format,
@@ -137,7 +137,7 @@ def _read_blocks(data: bytes, name: str) -> Blocks:
         return read_gif(data)
     if data[4:8] == b"ftyp" and data[8:12] in _PICTURE_BRANDS:
         return read_bmff(data)
-    kind = describe_bytes(data[:64])
+    kind = describe_bytes(data[:64]) if data else "empty"
     words = f"it is {kind}" if kind else "it begins like none of them"
     raise ImageUnreadable(f"{name}: expected JPEG, PNG, WebP, TIFF, GIF, AVIF or HEIF, but {words}")
 
@@ -216,12 +216,19 @@ def _describe_problems(blocks: Blocks) -> Findings:
         )
 
 
-def _describe_absence(blocks: Blocks) -> Findings:
-    """State that there is no metadata, where there is none."""
+def _describe_absence(blocks: Blocks, *, is_silent: bool) -> Findings:
+    """State that there is no metadata, where there is none, or none that says anything."""
     if not any(block.payload for block in blocks.blocks):
         yield MetadataFinding(
             code="no-metadata",
             what="no EXIF, XMP, IPTC, text or C2PA",
             segment="file",
             not_proof="anything: platforms, messengers and screenshots remove metadata from most pictures",
+        )
+    elif is_silent:
+        yield MetadataFinding(
+            code="no-trace",
+            what="metadata without any trace that is known",
+            segment="file",
+            not_proof="anything: most programs leave no trace that is known",
         )

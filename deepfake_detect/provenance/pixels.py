@@ -11,10 +11,10 @@ from PIL import JpegImagePlugin
 
 from deepfake_detect.provenance.jpeg_structure import JpegStructure
 
-MAX_PIXELS: Final = 40_000_000
-"""Larger pictures are not decoded."""
+MAX_PIXELS: Final = 26_000_000
+"""Larger pictures are not decoded in full; at a reduced size, pictures four times as large are."""
 
-MAX_PIXEL_SCANS: Final = 400_000_000
+MAX_PIXEL_SCANS: Final = 300_000_000
 """Pixels times scans: a small file may have thousands of scans, each as slow as a picture of its own."""
 
 Grey = npt.NDArray[np.uint8]
@@ -33,7 +33,10 @@ def decode_brightness(structure: JpegStructure, data: bytes, *, side_px: int | N
     """
     height, width = structure.blocks.size_hw or (0, 0)
     pixels = height * width
-    if not 0 < pixels <= MAX_PIXELS or pixels * max(structure.scans, 1) > MAX_PIXEL_SCANS:
+    if (
+        not 0 < pixels <= MAX_PIXELS * (1 if side_px is None else 4)
+        or pixels * max(structure.scans, 1) > MAX_PIXEL_SCANS
+    ):
         return None
     try:
         image = JpegImagePlugin.JpegImageFile(io.BytesIO(structure.picture_bytes(data)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Final
 
 from deepfake_detect.provenance.blocks import Block
@@ -120,8 +121,8 @@ _GENERATOR_NOT_PROOF = (
 _EDITOR_NOT_PROOF = "that anything was forged: the program also writes its name when it crops, resizes or converts"
 _RANKS: tuple[tuple[tuple[str, ...], Strength, str], ...] = (
     (FACE_EDITORS, "moderate", "a program whose purpose is to change faces"),
+    (DEVELOPERS, "weak", "a program that develops or converts photographs"),  # "Adobe Photoshop Lightroom" is one
     (EDITORS, "moderate", "an editing program"),
-    (DEVELOPERS, "weak", "a program that develops or converts photographs"),
 )
 
 
@@ -176,4 +177,9 @@ def find_generator(text: str) -> str:
 
 
 def _contains(text: str, name: str) -> bool:
-    return re.search(rf"(?<!\w){re.escape(name)}(?![A-Za-z])", text[:2000], re.IGNORECASE) is not None
+    return _pattern(name).search(text[:2000]) is not None
+
+
+@cache
+def _pattern(name: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<!\w){re.escape(name)}(?![A-Za-z])", re.IGNORECASE)
