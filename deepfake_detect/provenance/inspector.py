@@ -37,7 +37,7 @@ from deepfake_detect.provenance.findings import (
 )
 from deepfake_detect.provenance.generators import Text, describe_texts
 from deepfake_detect.provenance.iptc import describe_iptc
-from deepfake_detect.provenance.jpeg import describe_jpeg
+from deepfake_detect.provenance.jpeg_findings import describe_jpeg
 from deepfake_detect.provenance.jpeg_structure import JpegStructure, read_jpeg
 from deepfake_detect.provenance.manifest import ManifestError, describe_manifests, read_manifests
 from deepfake_detect.provenance.thumbnail import describe_thumbnail

@@ -157,4 +157,4 @@ def _decode(raw: bytes, order: str, kind: int) -> Value:
     size = struct.calcsize(_LETTERS[kind])
     count = min(len(raw) // size, MAX_NUMBERS)
     numbers = struct.unpack_from(f"{order}{count}{_LETTERS[kind]}", raw)
-    return tuple(zip(numbers[::2], numbers[1::2], strict=False)) if kind in (5, 10) else numbers
+    return tuple(zip(numbers[::2], numbers[1::2], strict=True)) if kind in (5, 10) else numbers

@@ -16,7 +16,7 @@ from deepfake_detect.provenance.containers import read_png, read_webp
 from deepfake_detect.provenance.double_compression import examine_compression, reachable_values, transform_blocks
 from deepfake_detect.provenance.exif import decode_comment, parse_date
 from deepfake_detect.provenance.iptc import iterate_resources, read_records
-from deepfake_detect.provenance.jpeg import chroma_subsampling
+from deepfake_detect.provenance.jpeg_findings import chroma_subsampling
 from deepfake_detect.provenance.jpeg_structure import read_jpeg
 from deepfake_detect.provenance.quantization import identify_encoder
 from deepfake_detect.provenance.tiff_tags import read_tags
