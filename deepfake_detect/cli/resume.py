@@ -58,6 +58,10 @@ class ResultFile:
         """Return the inputs whose result is not there, is an error, or belongs to other settings or another file."""
         return [name for name in dict.fromkeys(names) if not self._is_done(name)]
 
+    def rows_of(self, names: Sequence[str]) -> list[Row]:
+        """Return the rows of these inputs, in their order."""
+        return [self.rows[key] for key in dict.fromkeys(map(_key, names)) if key in self.rows]
+
     def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._replace(self._journal, self.rows.values())  # without a line that was cut off
