@@ -22,6 +22,7 @@ class _TrainingOptions(TypedDict, total=False):
     """Options of `train_model` and `Schedule` that neither method names itself."""
 
     faces: FacePolicy | None
+    labels: Mapping[Any, str] | None
     self_blend: float
     check: Check
     workers: int | None

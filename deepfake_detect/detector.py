@@ -158,6 +158,7 @@ class Detector(Predictor):
             UnknownWeights: No such weights to start from.
             WeightsMismatch: Those weights are of another architecture.
         """
+        from deepfake_detect.system.torch_defaults import usual_defaults
         from deepfake_detect.training.initial import untrained
         from deepfake_detect.training.pipeline import bundle_name
 
@@ -176,7 +177,8 @@ class Detector(Predictor):
             dropout=dropout,
             seed=options.get("seed", 0),
         )
-        detector = cls(model=network, card=card, device=device, dtype=dtype)
+        with usual_defaults():  # weights that are moved under inference_mode could not be trained
+            detector = cls(model=network, card=card, device=device, dtype=dtype)
         return detector._trained(dataset, fresh=start is None, epochs=epochs, **options)
 
     def fine_tune(

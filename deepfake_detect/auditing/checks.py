@@ -1,4 +1,4 @@
-"""What is wrong with a data set, before it is learned from?"""
+"""Audit a data set before training: cues, duplicates, leaks, labels and balance."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from deepfake_detect.metrics.classification import bootstrap_interval, roc_auc
 from deepfake_detect.predict.predictor import Predictor
 
 TELLING: dict[Severity, float] = {"error": 0.85, "warning": 0.65, "note": 0.6}
-"""An AUC whose interval begins above this is a finding of that severity: a network would learn the cue instead."""
+"""A cue is a finding of that severity where the interval of its AUC begins above this: a network would learn it."""
 
 LEAST_GROUPS = 30
-"""Of a class; with fewer, neither a validation nor an interval means much."""
+"""With fewer groups of a class, validation and intervals are unreliable."""
 
 SMALL_PX = 96
-"""A picture whose shorter side is below this holds few traces."""
+"""A picture with a shorter side, in pixels, below this holds few traces of a forgery."""
 
 FLIPPED = 0.35
-"""A detector whose AUC lies below this, interval and all, is right more often with the labels turned round."""
+"""A detector with an AUC below this would be right more often with the labels inverted."""
 
-_MANY = 0.2  # a share of pictures without a face, or with several, that is more than chance
-_SCORED = 256  # pictures that a detector is asked about
+_MANY = 0.2  # share of pictures without a face, or with several, that is a warning
+_SCORED = 256  # pictures that a detector scores
 
 
 def audit(
@@ -52,26 +52,26 @@ def audit(
     workers: int | None = None,
     seed: int = 0,
 ) -> AuditReport:
-    """Look for what would make a detector learn something else than forgery, or make its figures lie.
+    """Look for what would let a detector learn something other than forgery, or make its figures wrong.
 
-    The label should not be told from the file's header, from size, sharpness or colour, or from the source alone; no
-    picture should be there twice, with both labels, or on two sides of a split; no group on two sides.
+    The label should not be predictable from the header of the file, from size, sharpness or colour, or from the source
+    alone; no picture should occur twice, with both labels, or in two splits; no group in two splits.
 
     Args:
         dataset: Anything that `read_dataset` takes.
-        strict: Raise where there is an error.
-        faces: Look for faces, too; with the first training they are found anyway.
+        strict: Raise an exception for findings of severity ``"error"``.
+        faces: Also look for faces; a training does so anyway.
         store: Where found faces are kept, also with ``faces=False``; the user's cache where None.
-        predictor: A detector that is asked whether the labels are turned round.
-        sample_limit: Most pictures to open, drawn by chance; all of them where None.
+        predictor: A detector that scores pictures, to see whether the labels are inverted.
+        sample_limit: Number of pictures to open, drawn at random; all of them where None.
         workers: Threads; as many as there are processors where None.
-        seed: Of the draw, the cross-validation and its intervals.
+        seed: Random seed of the draw, the cross-validation and its intervals.
 
     Returns:
-        What was found, the most severe first.
+        The findings, the most severe first.
 
     Raises:
-        DatasetError: The data cannot be read; or, where strict, there is an error.
+        DatasetError: The data cannot be read; or, where strict, an error was found.
 
     Example:
         >>> report = audit([("examples/portrait.jpg", "real"), ("examples/portrait_fake.jpg", "fake")], faces=False)
@@ -99,18 +99,18 @@ def judge(
     """Judge a data set by the cues of its pictures, without opening one.
 
     Args:
-        samples: All of the data set.
-        cues: Of all of its pictures, or of some.
+        samples: The whole data set.
+        cues: Cues of all of its pictures, or of some.
         more: Findings by other means.
-        seed: Of the cross-validation and its intervals.
+        seed: Random seed of the cross-validation and its intervals.
 
     Returns:
-        What was found, the most severe first.
+        The findings, the most severe first.
     """
-    seen = [one for one in cues if not one.error]
-    aucs, told = _telling(seen, seed)
-    findings = [*_partial(samples, cues), *_unreadable(cues), *_balance(samples), *_polarity(samples), *told]
-    findings += [*find_leaks(samples, seen), *_sizes(seen), *more]
+    readable = [cue for cue in cues if not cue.error]
+    aucs, revealing = _revealing_cues(readable, seed)
+    findings = [*_partial(samples, cues), *_unreadable(cues), *_balance(samples), *_polarity(samples), *revealing]
+    findings += [*find_leaks(samples, readable), *_sizes(readable), *more]
     return AuditReport(
         n=len(samples),
         counts=_counts(samples),
@@ -147,8 +147,10 @@ _CUES: dict[str, tuple[Sequence[str], Callable[[Cues], Sequence[Any]], str]] = {
 }
 
 
-def _telling(cues: Sequence[Cues], seed: int) -> tuple[dict[str, tuple[float, tuple[float, float]]], list[Finding]]:
-    """Measure how well each kind of cue tells the label, and list those that tell it too well."""
+def _revealing_cues(
+    cues: Sequence[Cues], seed: int
+) -> tuple[dict[str, tuple[float, tuple[float, float]]], list[Finding]]:
+    """Measure how well each kind of cue predicts the label, and list those that do too well."""
     aucs, findings = {}, []
     for name, (words, fact, advice) in _CUES.items():
         some = [one for one in cues if fact(one)]
@@ -189,7 +191,7 @@ def _partial(samples: Sequence[Sample], cues: Sequence[Cues]) -> Iterator[Findin
 
 
 def _polarity(samples: Sequence[Sample]) -> Iterator[Finding]:
-    """Compare labels with what the folders are called, where some are called real and some fake."""
+    """Compare labels with the names of the folders, where some are called real and some fake."""
     files = [sample for sample in samples if isinstance(sample.image, str | os.PathLike)]
     folders = [Path(sample.image).parts[:-1] for sample in files]
     first, last = (min(folders), max(folders)) if folders else ((), ())
@@ -203,7 +205,7 @@ def _polarity(samples: Sequence[Sample]) -> Iterator[Finding]:
             code="polarity",
             severity="error" if len(wrong) > len(told) / 2 else "warning",
             title=f"the label of {len(wrong)} pictures contradicts what their folder is called ({len(told)} have one)",
-            advice="1 is fake. If the data says it the other way round, give labels by name, or turn them.",
+            advice="1 is fake. If the data means the opposite, give labels by name, or pass labels=.",
             examples=tuple(f"{sample.name} is labelled {word[sample.label]}" for sample in wrong[:SHOWN]),
         )
 
@@ -229,7 +231,7 @@ def _flipped(predictor: Predictor, samples: Sequence[Sample], seed: int) -> Iter
             code="flipped",
             severity="error",
             title=f"{predictor.card.id} tells the classes the wrong way round: AUC {auc:.2f} on {len(label)} pictures",
-            advice="Look at some of each class: labels are turned round, or the pictures are of a kind unknown to it.",
+            advice="Look at some of each class: labels are inverted, or the pictures are of a kind unknown to it.",
         )
 
 
@@ -240,7 +242,7 @@ def _unreadable(cues: Sequence[Cues]) -> Iterator[Finding]:
             code="unreadable",
             severity="warning",
             title=f"{len(bad)} pictures cannot be read",
-            advice="Get whole copies of them, or take them off the list; a training leaves them out.",
+            advice="Get whole copies of them, or remove them from the list; training leaves them out.",
             examples=tuple(one.error for one in bad[:SHOWN]),
         )
 

@@ -1,4 +1,4 @@
-"""How does what was found in a data set read?"""
+"""The report of an audit, as text, JSON and HTML."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from deepfake_detect.drawing.result import Result
 from deepfake_detect.errors import InvalidOption
 
 Severity = Literal["error", "warning", "note"]
-"""``"error"`` makes figures worthless, ``"warning"`` makes them doubtful, ``"note"`` is to be known."""
+"""``"error"`` makes figures worthless, ``"warning"`` makes them doubtful, ``"note"`` is good to know."""
 
 SHOWN = 5
-"""Examples of a finding that are named."""
+"""Number of examples in a finding."""
 
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
@@ -104,7 +104,7 @@ class AuditReport(Result):
         Raises:
             InvalidOption: Any other ending.
         """
-        target = Path(path)
+        target = Path(path).expanduser()
         written = {".json": lambda: self.to_json(indent=2), ".txt": lambda: str(self), ".html": self._page}
         if target.suffix.lower() not in written:
             raise InvalidOption(f"{target}: ends in {target.suffix!r}, expected .json, .txt or .html")

@@ -1,4 +1,4 @@
-"""How well do a few facts tell the label, on pictures that the rule was not made from?"""
+"""Measure how well a few facts predict the label, cross-validated by group."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ DATA_HELP = """DATA is a folder of class folders (real/, fake/ ...), or a table:
 file,label and, where you have them, group and split. A video stands for its frames, which form one group."""
 
 OPTIMIZERS = click.Choice(["adamw", "adam", "nadam", "sgd"])
-AUGMENTATIONS = click.Choice(["none", "light", "default", "strong"])
+AUGMENTATIONS = click.Choice(["none", "light", "default", "strong", "keras"])
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -111,10 +111,8 @@ training_options = combine(
     ),
     click.option(
         "--faces",
-        type=click.Choice(["keep-largest", "drop", "all"]),
-        default="keep-largest",
-        show_default=True,
-        help="How to treat pictures with several faces.",
+        type=click.Choice(["keep-largest", "drop", "all", "none"]),
+        help="How to treat pictures with several faces (default: keep-largest); none trains on whole pictures.",
     ),
     click.option("--valid", metavar="X", type=click.FloatRange(0, 1), help="Share of the groups used for validation."),
     click.option(

@@ -1,7 +1,7 @@
-"""How can a face crop look different and stay what it is?
+"""Augment face crops: geometry, light and colour, blur, noise and compression.
 
-The changes are torchvision's, on tensors or on pictures of Pillow, whichever is faster; files and the blur
-are Pillow's own. Fakes made of real faces are in `blend`, mixed pairs of pictures in the training loop.
+Changes are computed by torchvision, on tensors or on images of Pillow, whichever is faster; compression and blur by
+Pillow. Self-blended fakes are in `self_blend`, mixup is in `step`.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ import torch
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from deepfake_detect.errors import InvalidOption, MissingExtra, nearest
+from deepfake_detect.training.options import real_number
 
 Box = tuple[float, float, float, float]
 
-_PRESETS: Final[dict[str, dict[str, float]]] = {
+_PRESETS: Final[dict[str, dict[str, Any]]] = {
     "none": dict.fromkeys(
         (
             *("zoom", "shift", "flip", "rotate", "shear", "light", "colour", "grey"),
-            *("erase", "shrink", "blur", "noise", "webp", "jpeg"),
+            *("erase", "shrink", "blur", "noise", "webp", "jpeg", "flip_vertical"),
         ),
         0.0,
     ),
@@ -35,6 +36,11 @@ _PRESETS: Final[dict[str, dict[str, float]]] = {
         **{"erase": 0.0, "shrink": 0.05, "blur": 0.05, "noise": 0.05, "webp": 0.05, "jpeg": 0.3},
     },
     "default": {},
+    "keras": {
+        **{"zoom": 0.3, "shift": 0.0, "flip": 0.5, "flip_vertical": 0.5, "rotate": 1.0, "rotate_degrees": 30.0},
+        **{"shear": 0.0, "light": 1.0, "brightness": (0.3, 1.7), "contrast": (1.0, 1.0), "colour": 0.0, "grey": 0.0},
+        **{"erase": 0.0, "shrink": 0.0, "blur": 0.0, "noise": 0.0, "webp": 0.0, "jpeg": 0.0},
+    },
     "strong": {
         **{"zoom": 0.25, "shift": 0.06, "rotate": 0.5, "shear": 0.3, "light": 0.7, "colour": 0.6, "grey": 0.1},
         **{"erase": 0.25, "shrink": 0.35, "blur": 0.25, "noise": 0.25, "webp": 0.2, "jpeg": 0.7},
@@ -44,29 +50,33 @@ _PRESETS: Final[dict[str, dict[str, float]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Augmentation:
-    """Random changes of a face crop, the same for real and fake: what is left to learn is the forgery.
+    """Random changes of a face crop, the same for real and fake pictures.
 
-    Each field is the share of pictures that get the change, from 0 to 1, unless said otherwise; 0 turns it off.
-    They happen in the order in which they stand here. What lies outside a turned picture is black.
+    Each field is the share of pictures that are changed so, from 0 to 1, unless stated otherwise; 0 turns it off. They
+    are applied in this order. Pixels from outside a rotated picture are black.
 
     Attributes:
         zoom: The face box grows or shrinks by up to this share of its side.
         shift: The box moves by about this share of its side.
         flip: Mirror left and right.
-        rotate: Turn by up to 12 degrees.
-        shear: Slant by up to 8 degrees.
-        light: Change brightness and contrast by up to 30 % each.
+        rotate: Rotate by up to ``rotate_degrees``.
+        shear: Shear by up to 8 degrees.
+        light: Change brightness and contrast, by factors drawn from the ranges ``brightness`` and ``contrast``.
         colour: Make colours up to 30 % stronger or weaker.
-        grey: Take the colour away.
+        grey: Convert to greyscale.
         erase: Cover a rectangle of 2 to 15 % of the picture with one colour.
         shrink: Scale down by up to two and up again.
         blur: Gaussian blur, deviation up to 1.5 pixels.
         noise: Gaussian noise, deviation up to 8 grey levels.
         webp: Re-encode as WebP at a quality from 35 to 95.
         jpeg: Re-encode as JPEG at a quality from 35 to 95.
+        flip_vertical: Mirror top and bottom.
+        rotate_degrees: Largest angle of `rotate`, 0 to 180.
+        brightness: Lowest and highest factor of the brightness.
+        contrast: Lowest and highest factor of the contrast.
 
     Raises:
-        InvalidOption: A field outside 0..1.
+        InvalidOption: A field of the wrong type, or out of range.
 
     Example:
         >>> changed = Augmentation(flip=1.0)(np.zeros((64, 64, 3), np.uint8), random=np.random.default_rng(0))
@@ -88,19 +98,29 @@ class Augmentation:
     noise: float = 0.1
     webp: float = 0.05
     jpeg: float = 0.5
+    flip_vertical: float = 0.0
+    rotate_degrees: float = 12.0
+    brightness: tuple[float, float] = (0.7, 1.3)
+    contrast: tuple[float, float] = (0.7, 1.3)
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if not 0 <= value <= 1:
-                raise InvalidOption(f"{field.name} is {value}, expected a share from 0 to 1")
+            if field.name == "rotate_degrees":
+                real_number(field.name, value, low=0, high=180)
+            elif field.name in ("brightness", "contrast"):
+                _check_range(field.name, value)
+            else:
+                real_number(field.name, value, low=0, high=1)
 
     @classmethod
     def named(cls, name: str) -> Self:
-        """Give a ready set.
+        """Return a preset.
 
         Args:
-            name: ``"none"``, ``"light"``, ``"default"`` (as ``Augmentation()``) or ``"strong"``.
+            name: ``"none"``, ``"light"``, ``"default"`` (as ``Augmentation()``), ``"strong"``, or ``"keras"``: the
+                ranges usual with Keras' ImageDataGenerator: rotation by 30 degrees, horizontal and vertical flips,
+                zoom by .3, brightness .3 to 1.7.
 
         Raises:
             InvalidOption: Another name.
@@ -110,16 +130,16 @@ class Augmentation:
         return cls(**_PRESETS[name])
 
     def frame(self, box_xyxy: Box, *, random: np.random.Generator) -> Box:
-        """Move and zoom a face box, as face finders disagree on one.
+        """Shift and zoom a face box, as face finders differ.
 
-        What comes into the crop are pixels of the picture; none are made up.
+        The crop then shows pixels of the picture, not padding.
 
         Args:
             box_xyxy: In pixels.
             random: The same generator state gives the same box.
 
         Returns:
-            Another box, in pixels.
+            The changed box, in pixels.
         """
         x1, y1, x2, y2 = box_xyxy
         half = np.array([x2 - x1, y2 - y1]) / 2 * random.uniform(1 - self.zoom, 1 + self.zoom)
@@ -128,7 +148,7 @@ class Augmentation:
         return left, top, right, bottom
 
     def __call__(self, pixels: np.ndarray, *, random: np.random.Generator) -> np.ndarray:
-        """Change one crop; all but `zoom` and `shift`, which `frame` does.
+        """Augment one crop, except `zoom` and `shift`, which `frame` applies.
 
         Args:
             pixels: [S, S, 3] uint8 RGB.
@@ -138,33 +158,36 @@ class Augmentation:
             [S, S, 3] uint8 RGB.
 
         Raises:
-            MissingExtra: There is no torchvision that fits the installed torch.
+            MissingExtra: No torchvision that fits the installed torch.
         """
         picture = self._deliver(self._pose(_tensor(np.array(pixels)), random), random)
         return self._encode(_pixels(picture), random)
 
     def _pose(self, picture: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
-        """What differs between two photographs of a person: the pose, the light, what stands in the way."""
+        """Apply what differs between two photographs of a person: pose, light, occlusion."""
         vision = _vision().functional
         if random.random() < self.flip:
             picture = vision.horizontal_flip(picture)
-        angle = random.uniform(-12, 12) if random.random() < self.rotate else 0.0
+        if self.flip_vertical and random.random() < self.flip_vertical:  # no draw where it is off: seeds stay the same
+            picture = vision.vertical_flip(picture)
+        most = self.rotate_degrees
+        angle = random.uniform(-most, most) if random.random() < self.rotate else 0.0
         slant = random.uniform(-8, 8) if random.random() < self.shear else 0.0
         if angle or slant:
-            picture = _turn(picture, angle, slant)
+            picture = _rotate(picture, angle, slant)
         picture = self._lit(picture, random)
         return _cover(picture, random) if random.random() < self.erase else picture
 
     def _lit(self, picture: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
-        """Other light and colours; torchvision does this faster on Pillow's pictures than on tensors."""
+        """Change light and colours; torchvision is faster on images of Pillow than on tensors here."""
         vision = _vision().functional
         light, colour, grey = (random.random() < share for share in (self.light, self.colour, self.grey))
         if not (light or colour or grey):
             return picture
         image = Image.fromarray(_pixels(picture))
         if light:
-            image = vision.adjust_brightness(image, random.uniform(0.7, 1.3))
-            image = vision.adjust_contrast(image, random.uniform(0.7, 1.3))
+            image = vision.adjust_brightness(image, random.uniform(*self.brightness))
+            image = vision.adjust_contrast(image, random.uniform(*self.contrast))
         if colour:
             image = vision.adjust_saturation(image, random.uniform(0.7, 1.3))
         if grey:
@@ -172,7 +195,7 @@ class Augmentation:
         return _tensor(np.array(image))
 
     def _deliver(self, picture: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
-        """What happens to pictures on their way: smaller, softer, noisier."""
+        """Apply what happens to pictures in use: scaling, blur, noise."""
         if random.random() < self.shrink:
             picture = _shrink(picture, random.uniform(0.5, 0.9))
         if random.random() < self.blur:
@@ -192,12 +215,12 @@ class Augmentation:
 
 
 class Crops(Protocol):
-    """A data set of crops that can be asked for the same change of the same picture again, as `CropDataset`."""
+    """A data set of crops with reproducible augmentation, such as `CropDataset`."""
 
     augmentation: Augmentation | None
 
     def __getitem__(self, key: tuple[int, int], /) -> tuple[torch.Tensor, float]:
-        """Give crop and label for an index and a seed."""
+        """Return crop and label for an index and a seed."""
 
 
 def preview(
@@ -208,26 +231,26 @@ def preview(
     seed: int = 0,
     index: int = 0,
 ) -> Image.Image:
-    """Draw what an augmentation does: a row for each change alone, every picture changed, and one for all together.
+    """Draw the effect of an augmentation: a row for each change alone, and one for all together.
 
     Args:
-        source: One crop, [S, S, 3] uint8 RGB; or a `CropDataset`, whose own augmentation is left aside. Only the
-            latter has pixels around the crop, and so shows `zoom` and `shift`.
-        augmentation: Or a name of `Augmentation.named`.
-        count: Changed pictures in a row, beside the original.
-        seed: Of the changes.
-        index: Of the picture in the data set.
+        source: One crop, [S, S, 3] uint8 RGB; or a `CropDataset`, whose own augmentation is ignored. Only the latter
+            has pixels around the crop, and so shows `zoom` and `shift`.
+        augmentation: An augmentation, or a name as for `Augmentation.named`.
+        count: Augmented pictures in a row, beside the original.
+        seed: Random seed of the changes.
+        index: Number of the picture in the data set.
 
     Returns:
-        RGB picture. The row of all together has the shares that training will see.
+        RGB picture. The last row has the shares of training, the others change every picture.
 
     Example:
         >>> crop = np.asarray(Image.open("examples/portrait.jpg").crop((140, 40, 370, 270)))
         >>> preview(crop, Augmentation(rotate=1.0), count=3).width
         752
     """
-    wanted = Augmentation.named(augmentation) if isinstance(augmentation, str) else augmentation
-    rows = list(_rows(wanted, framed=not isinstance(source, np.ndarray)))
+    shown = Augmentation.named(augmentation) if isinstance(augmentation, str) else augmentation
+    rows = list(_rows(shown, framed=not isinstance(source, np.ndarray)))
     width = _LABEL_PX + (count + 1) * (_TILE_PX + _GAP_PX)
     picture = Image.new("RGB", (width, _GAP_PX + len(rows) * (_TILE_PX + _GAP_PX)), "white")
     for place, (title, words, change) in enumerate(rows):
@@ -240,14 +263,16 @@ def preview(
     return picture
 
 
+_RANGES = ("rotate_degrees", "brightness", "contrast")
 _TILE_PX, _GAP_PX, _LABEL_PX = 150, 4, 136
 _WORDS: Final = {
     "zoom": "box larger or\nsmaller by up to this",
     "shift": "box moved by\nabout this",
     "flip": "mirrored",
-    "rotate": "turned by up to\n12 degrees",
-    "shear": "slanted by up to\n8 degrees",
-    "light": "brightness, contrast\n+-30 %",
+    "flip_vertical": "upside down",
+    "rotate": "rotated",
+    "shear": "sheared by up to\n8 degrees",
+    "light": "brightness, contrast",
     "colour": "colours stronger,\nweaker by 30 %",
     "grey": "no colour",
     "erase": "a rectangle covered,\n2 to 15 %",
@@ -260,13 +285,15 @@ _WORDS: Final = {
 
 
 def _rows(augmentation: Augmentation, *, framed: bool) -> Iterator[tuple[str, str, Augmentation]]:
-    """Give title, words and augmentation of each row of a preview."""
+    """Yield title, description and augmentation of each row of a preview."""
     still = Augmentation.named("none")
     for name, words in _WORDS.items():
         strength = getattr(augmentation, name)
         of_the_box = name in ("zoom", "shift")
         if strength and (framed or not of_the_box):
-            yield f"{name} {strength:g}", words, replace(still, **{name: strength if of_the_box else 1.0})
+            changes: dict[str, Any] = {key: getattr(augmentation, key) for key in _RANGES}
+            changes[name] = strength if of_the_box else 1.0
+            yield f"{name} {strength:g}", words, replace(still, **changes)
     yield "all together", "as in training", augmentation
 
 
@@ -296,7 +323,15 @@ def _vision() -> Any:
     return v2
 
 
-def _turn(picture: torch.Tensor, angle: float, slant: float) -> torch.Tensor:
+def _check_range(name: str, value: Any) -> None:
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise InvalidOption(f"{name} is {value!r}, expected the lowest and the highest factor")
+    low, high = (real_number(name, end, low=0) for end in value)
+    if low > high:
+        raise InvalidOption(f"{name} is {value!r}, expected the lowest factor first")
+
+
+def _rotate(picture: torch.Tensor, angle: float, slant: float) -> torch.Tensor:
     vision = _vision()
     bilinear = vision.InterpolationMode.BILINEAR
     return torch.as_tensor(

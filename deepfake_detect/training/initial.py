@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from deepfake_detect.models.transfer import take_over
 from deepfake_detect.system.torch_defaults import usual_defaults
 from deepfake_detect.training.options import real_number, whole_number
 from deepfake_detect.weights.bundle import find_bundle
-from deepfake_detect.weights.card import WEIGHTS_FILE, Card, Preprocessing
+from deepfake_detect.weights.card import CARD_FILE, WEIGHTS_FILE, Card, Preprocessing
 from deepfake_detect.weights.hub import download_file
 from deepfake_detect.weights.load import load_model
 
@@ -41,8 +42,8 @@ def untrained(
     Args:
         architecture: As for `create_model`.
         name: Name of the bundle.
-        start: Initial weights: None for random ones, ``"imagenet"``, a ``.safetensors`` file or a folder that holds
-            one, or a bundle as for `find_bundle`.
+        start: Initial weights: None for random ones, ``"imagenet"``, a ``.safetensors`` file or a folder with one
+            that is named after the architecture, or a bundle as for `find_bundle`.
         size_px: Side of the input in pixels; the native one of the architecture where None.
         margin: Side of the crop as a multiple of the longer side of the face box.
         dropout: As for `create_model`.
@@ -81,18 +82,28 @@ def _starting_weights(architecture: str, start: str | os.PathLike[str]) -> dict[
         if not path.is_file():
             raise FileNotFoundError(f"no weights at {path}; expected a .safetensors file to start from")
         return dict(safetensors.torch.load_file(path))
-    trunk = _trunk_in(path)
+    trunk = _trunk_in(path, architecture)
     if trunk is not None:
         return dict(safetensors.torch.load_file(trunk))
     return load_model(find_bundle(start)).state_dict()
 
 
-def _trunk_in(folder: Path) -> Path | None:
-    """Return the weights in a folder that is not a bundle, such as a download of timm's repository."""
-    if not folder.is_dir() or (folder / "card.json").exists():
+def _trunk_in(folder: Path, architecture: str) -> Path | None:
+    """Return the weights in a folder that is not a bundle: the only file, or the one named after the architecture."""
+    if not folder.is_dir() or (folder / CARD_FILE).exists():
         return None
     files = sorted(folder.glob("*.safetensors"))
-    return folder / WEIGHTS_FILE if folder / WEIGHTS_FILE in files else files[0] if len(files) == 1 else None
+    wanted = _letters(architecture.removeprefix("timm:").partition("/")[0])
+    named = [file for file in files if wanted in _letters(file.stem)]
+    chosen = named if len(files) > 1 else files
+    if len(chosen) != 1:
+        names = ", ".join(file.name for file in files) or "no .safetensors file"
+        raise InvalidOption(f"start is {str(folder)!r}, which holds {names}; give the file for {architecture!r}")
+    return chosen[0]
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def _imagenet_file(architecture: str) -> Path:

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,7 @@ def train_model(
     card: Card,
     fresh: bool,
     valid: Any = None,
+    labels: Mapping[Any, str] | None = None,
     lr: float | None = None,
     augment: str | Augmentation | None = "default",
     faces: FacePolicy | None = None,
@@ -82,6 +83,7 @@ def train_model(
         fresh: The weights are random, so that the learning rate may be high.
         valid: Validation data: a data set, or the share of groups to set aside; None takes the split ``"val"`` where
             the data name one, else 15 % of the groups.
+        labels: Meaning of unknown labels, ``{"mine": "fake"}``, as for `read_dataset`.
         lr: Highest learning rate; where None, 1e-3 for random weights and for a head alone, else 2e-4.
         augment: Augmentation of the training crops: a name as for `Augmentation.named`, an `Augmentation`, or None.
         faces: How pictures with several faces are used; ``"none"`` trains on whole pictures. None takes the largest
@@ -114,6 +116,7 @@ def train_model(
             dataset,
             preprocessing=card.preprocessing,
             valid=valid,
+            labels=labels,
             seed=settings.seed,
             faces=faces,
             augment=augment,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -54,6 +54,7 @@ def prepare_data(
     *,
     preprocessing: Preprocessing,
     valid: Any = None,
+    labels: Mapping[Any, str] | None = None,
     seed: int = 0,
     faces: FacePolicy = "keep-largest",
     augment: str | Augmentation | None = "default",
@@ -66,6 +67,7 @@ def prepare_data(
         dataset: Anything that `read_dataset` takes. Pictures of a split ``"test"`` are not used.
         preprocessing: From the card.
         valid: As for `split_data`.
+        labels: Meaning of unknown labels, as for `read_dataset`.
         seed: Random seed of the split.
         faces: How pictures with several faces are used; ``"none"`` trains on whole pictures.
         augment: Name of an augmentation, an `Augmentation`, or None.
@@ -81,7 +83,7 @@ def prepare_data(
     if self_blend and faces == "none":
         raise InvalidOption("self_blend needs faces to blend, and faces='none' looks for none; leave one of them out")
     augmentation = _augmentation(augment)
-    train, held = split_data(dataset, valid=valid, seed=seed)
+    train, held = split_data(dataset, valid=valid, seed=seed, labels=labels)
     store = FaceStore()
     report = check_data([*train, *held], check, store=None if faces == "none" else store)
     census, held_census = (find_crops(samples, store, faces=faces) for samples in (train, held))
@@ -99,7 +101,9 @@ def prepare_data(
     )
 
 
-def split_data(dataset: Any, *, valid: Any, seed: int) -> tuple[list[Sample], list[Sample]]:
+def split_data(
+    dataset: Any, *, valid: Any, seed: int, labels: Mapping[Any, str] | None = None
+) -> tuple[list[Sample], list[Sample]]:
     """Return the training samples and the validation samples of a data set.
 
     Args:
@@ -107,16 +111,17 @@ def split_data(dataset: Any, *, valid: Any, seed: int) -> tuple[list[Sample], li
         valid: Another data set; the share of groups to set aside; or None, which takes the split ``"val"`` where the
             data name one, else `VALID_SHARE`.
         seed: Random seed.
+        labels: Meaning of unknown labels, as for `read_dataset`.
 
     Raises:
         InvalidOption: ``valid`` is a number that is no share.
     """
-    samples = read_dataset(dataset)
+    samples = read_dataset(dataset, labels=labels)
     if valid is None or isinstance(valid, int | float):
         share = VALID_SHARE if valid is None else real_number("valid", valid, low=0, high=1, ends="[)")
         sides = split_samples(samples, valid=share, seed=seed)
         return [s for s in sides if s.split == "train"], [s for s in sides if s.split == "val"]
-    return [s for s in samples if s.split != "test"], read_dataset(valid)
+    return [s for s in samples if s.split != "test"], read_dataset(valid, labels=labels)
 
 
 def check_data(samples: Sequence[Sample], check: Check, *, store: FaceStore | None = None) -> AuditReport | None:

@@ -84,7 +84,8 @@ def find_rate(
         low: First learning rate.
         high: Last one; the sweep ends earlier where the loss explodes.
         steps: Number of steps.
-        **options: ``valid``, ``faces``, ``augment`` and ``self_blend`` as for `train_model`, and fields of `Schedule`.
+        **options: ``valid``, ``labels``, ``faces``, ``augment`` and ``self_blend`` as for `train_model`; fields of
+            `Schedule`.
 
     Raises:
         DatasetError: The data cannot be read, or hold one class only.
@@ -94,7 +95,9 @@ def find_rate(
     low, high = real_number("low", low, low=0, ends="()"), real_number("high", high, low=0, ends="()")
     if low >= high:
         raise InvalidOption(f"low is {low} and high {high}, expected low below high")
-    data_options = {name: options.pop(name) for name in ("valid", "faces", "augment", "self_blend") if name in options}
+    data_options = {
+        name: options.pop(name) for name in ("valid", "labels", "faces", "augment", "self_blend") if name in options
+    }
     schedule = Schedule(**{"epochs": 1, "ema": 0.0, **options})
     where = find_device(device)
     random = torch.random.fork_rng(devices=[where] if where.type == "cuda" else [])

@@ -1,4 +1,4 @@
-"""Which settings train the best detector on this data?"""
+"""Search for the settings that train the best detector (hyperparameter search with Optuna)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SPACE: dict[str, Any] = {
     "freeze": [None, 1],
     "augment": ["none", "light", "default", "strong"],
 }
-"""What is varied where nobody says."""
+"""Default search space."""
 
 _MODEL_SETTINGS = ("model", "hidden", "dropout", "size_px")
 _LOG_FACTOR = 20  # a range that spans more is searched by its logarithm

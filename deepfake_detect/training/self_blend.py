@@ -1,9 +1,8 @@
-"""How does a real face become a fake?
+"""Make a fake of a real face by blending it with a changed copy of itself.
 
-By being blended with a changed copy of itself: Shiohara and Yamasaki 2022, "Detecting Deepfakes with Self-Blended
-Images", CVPR. The fake has the seams, the shifted colours and the resampling of a swapped face, and no identity of its
-own. The paper draws its masks from 68 or 81 landmarks; here shapes with the proportions of those hulls, and the single
-parts that collages are made of, are laid through five.
+Shiohara and Yamasaki 2022, "Detecting Deepfakes with Self-Blended Images", CVPR. The fake has the seams, the shifted
+colours and the resampling of a swapped face, but the same identity. The paper draws its masks from 68 or 81 landmarks;
+here outlines of the same proportions, and single parts of the face, are fitted to five.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ from PIL import Image, ImageDraw, ImageFilter
 from deepfake_detect.faces.parts import OUTLINES, OVALS, face_axes, face_outline
 
 SHARES: Final = (0.25, 0.5, 0.75, 1.0, 1.0, 1.0)
-"""How much of the changed copy the middle of the mask shows; as in the paper."""
+"""Opacity of the changed copy in the middle of the mask, as in the paper."""
 
 _WHOLE_SHARES: Final = (0.45, 0.25, 0.15, 0.08, 0.07)
 _PARTS_SHARE = 0.3
 
-_MAP_PX, _REACH = 128, 1.9  # masks are made at this size, and reach so many units around the middle of the face
+_MAP_PX, _REACH = 128, 1.9  # size of the masks, and how many units they reach around the centre of the face
 _MIDDLE = (0.0, 0.3)
 _UNIT_PX = _MAP_PX / 2 / _REACH
 
@@ -32,7 +31,7 @@ def blend_face(pixels: np.ndarray, landmarks_xy: np.ndarray, *, random: np.rando
     """Make a fake of a real face.
 
     Either the face or its surroundings get other colours and another sharpness; the face is moved and scaled a little,
-    as one that was fitted by landmarks; a soft mask lays it back.
+    as by an alignment with landmarks, and blended back with a soft mask.
 
     Args:
         pixels: [H, W, 3] uint8 RGB, a real face.
@@ -82,7 +81,7 @@ def face_mask(landmarks_xy: np.ndarray, size_wh: tuple[int, int], *, random: np.
     Args:
         landmarks_xy: [5, 2] eyes, nose tip and mouth corners, in pixels.
         size_wh: Width and height of the mask, in pixels.
-        random: Decides shape, parts, and how far the edge is bent, drawn in and softened.
+        random: Decides shape, parts, and how far the edge is bent, eroded and blurred.
 
     Returns:
         A greyscale picture, 255 inside.
@@ -104,13 +103,13 @@ def face_mask(landmarks_xy: np.ndarray, size_wh: tuple[int, int], *, random: np.
 
 
 def _whole(landmarks_xy: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Give an outline, [N, 2] in units; narrower on the side that is turned away."""
+    """Return an outline, [N, 2] in units; narrower on the side that is turned away."""
     outline = face_outline(random.choice(list(OUTLINES), p=_WHOLE_SHARES), landmarks_xy)
     return np.asarray(outline * random.uniform(0.92, 1.08, 2) + random.normal(0, 0.03, outline.shape))
 
 
 def _parts(random: np.random.Generator) -> list[np.ndarray]:
-    """Give one to three outlines, [N, 2] in units."""
+    """Return one to three outlines, [N, 2] in units."""
     angle = np.linspace(0, 2 * math.pi, 16, endpoint=False)
     circle = np.stack([np.cos(angle), np.sin(angle)], 1)
     names = random.choice(list(OVALS), size=random.integers(1, 4), replace=False)
@@ -119,7 +118,7 @@ def _parts(random: np.random.Generator) -> list[np.ndarray]:
 
 
 def _bend(mask: Image.Image, random: np.random.Generator) -> Image.Image:
-    """Bend the edge by a smooth random field: no two seams run alike."""
+    """Deform the edge by a smooth random field, so that all seams differ."""
     strength = random.uniform(0, 0.06) * _UNIT_PX
     field = random.normal(0, strength, (2, 7, 7)).astype(np.float32)
     by_x, by_y = (
@@ -131,7 +130,7 @@ def _bend(mask: Image.Image, random: np.random.Generator) -> Image.Image:
 
 
 def _soften(mask: Image.Image, random: np.random.Generator, *, draw_in: bool) -> Image.Image:
-    """Draw the edge in by up to a sixth of the way from eyes to mouth, and blur it."""
+    """Erode the mask by up to a sixth of the distance from eyes to mouth, and blur its edge."""
     if draw_in:
         mask = mask.filter(ImageFilter.BoxBlur(random.uniform(0.5, 6))).point(lambda value: 255 * (value > 250))
     width = random.uniform(0.6, 4)
@@ -141,7 +140,7 @@ def _soften(mask: Image.Image, random: np.random.Generator, *, draw_in: bool) ->
 
 
 def _spoil(picture: Image.Image, random: np.random.Generator) -> Image.Image:
-    """Other colours, and another sharpness: what tells the blended part from its surroundings."""
+    """Change colours and sharpness, so that the blended part differs from its surroundings."""
     picture = picture.convert("RGB", _colours(random))
     kind = random.random()
     if kind < 0.45:
@@ -152,7 +151,7 @@ def _spoil(picture: Image.Image, random: np.random.Generator) -> Image.Image:
 
 
 def _colours(random: np.random.Generator) -> tuple[float, ...]:
-    """Give the matrix that changes hue, saturation, contrast, brightness and, at times, each channel for itself."""
+    """Return a matrix that changes hue, saturation, contrast, brightness and sometimes each channel separately."""
     grey = np.full((3, 3), 1 / 3)
     turn, axis = math.radians(random.uniform(-6, 6)), np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)
     hue = grey + math.cos(turn) * (np.eye(3) - grey) + math.sin(turn) * axis  # around the greys
@@ -164,7 +163,7 @@ def _colours(random: np.random.Generator) -> tuple[float, ...]:
 
 
 def _move(picture: Image.Image, landmarks_xy: np.ndarray, random: np.random.Generator) -> Image.Image:
-    """Move the face by up to a tenth of the way from eyes to mouth, and scale it by up to five per cent."""
+    """Move the face by up to a tenth of the distance from eyes to mouth, and scale it by up to five per cent."""
     origin, axes = face_axes(landmarks_xy)
     middle = origin + np.array(_MIDDLE) @ axes
     zoom = random.uniform(0.95, 1.05)
@@ -176,7 +175,7 @@ def _move(picture: Image.Image, landmarks_xy: np.ndarray, random: np.random.Gene
 
 
 def _shrink(picture: Image.Image, scale: float, random: np.random.Generator) -> Image.Image:
-    """Scale down and up again, by a filter of chance."""
+    """Scale down and up again, with random filters."""
     filters = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS)
     small = tuple(max(1, round(side * scale)) for side in picture.size)
     soft = picture.resize((small[0], small[1]), filters[random.integers(3)])

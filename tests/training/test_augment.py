@@ -5,16 +5,19 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from deepfake_detect.errors import InvalidOption
 from deepfake_detect.training.augment import Augmentation, Box, preview
 
 STILL = Augmentation.named("none")
-KINDS = [field.name for field in fields(Augmentation)]
+RANGES = ("rotate_degrees", "brightness", "contrast")
+KINDS = [field.name for field in fields(Augmentation) if field.name not in RANGES]
 OF_THE_PICTURE = [name for name in KINDS if name not in ("zoom", "shift")]
 
 
@@ -182,7 +185,7 @@ def test_presets_are_ordered_and_the_default_is_the_default() -> None:
 
 
 def test_what_is_no_share_or_no_name_is_told() -> None:
-    with pytest.raises(ValueError, match=r"blur is 1.5, expected a share from 0 to 1"):
+    with pytest.raises(ValueError, match=r"blur is 1.5, expected a number from 0 to 1"):
         Augmentation(blur=1.5)
     with pytest.raises(ValueError, match="noise is nan"):
         Augmentation(noise=float("nan"))
@@ -255,3 +258,26 @@ def test_preview_of_a_data_set_moves_the_box_and_leaves_the_set_as_it_is() -> No
 def test_preview_by_name_repeats(crop: np.ndarray) -> None:
     assert preview(crop, "light", count=1, seed=3).tobytes() == preview(crop, "light", count=1, seed=3).tobytes()
     assert preview(crop, "none", count=1).height == 4 + 154
+
+
+def test_the_ranges_of_keras_by_name(crop: np.ndarray) -> None:
+    wide = Augmentation.named("keras")
+    assert (wide.zoom, wide.rotate_degrees, wide.brightness, wide.flip, wide.flip_vertical) == (
+        0.3, 30.0, (0.3, 1.7), 0.5, 0.5,
+    )  # fmt: skip
+    np.testing.assert_array_equal(alone("flip_vertical")(crop, random=rng()), crop[::-1])
+    grey = np.full((20, 20, 3), 100, np.uint8)
+    light = replace(STILL, light=1.0, brightness=(0.3, 1.7), contrast=(1.0, 1.0))
+    levels = [float(light(grey, random=rng(seed)).mean()) for seed in range(300)]
+    assert 30 <= min(levels) < 35 and 165 < max(levels) <= 170
+    np.testing.assert_allclose(np.mean(levels), 100, atol=7)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"brightness": 0.3}, {"brightness": (1.7, 0.3)}, {"contrast": (-1, 1)}, {"rotate_degrees": 181}, {"flip": True},
+     {"blur": "0.5"}],
+)  # fmt: skip
+def test_options_of_the_wrong_type_are_refused_by_name(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidOption, match=next(iter(wrong))):
+        Augmentation(**wrong)

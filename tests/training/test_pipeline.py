@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,16 @@ from deepfake_detect import Detector
 from deepfake_detect.auditing.checks import audit
 from deepfake_detect.datasets.face_cache import FaceStore
 from deepfake_detect.datasets.read import Sample, read_dataset
-from deepfake_detect.errors import DatasetError, UnknownWeights, WeightsMismatch
+from deepfake_detect.errors import DatasetError, HubUnavailable, InvalidOption, UnknownWeights, WeightsMismatch
 from deepfake_detect.models.registry import create_model
+from deepfake_detect.predict.look import look_at
 from deepfake_detect.training.augment import Augmentation
 from deepfake_detect.training.initial import untrained
 from deepfake_detect.training.pipeline import bundle_name
-from deepfake_detect.training.prepare import split_data
+from deepfake_detect.training.prepare import prepare_data, split_data
 from deepfake_detect.weights.bundle import find_bundle
 from deepfake_detect.weights.load import load_model, save_bundle
-from tests.small_world import PORTRAIT, empty_scene, small_detector
+from tests.small_world import PORTRAIT, empty_scene, small_bundle, small_detector
 
 SMALL: dict[str, Any] = {"size_px": 48, "epochs": 2, "batch_size": 8, "device": "cpu", "check": "off"}
 
@@ -250,3 +252,172 @@ def test_without_both_classes_to_validate_on_the_score_is_not_calibrated(
     tuned = small_detector(threshold=0.9, temperature=2.0).fine_tune(folder, valid=reals, **options)
     assert (tuned.card.threshold, tuned.card.temperature, tuned.calibration) == (0.5, 1.0, {})
     assert "the score is not calibrated" in caplog.text
+
+
+PLAIN = {name: value for name, value in SMALL.items() if name not in ("size_px", "device")}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"freeze": True}, "freeze is True"),
+        ({"faces": "some"}, "faces is 'some'"),
+        ({"check": True}, "check is True"),
+        ({"augment": 3}, "augment is 3"),
+        ({"self_blend": "1"}, "self_blend is '1'"),
+        ({"self_blend": 0.5, "faces": "none"}, "self_blend needs faces"),
+        ({"workers": 1.5}, "workers is 1.5"),
+        ({"valid": 1.5}, "valid is 1.5"),
+        ({"valid": True}, "valid is True"),
+        ({"resume": "yes"}, "resume is 'yes'"),
+        ({"out": 7}, "out is 7"),
+        ({"lr": 0.0}, "lr is 0.0"),
+    ],
+)
+def test_options_of_the_wrong_type_are_refused_by_name(folder: Path, wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidOption, match=message):
+        small_detector().fine_tune(folder, **{**PLAIN, **wrong})
+
+
+def test_the_folder_of_a_detector_is_not_overwritten(folder: Path, tmp_path: Path) -> None:
+    small_bundle(tmp_path / "mine")
+    before = (tmp_path / "mine" / "model.safetensors").read_bytes()
+    detector = Detector.from_pretrained(tmp_path / "mine", device="cpu")
+    for resume in (False, True):
+        with pytest.raises(InvalidOption, match="holds the weights of a detector, which the first epoch would"):
+            detector.fine_tune(folder, out=tmp_path / "mine", resume=resume, **PLAIN)
+    assert (tmp_path / "mine" / "model.safetensors").read_bytes() == before
+
+
+def test_home_is_expanded_and_the_history_survives_a_reload(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    with caplog.at_level(logging.INFO):
+        tuned = small_detector().fine_tune(folder, out="~/mine", freeze="backbone", **PLAIN)
+    tuned.save_pretrained("~/copy")
+    assert not (tmp_path / "~").exists()
+    for name in ("mine", "copy"):
+        loaded = Detector.from_pretrained(f"~/{name}", device="cpu")
+        assert [repr(epoch) for epoch in loaded.history] == [repr(epoch) for epoch in tuned.history]
+    assert loaded.plot_history().width > 300
+    assert small_detector().history == ()
+    assert 0 <= tuned.history[-1].train_accuracy <= 1 and tuned.history[-1].train_loss > 0
+    assert tuned.summary().trainable < tuned.summary(freeze=0).total
+    assert "split: 34 train, 6 validation" in caplog.text or "validation, each picture its own group" in caplog.text
+    assert "too few to validate: " in caplog.text
+    assert "the star marks the epoch that is kept" in caplog.text
+
+
+def test_a_batch_is_never_larger_than_an_epoch(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tuned = small_detector().fine_tune(folder, **{**PLAIN, "epochs": 1, "batch_size": 1000, "accumulate": 50})
+    assert tuned.history[0].batch_size <= 40
+    assert "batch_size 1000 is larger than the" in caplog.text
+
+
+def test_each_picture_is_opened_once_for_audit_and_faces(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from deepfake_detect.auditing import cues
+    from deepfake_detect.datasets import read
+
+    monkeypatch.setenv("DEEPFAKE_DETECT_CACHE", str(folder.parent / "empty cache"))
+    opened: list[str] = []
+    for module in (read, cues):
+        real = module.open_image
+        monkeypatch.setattr(
+            module, "open_image", lambda image, real=real, **more: opened.append("") or real(image, **more)
+        )
+    prepare_data(folder, preprocessing=small_detector().card.preprocessing, augment=None)
+    assert len(opened) == 41
+
+
+def test_whole_pictures_from_training_to_use(folder: Path, tmp_path: Path) -> None:
+    scenes = tmp_path / "scenes"
+    random = np.random.default_rng(0)
+    for label, tint in (("real", (1.2, 1.0, 0.8)), ("fake", (0.8, 1.0, 1.2))):
+        (scenes / label).mkdir(parents=True)
+        for number in range(16):
+            pixels = np.clip(random.uniform(60, 180, (40, 64, 1)) * tint, 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(scenes / label / f"{number}.png")
+    options = {**SMALL, "epochs": 10, "batch_size": 4, "faces": "none", "lr": 3e-3, "augment": "light"}
+    detector = Detector.train(scenes, model="cnn-simple", out=tmp_path / "whole", **options)
+    assert detector.card.preprocessing.finder == "none"
+    assert detector.training is not None and len(detector.training.census.samples) == 28
+    loaded = Detector.from_pretrained(tmp_path / "whole", device="cpu")
+    prediction = loaded.predict(scenes / "fake" / "3.png")
+    assert prediction.faces[0].box_xyxy == (0, 0, 64, 40)
+    assert prediction.score == loaded.predict(scenes / "fake" / "3.png", faces="none").score
+    assert loaded.evaluate(scenes).auc > 0.9
+    further = loaded.fine_tune(scenes, **{**PLAIN, "epochs": 1})
+    assert further.card.preprocessing.finder == "none"
+
+
+def test_whole_pictures_are_trained_on_as_they_are_used(tmp_path: Path) -> None:
+    from deepfake_detect.datasets.crops import find_crops
+    from deepfake_detect.training.crop_dataset import CropDataset
+
+    pixels = np.random.default_rng(1).integers(0, 255, (90, 200, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.jpg", quality=95)
+    card = small_detector().card
+    census = find_crops([Sample(image=tmp_path / "a.jpg", label=1)], FaceStore(tmp_path / "store"), faces="none")
+    crops = CropDataset(census.samples, FaceStore(tmp_path / "store"), preprocessing=card.preprocessing)
+    wanted = look_at(tmp_path / "a.jpg", preprocessing=card.preprocessing, finder=None, faces="none").crops[0]
+    np.testing.assert_array_equal(crops[0][0].numpy(), wanted)
+
+
+def test_settings_of_the_host_change_nothing(folder: Path) -> None:
+    def weights() -> dict[str, torch.Tensor]:
+        detector = Detector.train(folder, model="cnn-simple", **{**SMALL, "epochs": 1, "optimizer": "sgd"})
+        return dict(detector.model.state_dict())
+
+    expected = weights()
+    torch.set_default_device("meta")
+    try:
+        with torch.inference_mode():
+            elsewhere = weights()
+    finally:
+        torch.set_default_device(None)
+    assert all(torch.equal(expected[name], value) for name, value in elsewhere.items())
+    torch.set_default_dtype(torch.float64)
+    try:
+        doubles = weights()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for name, value in doubles.items():  # torch itself rounds scalars in the default dtype
+        assert value.dtype == expected[name].dtype and torch.allclose(expected[name], value, atol=2e-3), name
+
+
+def test_labels_of_another_task_and_then_transfer_from_it(folder: Path, tmp_path: Path) -> None:
+    people = tmp_path / "people"
+    people.mkdir()
+    (people / "male").symlink_to(folder / "real", target_is_directory=True)
+    (people / "female").symlink_to(folder / "fake", target_is_directory=True)
+    first = Detector.train(
+        people, model="cnn-simple", labels={"male": "real", "female": "fake"}, out=tmp_path / "gender", **SMALL
+    )
+    second = Detector.train(folder, model="cnn-simple", start=tmp_path / "gender", **{**SMALL, "lr": 1e-12})
+    head = [name for name in first.model.state_dict() if name.startswith("head")]
+    old, new = first.model.state_dict(), second.model.state_dict()
+    assert all(torch.allclose(old[name], new[name], atol=1e-4) for name in old if "running" not in name), head
+
+
+def test_imagenet_weights_offline_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(HubUnavailable, match=r"download https://huggingface\.co/timm/.*model\.safetensors.*as start="):
+        untrained("efficientnet-b0", name="m", start="imagenet")
+    shutil.copytree(find_bundle("meso4-fakefaces").folder, tmp_path / "trunk")
+    (tmp_path / "trunk" / "card.json").unlink()
+    shutil.copy(tmp_path / "trunk" / "model.safetensors", tmp_path / "trunk" / "meso4.safetensors")
+    (tmp_path / "trunk" / "model.safetensors").rename(tmp_path / "trunk" / "legacy_xception.imagenet.safetensors")
+    taken, _ = untrained("meso4", name="m", start=tmp_path / "trunk")
+    weights = load_model(find_bundle("meso4-fakefaces")).state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in taken.state_dict().items())
+
+
+def test_the_rate_finder_leaves_the_detector_alone(folder: Path) -> None:
+    detector = small_detector()
+    before = {name: value.clone() for name, value in detector.model.state_dict().items()}
+    sweep = detector.find_rate(folder, steps=20, batch_size=4)
+    assert all(torch.equal(before[name], value) for name, value in detector.model.state_dict().items())
+    assert 1e-7 <= sweep.suggestion <= 1 and 3 <= len(sweep.rates) == len(sweep.losses) <= 20
+    assert sweep.plot().width > 200

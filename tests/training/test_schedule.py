@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
+from deepfake_detect.errors import InvalidOption
 from deepfake_detect.training.schedule import Epoch, Schedule
 
 
@@ -41,11 +43,36 @@ def epoch(number: int = 1, *, loss: float = math.nan, auc: float = math.nan) -> 
         {"feature_views": -1},
         {"class_weights": (0.0, 1.0)},
         {"class_weights": "fair"},
+        {"class_weights": (1.0, 2.0, 3.0)},
+        {"class_weights": 2.0},
+        {"epochs": 2.5},
+        {"epochs": "3"},
+        {"epochs": True},
+        {"batch_size": 8.0},
+        {"batch_size": "large"},
+        {"lr": "1e-3"},
+        {"lr": True},
+        {"freeze": True},
+        {"freeze": False},
+        {"freeze": -1},
+        {"freeze": 1.5},
+        {"balance": "yes"},
+        {"patience": 1.5},
+        {"seed": -1},
+        {"seed": None},
+        {"favour": ["web"]},
+        {"favour": {"web": "twice"}},
+        {"optimizer": None},
     ],
 )
 def test_what_makes_no_sense_is_refused_by_name(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=next(iter(wrong))):
+    with pytest.raises(InvalidOption, match=next(iter(wrong))):
         Schedule(**{"epochs": 1, **wrong})
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    plain = Schedule(epochs=2, lr=0.5, freeze=1, class_weights=(1.0, 2.0))
+    assert Schedule(epochs=np.int64(2), lr=np.float32(0.5), freeze=np.int32(1), class_weights=[1, 2]) == plain  # type: ignore[arg-type]
 
 
 def test_the_rate_rises_in_a_line_and_falls_in_half_a_cosine() -> None:
