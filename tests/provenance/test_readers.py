@@ -246,3 +246,16 @@ def test_a_second_compression_is_seen_and_a_single_one_is_not(second: int) -> No
     single, double = examine_compression(read_jpeg(once), once), examine_compression(read_jpeg(twice), twice)
     assert single is not None and single.examined >= 5 and single.modes == 0 and not single.found
     assert double is not None and double.found and double.modes >= double.examined // 2
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_boxes_are_put_together_from_segments_in_any_order(wide: bool) -> None:
+    content = bytes(range(200))
+    size = len(content) + (16 if wide else 8)
+    header = struct.pack(">I4sQ", 1, b"jumb", size) if wide else struct.pack(">I4s", size, b"jumb")
+    pieces = {1: content[:90], 2: content[90:]}
+    data = made.encode()
+    for number in (1, 2):  # each goes before the last, so that the second piece stands first
+        data = made.with_segment(data, 0xEB, b"JP" + struct.pack(">HI", 1, number) + header + pieces[number])
+    (block,) = read_jpeg(data).blocks.of_kind("c2pa")
+    assert block.payload == header + content
