@@ -1,22 +1,22 @@
-"""What is on this picture: an animal, a face, a vehicle, or something else?"""
+"""Classify what a picture shows: an animal, a face, a vehicle, or something else."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deepfake_detect.drawing.result import Result
 from deepfake_detect.engines.openvino_engine import Compiled, compile_bundle
 from deepfake_detect.engines.openvino_graph import is_installed
 from deepfake_detect.errors import BackendUnavailable, MissingExtra, WeightsMismatch
 from deepfake_detect.faces.crop import crop_square, whole_picture
 from deepfake_detect.faces.finder import FaceFinder
-from deepfake_detect.inputs.image import name_image, open_image
+from deepfake_detect.inputs.image import ImageInput, name_image, open_image
 from deepfake_detect.predict.preprocess import normalise
 from deepfake_detect.weights.bundle import CONTENT, Bundle, find_bundle
 from deepfake_detect.weights.card import Card
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from deepfake_detect.engines.torch_engine import Forward
 
 LEAST_FACE = 0.15
-"""A face of this share of the picture's shorter side, or larger, may make it a picture of a face."""
+"""Least side of a face, as a share of the picture's shorter side, that may make it a picture of a face."""
 
 AROUND = 2.0
-"""Side of what is looked at then, in longer sides of the face box: as in the pictures that were learned from."""
+"""Side of the square around such a face that is classified, in longer sides of its box: as in the training data."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Content:
+class Content(Result):
     """What a picture shows, as a whole.
 
     Attributes:
@@ -48,23 +48,19 @@ class Content:
     model: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the result as plain Python values."""
+        """Return the result as plain Python values."""
         return asdict(self)
-
-    def to_json(self) -> str:
-        """Give the result as one line of JSON."""
-        return json.dumps(self.to_dict(), allow_nan=False)
 
     def __repr__(self) -> str:
         return f"Content({self.label!r}, {self.scores[self.label]:.3f}, model={self.model!r})"
 
 
-def classify_content(image: Any) -> Content:
-    """Tell what a picture shows before asking whether it is real: a detector of faces has no opinion on a lorry.
+def classify_content(image: ImageInput | None) -> Content:
+    """Classify what a picture shows: a detector of face forgeries has no opinion on a lorry.
 
     The whole picture is scaled to a square and classified on the CPU. Where that gives no face, but the finder finds
-    one of at least `LEAST_FACE` of the picture's shorter side, the network is asked about its surroundings alone, and
-    may call them a face: so a person in front of a machine is one. The first call loads the network.
+    one of at least `LEAST_FACE` of the picture's shorter side, the square around that face is classified alone, and
+    counts where it is a face: so a person in front of a machine is one. The first call loads the network.
 
     Args:
         image: As for `Predictor.predict`.
@@ -86,7 +82,10 @@ def classify_content(image: Any) -> Content:
     if max(logits, key=lambda name: logits[name]) != "face":
         logits = _closer(picture.pixels) or logits
     if not all(math.isfinite(logit) for logit in logits.values()):
-        raise WeightsMismatch(f"{card.id} gives no numbers for {name_image(image)}; ask `deepfake-detect doctor`")
+        raise WeightsMismatch(
+            f"{card.id} gives logits that are not finite for {name_image(image)}; "
+            "run `deepfake-detect doctor` to check the weights"
+        )
     highest = max(logits.values())
     weight = {name: math.exp((logit - highest) / card.temperature) for name, logit in logits.items()}
     return Content(
@@ -108,7 +107,7 @@ def content_classes() -> tuple[str, ...]:
 
 
 def content_logits(pixels: np.ndarray) -> dict[str, float]:
-    """Give the packaged network's logit for each class.
+    """Return the packaged network's logit for each class.
 
     Args:
         pixels: [H, W, 3] uint8 RGB, the whole picture.
@@ -118,22 +117,22 @@ def content_logits(pixels: np.ndarray) -> dict[str, float]:
         ['animal', 'face', 'vehicle', 'other']
     """
     network, card = _classifier()
-    wanted = card.preprocessing
-    crop = whole_picture(pixels, size_px=wanted.size_px, interpolation=wanted.interpolation)
-    (logits,) = network(normalise([crop], preprocessing=wanted))
+    preprocessing = card.preprocessing
+    crop = whole_picture(pixels, size_px=preprocessing.size_px, interpolation=preprocessing.interpolation)
+    (logits,) = network(normalise([crop], preprocessing=preprocessing))
     return dict(zip(card.classes, logits.tolist(), strict=True))
 
 
 def _closer(pixels: np.ndarray) -> dict[str, float] | None:
-    """Give the logits of the largest face with as much around it as the network knows, where it says so too."""
+    """Return the logits of the square around the largest face, where that is classified as a face; else None."""
     height, width = pixels.shape[:2]
-    found = _finder().find(pixels)
-    if not found:
+    faces = _finder().find(pixels)
+    if not faces:
         return None
-    x1, y1, x2, y2 = found[0].box_xyxy
+    x1, y1, x2, y2 = faces[0].box_xyxy
     if max(x2 - x1, y2 - y1) < LEAST_FACE * min(height, width):
         return None
-    left, top, right, bottom = crop_square(found[0].box_xyxy, margin=AROUND, size_hw=(height, width))
+    left, top, right, bottom = crop_square(faces[0].box_xyxy, margin=AROUND, size_hw=(height, width))
     logits = content_logits(pixels[max(0, round(top)) : round(bottom), max(0, round(left)) : round(right)])
     return logits if max(logits, key=lambda name: logits[name]) == "face" else None
 

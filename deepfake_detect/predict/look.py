@@ -89,18 +89,18 @@ def look_at(
         if faces == "none" or finder is None:
             return _look_at_all(opened, taken, preprocessing)
         picture = open_image(opened, min_side_px=SIDES_PX[-1])
-    found = finder.find(picture.pixels, border=faces != "all")[: 1 if faces == "largest" else None]
-    found = [_in_original(face, picture) for face in found]
-    needed = _needed_side_px(found, picture, preprocessing)
+    faces_found = finder.find(picture.pixels, border=faces != "all")[: 1 if faces == "largest" else None]
+    faces_found = [_in_original(face, picture) for face in faces_found]
+    needed = _needed_side_px(faces_found, picture, preprocessing)
     if picture.scale < 1 and min(picture.pixels.shape[:2]) < needed:
         with reading(taken.name):
             picture = open_image(opened, min_side_px=needed)
-    crops = tuple(_crop(face, picture, preprocessing) for face in found)
+    crops = tuple(_crop(face, picture, preprocessing) for face in faces_found)
     return Look(
         name=taken.name,
         source=taken.source,
         size_hw=picture.size_hw,
-        faces=tuple(found),
+        faces=tuple(faces_found),
         crops=crops,
         choice=faces,
     )

@@ -155,8 +155,8 @@ class Predictor:
         """What the model computes in."""
         import torch
 
-        found: torch.dtype = getattr(torch, self._dtype)
-        return found
+        dtype: torch.dtype = getattr(torch, self._dtype)
+        return dtype
 
     @overload
     def predict(
