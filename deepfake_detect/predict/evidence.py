@@ -16,6 +16,7 @@ import numpy as np
 from deepfake_detect._version import __version__
 from deepfake_detect.inputs.image import ImageInput, name_image, open_image
 from deepfake_detect.inputs.source import open_bytes
+from deepfake_detect.provenance.inspector import inspect_metadata
 from deepfake_detect.weights.card import Card
 
 SCHEMA = "deepfake-detect/case@1"
@@ -43,7 +44,7 @@ def record_evidence(
         faces: The choice of faces that was made.
         threshold: What the caller gave in place of the card's threshold; None where the card decided.
         stability: `Stability.to_dict`, where it was measured.
-        metadata: `MetadataFindings.to_dict`, where it was inspected.
+        metadata: `MetadataFindings.to_dict`; inspected here where None and the picture is a file.
 
     Returns:
         Plain JSON values. No part of the picture is among them but what its metadata say.
@@ -51,10 +52,13 @@ def record_evidence(
     Raises:
         ImageUnreadable: The picture cannot be opened any more.
     """
+    fingerprint = fingerprint_input(image)
+    if metadata is None and fingerprint["kind"] == "file":
+        metadata = inspect_metadata(image).to_dict()
     return {
         "schema": SCHEMA,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "input": fingerprint_input(image),
+        "input": fingerprint,
         "weights": {"id": card.id, "sha256": card.sha256, "revision": verdict["revision"], "card": _plain(card)},
         "settings": {"faces": faces, "threshold": threshold, "preprocessing": fingerprint_card(card)},
         "verdict": dict(verdict),

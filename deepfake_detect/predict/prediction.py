@@ -163,7 +163,7 @@ class Prediction(DrawnResult):
 
         Args:
             stability: `Stability.to_dict` of the picture, to be handed on with it.
-            metadata: `MetadataFindings.to_dict` of the picture, likewise.
+            metadata: `MetadataFindings.to_dict` of the picture; a file is inspected here where None.
 
         Returns:
             Plain JSON values, as ``docs/case.schema.json`` describes them.

@@ -47,6 +47,7 @@ def test_a_case_follows_its_schema_and_names_file_and_weights(case: Path, bundle
     assert record["weights"]["sha256"] == hashlib.sha256((bundle / "model.safetensors").read_bytes()).hexdigest()
     assert record["environment"]["versions"]["numpy"] == np.__version__
     assert record["settings"]["threshold"] is None
+    assert record["metadata"]["format"] == "JPEG"
 
 
 @pytest.mark.parametrize(
