@@ -1,4 +1,4 @@
-"""Where are the faces, and which pixels of one does a model see?"""
+"""Find the faces of a picture with a network of YuNet's kind."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from deepfake_detect._options import check_choice, check_flag, check_number, che
 from deepfake_detect.errors import UnknownWeights, WeightsCorrupted
 from deepfake_detect.faces.face import Face
 from deepfake_detect.faces.yunet import YuNet
-from deepfake_detect.inputs.image import open_image
+from deepfake_detect.inputs.image import ImageInput, open_image
 
 PACKAGED = "dd-yunet@1"
 """The face finder in the wheel: ours, of YuNet's kind; `MODELS.md` says what it misses."""
@@ -66,7 +66,8 @@ class FaceFinder:
         FileNotFoundError: No such file.
         UnknownWeights: No such repository on the Hub, or the address names no file.
         WeightsCorrupted: OpenCV cannot read the file.
-        MissingExtra: OpenVINO was asked for and is not installed.
+        InvalidOption: A threshold out of range, or another backend.
+        MissingExtra: ``backend="openvino"``, and OpenVINO is not installed.
 
     Example:
         >>> import numpy as np
@@ -174,7 +175,7 @@ class FaceFinder:
 
 
 def find_faces(
-    image: Any,
+    image: ImageInput,
     *,
     model: str | os.PathLike[str] | bytes | None = None,
     threshold: float = THRESHOLD,

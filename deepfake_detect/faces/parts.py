@@ -1,4 +1,4 @@
-"""Where are the parts of a face, told by five landmarks?"""
+"""Locate the parts of a face by its five landmarks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What does a network of YuNet's kind say of a picture, run by OpenVINO?
+"""Run a network of YuNet's kind with OpenVINO.
 
 ``cv2.FaceDetectorYN`` runs such a network too, and takes nearly twice the time of a processor for it. What it makes of
 the network's outputs is done here in the same way, step for step. Wu et al. 2023, "YuNet: A Tiny Millisecond-level Face

@@ -1,4 +1,4 @@
-"""How does a picture look after it was delivered?
+"""Change a picture as its delivery would: compressed, shrunk, blurred, cropped or photographed from a screen.
 
 Messengers, pages and people re-encode, shrink, blur, cut and photograph a screen before a picture arrives. Each
 function takes [H, W, 3] uint8 RGB and gives what arrives, the same each time. Two named sets of them are measured with:

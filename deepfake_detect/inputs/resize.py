@@ -1,4 +1,4 @@
-"""Which pixels does a part of a picture have at the size that a model takes?
+"""Scale a part of a picture to a model's input, with Pillow's filters.
 
 ``"bilinear"`` and ``"bicubic"`` are Pillow's antialiased filters, byte for byte: the first weights were trained on
 them. Here they are matrix products over overlapping strips, which takes half of Pillow's time on a processor with wide
@@ -31,6 +31,8 @@ import cv2
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from deepfake_detect.errors import InvalidOption
+
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom, in pixels, which need not be whole."""
 
@@ -56,13 +58,18 @@ def resample(pixels: np.ndarray, box_xyxy: Box | None = None, *, size_px: int, i
         [size_px, size_px, 3] uint8.
 
     Raises:
-        KeyError: Another interpolation.
+        InvalidOption: Another interpolation, or a size below 1.
 
     Example:
         >>> ramp = np.repeat(np.arange(0, 200, 2, np.uint8)[:, None, None], 3, 2).repeat(50, 1)
         >>> resample(ramp, size_px=4, interpolation="bilinear")[:, 0, 0]
         array([ 29,  74, 124, 169], dtype=uint8)
     """
+    if interpolation not in (*_KERNELS, "mipmap") or size_px < 1:
+        raise InvalidOption(
+            f"interpolation is {interpolation!r} and size_px {size_px}, "
+            f"expected one of {', '.join((*_KERNELS, 'mipmap'))}, and at least 1"
+        )
     height, width = pixels.shape[:2]
     if box_xyxy is None and height == width == size_px:
         return pixels.copy()

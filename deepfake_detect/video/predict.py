@@ -1,4 +1,4 @@
-"""Is a face in this video forged, and when?"""
+"""Score a video by some of its frames, and follow its faces through them."""
 
 from __future__ import annotations
 
@@ -50,10 +50,11 @@ def predict_video(
 
     Args:
         predictor: A `Detector`.
-        path: A file that FFmpeg in OpenCV reads.
-        max_frames: The video is parted into so many stretches of equal length; the middle frame of each is scored.
-        every_s: A frame each so many seconds in place of that; evenly spaced ones of them, where these would be more
-            than ``max_frames``.
+        path: A video file that FFmpeg reads.
+        max_frames: Maximum number of frames: the video is divided into as many stretches of equal length, and the
+            middle frame of each is scored.
+        every_s: Seconds from one frame to the next, in place of that; where these would be more than ``max_frames``,
+            evenly spaced ones of them are scored.
         faces: As for `Predictor.predict`, in each frame.
         threshold: As for `Predictor.predict`.
 

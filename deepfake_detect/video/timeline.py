@@ -1,4 +1,4 @@
-"""When in a video does it look forged?"""
+"""Draw the scores of a video over time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which faces of one frame are those of the next, and what is said of each?"""
+"""Follow faces from frame to frame, and judge each by its mean logit."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deepfake_detect.errors import InvalidOption
 from deepfake_detect.inputs import resize as room
 from deepfake_detect.inputs.resize import Box, resample
 
@@ -93,7 +94,7 @@ def test_threads_do_not_disturb_each_other() -> None:
 
 
 def test_an_unknown_filter_is_refused() -> None:
-    with pytest.raises(KeyError, match="lanczos"):
+    with pytest.raises(InvalidOption, match="lanczos"):
         resample(noise(9, 9), size_px=4, interpolation="lanczos")
 
 
