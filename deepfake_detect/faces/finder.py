@@ -81,11 +81,17 @@ class FaceFinder:
         *,
         threshold: float = THRESHOLD,
         backend: Literal["opencv", "openvino"] = "opencv",
+        local_files_only: bool = False,
     ) -> None:
+<<<<<<< HEAD
         check_number("threshold", threshold, low=0, high=1)
         check_choice("backend", backend, ("opencv", "openvino"))
         self.name, self._weights = _read_model(model)
         self.fingerprint = f"{hashlib.sha256(self._weights).hexdigest()[:16]} {threshold} {_LOOKS}"
+=======
+        self.name, self._weights = _read_model(model, local_files_only=local_files_only)
+        self.fingerprint = f"{hashlib.sha256(self._weights).hexdigest()[:16]} {threshold}"
+>>>>>>> de222b4 (Check every field of a card by name, and the card by a checksum; test what a host process sees)
         self.threshold = threshold
         self._network()
         compiled = backend == "openvino"
@@ -199,28 +205,32 @@ def find_faces(
     return FaceFinder(model, threshold=threshold).find(open_image(image).pixels, border=border)
 
 
+<<<<<<< HEAD
 def _read_model(model: str | os.PathLike[str] | bytes | None) -> tuple[str, bytes]:
     check_type("model", model, (str, os.PathLike, bytes, NoneType), expected="an ONNX file, its bytes, or None")
+=======
+def _read_model(model: str | os.PathLike[str] | bytes | None, *, local_files_only: bool) -> tuple[str, bytes]:
+>>>>>>> de222b4 (Check every field of a card by name, and the card by a checksum; test what a host process sees)
     if isinstance(model, bytes):
         return "<bytes>", model
     if model is None:
         return PACKAGED, (Path(__file__).parents[1] / "pretrained" / PACKAGED / "finder.onnx").read_bytes()
     if str(model).startswith("hf://"):
-        return str(model), _read_from_hub(str(model))
+        return str(model), _read_from_hub(str(model), local_files_only=local_files_only)
     path = Path(model)
     if not path.is_file():
         raise FileNotFoundError(f"no face finder at {path}; expected an ONNX file that cv2.FaceDetectorYN reads")
     return path.name, path.read_bytes()
 
 
-def _read_from_hub(address: str) -> bytes:
+def _read_from_hub(address: str, *, local_files_only: bool) -> bytes:
     from deepfake_detect.weights.hub import download_file  # loads the Hub's client
 
     owner, _, rest = address.removeprefix("hf://").partition("/")
     name, _, file = rest.partition("/")
     if not (owner and name and file):
         raise UnknownWeights(f"{address!r} names no file on the Hub; expected 'hf://owner/name/file.onnx'")
-    return download_file(f"{owner}/{name}", file).read_bytes()
+    return download_file(f"{owner}/{name}", file, local_files_only=local_files_only).read_bytes()
 
 
 def _load_network(name: str, weights: bytes, threshold: float) -> Any:

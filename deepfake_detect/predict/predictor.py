@@ -465,13 +465,14 @@ class Predictor:
         if faces == "none" or self.card.preprocessing.finder == "none":  # trained on whole pictures
             return None
         wanted = None if self.card.preprocessing.finder == PACKAGED else self.card.preprocessing.finder
+        is_local = self.revision is None  # weights in a folder never ask the network for their finder
         if self._finder is None:
-            self._finder = FaceFinder(wanted)
+            self._finder = FaceFinder(wanted, local_files_only=is_local)
         if not (workers and self._is_ours and self._engine.backend == "openvino"):
             return self._finder
         if self._crowd is None:
             try:
-                self._crowd = FaceFinder(wanted, backend="openvino")
+                self._crowd = FaceFinder(wanted, backend="openvino", local_files_only=is_local)
             except (RuntimeError, MissingExtra):  # a network with other outputs; a broken OpenVINO
                 self._crowd = self._finder
         return self._crowd

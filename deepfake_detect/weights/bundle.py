@@ -12,6 +12,7 @@ from typing import Any
 
 from deepfake_detect.errors import HubUnavailable, UnknownWeights, WeightsCorrupted, WeightsMismatch, nearest
 from deepfake_detect.weights.card import CARD_FILE, LIBRARY, WEIGHTS_FILE, Card
+from deepfake_detect.weights.card_check import LARGEST_CARD
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
 """The bundles that come with the package: one folder ``name@version`` each."""
@@ -153,7 +154,8 @@ def read_bundle(folder: Path, *, revision: str | None = None) -> Bundle:
             "Detector.save_pretrained(folder) writes one"
         )
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(LARGEST_CARD + 1)
     except OSError as error:
         raise WeightsCorrupted(f"{path} cannot be read ({error.strerror}); copy or download it again") from error
     return Bundle(card=Card.from_json(content, where=str(path)), folder=folder, revision=revision)

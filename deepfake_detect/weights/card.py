@@ -1,20 +1,31 @@
-"""What do the weights say of themselves?"""
+"""Describe how weights are used and how good they are: the card of a bundle."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import math
+import logging
 from dataclasses import dataclass, field
 from typing import Any
 
-from deepfake_detect.errors import WeightsMismatch
+from deepfake_detect.errors import WeightsCorrupted, WeightsMismatch
+from deepfake_detect.weights.card_check import (
+    check_facts,
+    check_real,
+    check_reals,
+    check_sha256,
+    check_text,
+    check_texts,
+    check_whole,
+    checksum_of,
+    parse_card,
+)
 
 LIBRARY = "deepfake-detect"
 CARD_FILE = "card.json"
 WEIGHTS_FILE = "model.safetensors"
 
-SCHEMA = 2
+SCHEMA = 3
 """Newest layout of ``card.json`` that this library reads."""
 
 DETECTS = ("real", "fake")
@@ -23,8 +34,12 @@ DETECTS = ("real", "fake")
 INTERPOLATIONS = ("bilinear", "bicubic", "mipmap")
 """Ways in which `resample` scales a crop."""
 
-_SINCE = {"calibration": 2}
+_SINCE = {"calibration": 2, "checksum": 3}
 """Fields that older layouts lack: the layout that brought each."""
+
+_CHECKSUM = "checksum"  # only in the file: of all other fields
+
+_log = logging.getLogger("deepfake_detect")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,14 +63,15 @@ class Preprocessing:
     finder: str = "dd-yunet@1"
 
     def __post_init__(self) -> None:
-        if self.size_px < 1:
-            raise WeightsMismatch(f"size_px is {self.size_px}, expected at least 1")
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise WeightsMismatch(f"mean {self.mean} and std {self.std} must be three numbers each, std positive")
+        check_whole("size_px", self.size_px, low=1, high=4096)
+        check_reals("mean", self.mean, count=3, low=-1000, high=1000)
+        check_reals("std", self.std, count=3, low=1e-6, high=1000)
         if self.interpolation not in INTERPOLATIONS:
             raise WeightsMismatch(
                 f"interpolation is {self.interpolation!r}, expected one of {', '.join(INTERPOLATIONS)}"
             )
+        check_real("margin", self.margin, low=0.01, high=100)
+        check_text("finder", self.finder, longest=1000, may_be_empty=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,8 +140,10 @@ class Card:
         return dataclasses.asdict(self)
 
     def to_json(self) -> str:
-        """Give the text of ``card.json``."""
-        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        """Return the text of ``card.json``, which ends with a checksum over all fields."""
+        values = self.to_dict()
+        text = json.dumps({**values, _CHECKSUM: checksum_of(values)}, indent=2, ensure_ascii=False, allow_nan=False)
+        return text + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes, *, where: str = "card.json") -> Card:
@@ -136,79 +154,100 @@ class Card:
             where: Named in error messages.
 
         Raises:
-            WeightsMismatch: Not JSON, a newer layout, unknown or missing fields, or values out of range.
+            WeightsMismatch: Not JSON, a newer layout, unknown or missing fields, or values of a wrong type or out of
+                range.
+            WeightsCorrupted: The fields are not those that the checksum was taken of: the card is damaged, or was
+                edited. Where it is empty, the card loads, with a line in the log.
         """
-        try:
-            values = json.loads(text)
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise WeightsMismatch(f"{where} is not JSON ({error}); download or save the bundle again") from None
+        values = parse_card(text, where=where)
         if not isinstance(values, dict):
             raise WeightsMismatch(f"{where} holds a {type(values).__name__}, expected an object")
-        return cls._from_values(values, where)
+        card = cls._from_values(values, where)
+        for name in ("calibration", "metrics"):
+            check_facts(f"{where}: {name}", getattr(card, name), finite=True)
+        _check_sum(values, where)
+        return card
 
     @classmethod
     def _from_values(cls, values: dict[str, Any], where: str) -> Card:
         schema = values.get("schema")
-        if not isinstance(schema, int) or schema > SCHEMA:
+        if type(schema) is not int or not 1 <= schema <= SCHEMA:
             raise WeightsMismatch(
-                f"{where} has card schema {schema!r}, this library reads up to {SCHEMA}; "
+                f"{where} has card schema {schema!r}, this library reads 1 to {SCHEMA}; "
                 "run: pip install --upgrade deepfake-detect"
             )
-        values = {**{name: {} for name, since in _SINCE.items() if schema < since}, **values, "schema": SCHEMA}
-        _same_fields(cls, values, where)
+        later = {name for name, since in _SINCE.items() if schema < since}
+        fields = {item.name for item in dataclasses.fields(cls)} | {_CHECKSUM}
+        _same_fields(fields - later, values, where)
         preprocessing = values["preprocessing"]
-        _same_fields(Preprocessing, preprocessing, f"{where}: preprocessing")
-        uncertain = values.get("uncertain")
+        _same_fields(
+            {item.name for item in dataclasses.fields(Preprocessing)}, preprocessing, f"{where}: preprocessing"
+        )
+        stored = {name: _as_tuple(value) for name, value in values.items() if name != _CHECKSUM}
         try:
-            return cls(
-                **{
-                    **values,
-                    "preprocessing": Preprocessing(
-                        **{**preprocessing, "mean": tuple(preprocessing["mean"]), "std": tuple(preprocessing["std"])}
-                    ),
-                    "classes": tuple(values["classes"]),
-                    "uncertain": None if uncertain is None else tuple(uncertain),
-                    "training_data": tuple(values["training_data"]),
-                    "limits": tuple(values["limits"]),
-                }
-            )
-        except (TypeError, KeyError) as error:
-            raise WeightsMismatch(f"{where} does not fit schema {SCHEMA}: {error}") from None
+            look = Preprocessing(**{name: _as_tuple(value) for name, value in preprocessing.items()})
+            return cls(**{**stored, "preprocessing": look, "schema": SCHEMA})
+        except WeightsMismatch as error:
+            raise WeightsMismatch(f"{where}: {error}") from None
 
     def __post_init__(self) -> None:
+        check_text("name", self.name)
+        check_whole("version", self.version, low=0, high=10**6)
+        check_text("architecture", self.architecture)
+        self._check_decision()
+        for name in ("calibration", "metrics", "golden"):
+            check_facts(name, getattr(self, name))
+        for picture, logit in self.golden.items():
+            check_real(f"golden.{picture}", logit, low=-1e6, high=1e6)
+        check_sha256("sha256", self.sha256)
+        for name in ("hub_repo", "hub_revision"):
+            if getattr(self, name) is not None:
+                check_text(name, getattr(self, name))
+        for name in ("licence", "recipe", "library_version"):
+            check_text(name, getattr(self, name), longest=20_000, may_be_empty=True)
+        check_texts("training_data", self.training_data)
+        check_texts("limits", self.limits)
+
+    def _check_decision(self) -> None:
+        """Check what turns logits into labels."""
+        check_texts("classes", self.classes)
         if len(set(self.classes)) != len(self.classes) or len(self.classes) < 2:
-            raise WeightsMismatch(
-                f"card {self.id} has classes {self.classes}, expected two names or more, all different"
-            )
+            raise WeightsMismatch(f"classes is {self.classes}, expected two names or more, all different")
         if len(self.classes) == 2 and self.classes != DETECTS:
-            raise WeightsMismatch(f"card {self.id} has classes {self.classes}, expected {DETECTS}")
-        if not (0 < self.temperature < math.inf and math.isfinite(self.bias)):
-            raise WeightsMismatch(
-                f"card {self.id} has temperature {self.temperature} and bias {self.bias}, expected finite numbers, "
-                "the temperature above 0"
-            )
-        if not 0 <= self.threshold <= 1:
-            raise WeightsMismatch(f"card {self.id} has threshold {self.threshold}, expected within 0..1")
-        if self.uncertain is not None and not (
-            len(self.uncertain) == 2 and 0 <= self.uncertain[0] < self.uncertain[1] <= 1
-        ):
-            raise WeightsMismatch(
-                f"card {self.id} has uncertain {self.uncertain}, expected two scores within 0..1, the lower one first"
-            )
-        if not isinstance(self.calibration, dict):
-            raise WeightsMismatch(
-                f"card {self.id} has a {type(self.calibration).__name__} for calibration, expected an object"
-            )
+            raise WeightsMismatch(f"classes is {self.classes}, expected {DETECTS}")
+        check_real("temperature", self.temperature, low=1e-3, high=1e3)
+        check_real("bias", self.bias, low=-1e3, high=1e3)
+        check_real("threshold", self.threshold, low=0, high=1)
+        if self.uncertain is not None:
+            check_reals("uncertain", self.uncertain, count=2, low=0, high=1)
+            if self.uncertain[0] >= self.uncertain[1]:
+                raise WeightsMismatch(f"uncertain is {self.uncertain}, expected the lower of two scores first")
 
 
-def _same_fields(cls: type, values: Any, where: str) -> None:
+def _same_fields(expected: set[str], values: Any, where: str) -> None:
     if not isinstance(values, dict):
         raise WeightsMismatch(f"{where} holds a {type(values).__name__}, expected an object")
-    known = {item.name: item for item in dataclasses.fields(cls)}
-    unknown = sorted(set(values) - set(known))
-    missing = sorted(set(known) - set(values))
+    unknown = sorted(set(values) - expected)
+    missing = sorted(expected - set(values))
     if unknown or missing:
         raise WeightsMismatch(
             f"{where}: unknown fields {unknown or 'none'}, missing fields {missing or 'none'}; "
             "the card was written by another version of deepfake-detect: save the bundle again"
+        )
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _check_sum(values: dict[str, Any], where: str) -> None:
+    expected = values.get(_CHECKSUM)
+    if values["schema"] < _SINCE[_CHECKSUM]:
+        return
+    if expected == "":
+        _log.warning("%s was edited by hand: it has no checksum", where)
+    elif expected != checksum_of(values):
+        raise WeightsCorrupted(
+            f"{where} is damaged or was edited: its fields are not those that its checksum was taken of; download or "
+            'save the bundle again, or set "checksum": "" in a card that you have edited yourself'
         )

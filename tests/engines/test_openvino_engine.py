@@ -348,7 +348,9 @@ def test_what_is_no_safetensors_file_is_refused_by_name(content: bytes, tmp_path
     folder = small_bundle(tmp_path)
     (folder / "model.safetensors").write_bytes(content)
     card = json.loads((folder / "card.json").read_text())
-    (folder / "card.json").write_text(json.dumps({**card, "sha256": hashlib.sha256(content).hexdigest()}))
+    (folder / "card.json").write_text(
+        json.dumps({**card, "sha256": hashlib.sha256(content).hexdigest(), "checksum": ""})
+    )
     with pytest.raises((WeightsCorrupted, WeightsMismatch), match=r"not a safetensors file|missing"):
         Detector.from_pretrained(folder, backend="openvino")
 
@@ -357,7 +359,7 @@ def test_weights_of_another_network_are_told_by_torch(tmp_path: Path) -> None:
     card = tmp_path / "card.json"
     small_bundle(tmp_path)
     values = json.loads(card.read_text())
-    card.write_text(json.dumps({**values, "architecture": "cnn4"}))
+    card.write_text(json.dumps({**values, "architecture": "cnn4", "checksum": ""}))
     with pytest.raises(WeightsMismatch, match="missing"):
         Detector.from_pretrained(tmp_path, backend="openvino")
 

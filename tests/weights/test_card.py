@@ -1,4 +1,4 @@
-"""Does a card come back as it was written, and is a wrong one refused by name?"""
+"""Test that a card is read as it was written, and that a wrong, damaged or edited one is refused by name."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from deepfake_detect.errors import WeightsMismatch
-from deepfake_detect.weights.bundle import find_bundle, list_pretrained
+from deepfake_detect.errors import WeightsCorrupted, WeightsMismatch
+from deepfake_detect.weights.bundle import find_bundle, list_packaged, list_pretrained
 from deepfake_detect.weights.card import SCHEMA, Card, Preprocessing
 
 CARD = Card(
@@ -43,19 +43,42 @@ def test_round_trip() -> None:
         (changed(schema=None), "card schema None"),
         (changed(colour="red"), r"unknown fields \['colour'\]"),
         (json.dumps({"schema": SCHEMA, "name": "x"}), "missing fields"),
-        (changed(temperature=0), "temperature 0"),
-        (changed(temperature=float("nan")), "temperature nan"),
-        (changed(threshold=1.5), "threshold 1.5"),
+        (changed(temperature=0), "temperature is 0, expected a number within 0.001..1000"),
+        (changed(temperature=float("nan")), "temperature is nan"),
+        (changed(temperature=5e-324), "temperature is 5e-324"),
+        (changed(temperature="1"), "temperature is '1'"),
+        (changed(temperature=True), "temperature is True"),
+        (changed(bias=-1e30), "bias is -1e[+]30"),
+        (changed(threshold=1.5), "threshold is 1.5, expected a number within 0..1"),
+        (changed(threshold=None), "threshold is None"),
+        (changed(name=7), "name is 7, expected a text of 1 to 200 characters"),
+        (changed(name="x" * 201), "name is 'xxx"),
+        (changed(name="\ud800"), "a text of Unicode characters"),
+        (changed(version=-1), "version is -1"),
+        (changed(version=1.0), r"version is 1\.0, expected a whole number"),
+        (changed(architecture=["meso4"]), r"architecture is \('meso4',\)"),
+        (changed(sha256="abc"), "sha256 is 'abc', expected 64 hexadecimal digits"),
+        (changed(hub_repo=7), "hub_repo is 7"),
+        (changed(licence=None), "licence is None"),
+        (changed(limits="none"), "limits is 'none', expected a list"),
+        (changed(training_data=[7]), r"training_data\[0\] is 7"),
+        (changed(metrics={"auc": float("inf")}), r"metrics\.auc is inf"),
+        (changed(metrics=[]), r"metrics is \(\), expected an object"),
+        (changed(golden={"ramp": "high"}), r"golden\.ramp is 'high'"),
+        (changed(classes=7), "classes is 7"),
+        (changed(classes=["real", 7]), r"classes\[1\] is 7"),
         (changed(classes=["fake", "real"]), "classes"),
-        (changed(uncertain=[0.6, 0.4]), r"uncertain \(0.6, 0.4\), expected two scores"),
+        (changed(uncertain=[0.6, 0.4]), r"uncertain is \(0.6, 0.4\), expected the lower"),
         (changed(uncertain=[0.5, 0.5]), "uncertain"),
         (changed(uncertain=[-0.1, 0.5]), "uncertain"),
         (changed(uncertain=[0.5, 1.1]), "uncertain"),
         (changed(uncertain=[0.5]), "uncertain"),
-        (changed(uncertain=[0.5, None]), "does not fit schema"),
-        (changed(uncertain=0.5), "does not fit schema"),
-        (changed(calibration=None), "has a NoneType for calibration"),
-        (changed(schema=3), "card schema 3, this library reads up to 2"),
+        (changed(uncertain=[0.5, None]), r"uncertain\[1\] is None"),
+        (changed(uncertain=0.5), "uncertain is 0.5, expected 2 numbers"),
+        (changed(calibration=None), "calibration is None, expected an object"),
+        (changed(schema=4), "card schema 4, this library reads 1 to 3"),
+        (changed(schema=True), "card schema True"),
+        (changed(schema=2), r"unknown fields \['checksum'\]"),
         (changed(preprocessing={"size_px": 3}), "preprocessing: unknown fields none, missing fields"),
     ],
 )
@@ -66,8 +89,11 @@ def test_wrong_cards_are_refused_by_name(text: str, message: str) -> None:
 
 def test_a_card_of_the_first_layout_has_no_calibration() -> None:
     old = json.loads(CARD.to_json())
+    checksum = old.pop("checksum")
+    assert Card.from_json(json.dumps({**old, "schema": 2})) == CARD
     del old["calibration"]
     assert Card.from_json(json.dumps({**old, "schema": 1})) == CARD
+    old["checksum"] = checksum
     with pytest.raises(WeightsMismatch, match=r"missing fields \['calibration'\]"):
         Card.from_json(json.dumps(old))
     with pytest.raises(WeightsMismatch, match="missing fields"):
@@ -96,3 +122,62 @@ def test_packaged_cards_say_what_a_user_needs(name: str) -> None:
     for source in told.keys() - unknown:
         low, high = told[source]
         assert 0 <= low <= card.metrics["test"][source]["auc"] <= high <= 1, source
+
+
+SIZES = {
+    "size_px": (0, -1, 4097, 30_000, 256.5, float("nan"), "64", None, True),
+    "margin": (0, -1.3, 1e6, float("nan"), float("inf"), "1.3", None),
+    "std": ([0, 1, 1], [1e-300, 1, 1], [1, 1], 1, [1, 1, None], [1, 1, float("inf")]),
+    "mean": ([1e30, 0, 0], [0, 0], "000", {}, [0, 0, float("nan")]),
+    "interpolation": ("nearest", 3, None),
+    "finder": (7, None, "x" * 1001),
+}
+
+
+@pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in SIZES.items() for value in values])
+def test_a_wrong_preprocessing_is_refused_by_name(field: str, value: Any) -> None:
+    preprocessing = {**json.loads(CARD.to_json())["preprocessing"], field: value}
+    with pytest.raises(WeightsMismatch, match=rf"card.json: {field}(\[\d\])? is "):
+        Card.from_json(changed(preprocessing=preprocessing))
+
+
+def test_a_card_of_a_stranger_costs_little() -> None:
+    deep = '{"metrics": ' + "[" * 100_000 + "]" * 100_000 + "}"
+    with pytest.raises(WeightsMismatch, match="nested too deeply"):
+        Card.from_json(deep)
+    nested: Any = 1
+    for _ in range(20):
+        nested = {"a": nested}
+    with pytest.raises(WeightsMismatch, match="at most 16 levels"):
+        Card.from_json(changed(metrics=nested))
+    with pytest.raises(WeightsMismatch, match="a whole number of 5000 digits"):
+        Card.from_json(changed(version=1).replace('"version": 1', '"version": ' + "9" * 5000))
+    with pytest.raises(WeightsMismatch, match=r"has 2,\d+,\d+ bytes, expected a card of at most 1,048,576"):
+        Card.from_json(changed(recipe="x" * 2**21))
+
+
+def test_every_flipped_bit_is_noticed() -> None:
+    content = CARD.to_json().encode()
+    loaded = []
+    for place in range(len(content)):
+        for bit in range(8):
+            damaged = bytearray(content)
+            damaged[place] ^= 1 << bit
+            try:
+                loaded.append(Card.from_json(bytes(damaged)))
+            except (WeightsMismatch, WeightsCorrupted):
+                continue
+    assert loaded == []
+
+
+def test_an_edited_card_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(WeightsCorrupted, match=r'mine\.json is damaged or was edited.*set "checksum": ""'):
+        Card.from_json(changed(threshold=0.25), where="mine.json")
+    assert Card.from_json(changed(threshold=0.25, checksum=""), where="mine.json").threshold == 0.25
+    assert "mine.json was edited by hand" in caplog.text
+
+
+@pytest.mark.parametrize("name", list_packaged())
+def test_packaged_cards_have_a_checksum(name: str) -> None:
+    values = json.loads((find_bundle(name).folder / "card.json").read_text("utf-8"))
+    assert values["schema"] == SCHEMA and len(values["checksum"]) == 64
