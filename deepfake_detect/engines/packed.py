@@ -55,7 +55,7 @@ def pack(
         try:
             graph = trace_network(model)
             recorder = _Shapes(model, graph)
-            expected = recorder.run(batch)
+            expected = recorder.record(batch)
             packed = Packed(_steps(graph, model, recorder.shapes, dtype))
             logits = packed(batch)
         except Exception:  # of the tracer and of private operators, in as many ways as networks differ
@@ -148,6 +148,14 @@ class _Shapes(fx.Interpreter):
     def __init__(self, model: nn.Module, graph: fx.Graph) -> None:
         super().__init__(model, graph=graph)
         self.shapes: dict[fx.Node, torch.Size] = {}
+
+    def record(self, batch: Tensor) -> Tensor:
+        """Run the network; unlike `run`, which makes a bar of tqdm, without starting a thread."""
+        self.env, self.args_iter = {}, iter([batch])
+        for node in self.graph.nodes:
+            self.env[node] = self.run_node(node)
+        logits: Tensor = self.env[node]
+        return logits
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)

@@ -7,12 +7,12 @@ Detector".
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from deepfake_detect.engines.openvino_engine import InferRequests
 from deepfake_detect.engines.openvino_graph import require_openvino
 from deepfake_detect.system.device import count_processors
 
@@ -41,15 +41,12 @@ class YuNet:
     """
 
     def __init__(self, weights: bytes, *, threshold: float, suppress: Suppress) -> None:
-        self._openvino = require_openvino()
+        openvino = require_openvino()
         self._threshold, self._suppress = threshold, suppress
-        self._core = self._openvino.Core()
-        self._network = _of_pixels(self._core.read_model(weights, b""), self._openvino)
+        network = _of_pixels(openvino.Core().read_model(weights, b""), openvino)
         for name in _names():
-            self._network.output(name)  # raises where there is none
-        self._compiled: dict[bool, Any] = {}  # for large and for small pictures
-        self._lock = threading.Lock()
-        self._own = threading.local()
+            network.output(name)  # raises where there is none
+        self._requests = InferRequests(network, _settings)
 
     def detect(self, pixels: np.ndarray) -> np.ndarray:
         """Find faces.
@@ -63,8 +60,9 @@ class YuNet:
         height, width = (-(-side // STRIDES[-1]) * STRIDES[-1] for side in pixels.shape[:2])
         filled = np.zeros((1, height, width, 3), np.uint8)
         filled[0, : pixels.shape[0], : pixels.shape[1]] = pixels
-        request = self._request(is_large=max(height, width) > _SMALL)
-        request.set_input_tensor(self._openvino.Tensor(filled, shared_memory=True))
+        is_large = max(height, width) > _SMALL  # to change the size of a request's maps takes long
+        (request,) = self._requests.get(is_large)
+        request.set_input_tensor(self._requests.tensor(filled))
         request.infer()
         found = {name: request.get_tensor(name).data[0] for name in _names()}
         maps = {stride: [found[f"{name}_{stride}"] for name in _OUTPUTS] for stride in STRIDES}
@@ -75,25 +73,15 @@ class YuNet:
             rows = rows[self._suppress(np.trunc(rows[:, :4]), rows[:, 14])[:_TOP]]  # OpenCV compares whole pixels
         return rows
 
-    def _request(self, *, is_large: bool) -> Any:
-        """Give what holds the maps of one call; each thread has two, since to change the size of maps takes long."""
-        own: dict[bool, Any] = self._own.__dict__.setdefault("requests", {})
-        if is_large not in own:
-            own[is_large] = self._compile(is_large=is_large).create_infer_request()
-        return own[is_large]
 
-    def _compile(self, *, is_large: bool) -> Any:
-        streams = count_processors()
-        settings = {
-            "INFERENCE_PRECISION_HINT": "f32",
-            "NUM_STREAMS": streams,
-            "INFERENCE_NUM_THREADS": streams,
-            "ENABLE_CPU_PINNING": False,
-        }
-        with self._lock:
-            if is_large not in self._compiled:
-                self._compiled[is_large] = self._core.compile_model(self._network, "CPU", settings)
-            return self._compiled[is_large]
+def _settings(_: bool) -> dict[str, Any]:
+    streams = count_processors()
+    return {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "NUM_STREAMS": streams,
+        "INFERENCE_NUM_THREADS": streams,
+        "ENABLE_CPU_PINNING": False,
+    }
 
 
 def _names() -> list[str]:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from deepfake_detect._options import check_number
 from deepfake_detect.errors import InvalidOption, UnknownModel, UnknownWeights, nearest
@@ -147,7 +149,7 @@ def create_skeleton(name: str, *, outputs: int = 1) -> nn.Module:
     """
     plain, hidden = _name_and_hidden(name)
     try:
-        with usual_defaults(), torch.device("meta"):
+        with usual_defaults(), torch.device("meta"), _Undrawn():
             model = _build(_builder(plain, None, outputs), hidden)
     except (NotImplementedError, RuntimeError):
         return create_model(name, seed=0, outputs=outputs)
@@ -211,6 +213,23 @@ def imagenet_home(name: str) -> str:
     if not known:
         raise UnknownWeights(f"there are no ImageNet weights of {name!r}; train it from scratch")
     return imagenet_repo(known)
+
+
+_DRAWS = {torch.Tensor.normal_, torch.Tensor.uniform_} | {
+    draw for name, draw in vars(torch.nn.init).items() if name.endswith(("normal_", "uniform_"))
+}
+
+
+class _Undrawn(TorchFunctionMode):
+    """Skips random initialisation, for which torch's meta device would import its compiler."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in _DRAWS:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 def _name_and_hidden(name: str) -> tuple[str, int]:

@@ -15,6 +15,7 @@ from concurrent.futures import Executor
 from typing import Any
 
 _STARTED_AS = os.getpid()
+_DUPLICATES = "KMP_DUPLICATE_LIB_OK"
 
 
 def can_share_threads() -> bool:
@@ -70,8 +71,12 @@ def threads_after_fork() -> Iterator[None]:
 @functools.cache
 def _openmp() -> tuple[Any, ...]:
     import torch  # noqa: F401 - its OpenMP must be in the process
-    from threadpoolctl import ThreadpoolController
 
+    is_set = _DUPLICATES in os.environ
+    from threadpoolctl import ThreadpoolController  # sets a variable of the environment
+
+    if not is_set:
+        os.environ.pop(_DUPLICATES, None)
     return tuple(ThreadpoolController().select(user_api="openmp").lib_controllers)
 
 
