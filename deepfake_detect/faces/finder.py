@@ -83,15 +83,10 @@ class FaceFinder:
         backend: Literal["opencv", "openvino"] = "opencv",
         local_files_only: bool = False,
     ) -> None:
-<<<<<<< HEAD
         check_number("threshold", threshold, low=0, high=1)
         check_choice("backend", backend, ("opencv", "openvino"))
-        self.name, self._weights = _read_model(model)
-        self.fingerprint = f"{hashlib.sha256(self._weights).hexdigest()[:16]} {threshold} {_LOOKS}"
-=======
         self.name, self._weights = _read_model(model, local_files_only=local_files_only)
-        self.fingerprint = f"{hashlib.sha256(self._weights).hexdigest()[:16]} {threshold}"
->>>>>>> de222b4 (Check every field of a card by name, and the card by a checksum; test what a host process sees)
+        self.fingerprint = f"{hashlib.sha256(self._weights).hexdigest()[:16]} {threshold} {_LOOKS}"
         self.threshold = threshold
         self._network()
         compiled = backend == "openvino"
@@ -205,12 +200,8 @@ def find_faces(
     return FaceFinder(model, threshold=threshold).find(open_image(image).pixels, border=border)
 
 
-<<<<<<< HEAD
-def _read_model(model: str | os.PathLike[str] | bytes | None) -> tuple[str, bytes]:
-    check_type("model", model, (str, os.PathLike, bytes, NoneType), expected="an ONNX file, its bytes, or None")
-=======
 def _read_model(model: str | os.PathLike[str] | bytes | None, *, local_files_only: bool) -> tuple[str, bytes]:
->>>>>>> de222b4 (Check every field of a card by name, and the card by a checksum; test what a host process sees)
+    check_type("model", model, (str, os.PathLike, bytes, NoneType), expected="an ONNX file, its bytes, or None")
     if isinstance(model, bytes):
         return "<bytes>", model
     if model is None:
