@@ -7,7 +7,7 @@ Detector".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -74,7 +74,7 @@ class YuNet:
         return rows
 
 
-def _settings(_: bool) -> dict[str, Any]:
+def _settings(_: Hashable) -> dict[str, Any]:
     streams = count_processors()
     return {
         "INFERENCE_PRECISION_HINT": "f32",
