@@ -55,4 +55,4 @@ def test_fine_tune_keeps_a_detector_that_loads(run, tmp_path: Path) -> None:
     lines = run("examples/fine_tune.py").splitlines()
     assert [line.split(":")[0] for line in lines[:-1]] == ["epoch  1", "epoch  6", "epoch 11", "epoch 16"]
     assert lines[-1].startswith("meso4-fakefaces-tuned@0: kept in mine/")
-    assert {path.name for path in (tmp_path / "mine").iterdir()} == {"card.json", "model.safetensors"}
+    assert {path.name for path in (tmp_path / "mine").iterdir()} == {"card.json", "history.csv", "model.safetensors"}

@@ -42,6 +42,7 @@ TRAINING = {
     "self_blend": [-1, 2, "half"],
     "check": ["maybe", 3],
     "workers": [-1, "all", 1.5],
+    "labels": ["fake", {"mine": "maybe"}],
     "epoch_samples": COUNTS,
     "accumulate": COUNTS,
     "optimizer": ["lion", 3],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -69,7 +70,8 @@ class ContentRouter:
             ImageUnreadable: Not a picture.
             ImageTooLarge: More pixels than the limit.
         """
-        return next(self.predict_many([image], threshold=threshold))
+        with contextlib.closing(self.predict_many([image], threshold=threshold)) as predictions:
+            return next(predictions)
 
     def predict_many(
         self, images: Iterable[ImageInput], *, on_error: OnError = "raise", threshold: float | None = None
@@ -86,19 +88,22 @@ class ContentRouter:
         """
         check_choice("on_error", on_error, get_args(OnError))
         for chunk in _chunks(images):
-            yield from self._score([_classify(image, on_error) for image in chunk], threshold)
+            entries = [_classify(image, on_error) for image in chunk]
+            yield from self._score(entries, threshold)
 
     def _score(self, entries: Sequence[_Entry], threshold: float | None) -> Iterator[Prediction]:
         """Ask each detector about its own pictures, all at once; hand the answers out in the order of the pictures."""
         names = [entry.content.label if entry.content else "" for entry in entries]
         answers: dict[str, Iterator[Prediction]] = {}
-        for name, detector in self.detectors.items():
-            own = [entry.image for entry, other in zip(entries, names, strict=True) if other == name]
-            faces: FaceChoice = "auto" if name == FACE else "none"
-            answers[name] = detector.predict_many(own, threshold=threshold, faces=faces)
-        for name, entry in zip(names, entries, strict=True):
-            answer = next(answers[name]) if name in answers else _unscored(entry)
-            yield replace(answer, content=entry.content)
+        with contextlib.ExitStack() as stack:
+            for name, detector in self.detectors.items():
+                own = [entry.image for entry, other in zip(entries, names, strict=True) if other == name]
+                faces: FaceChoice = "auto" if name == FACE else "none"
+                scored = detector.predict_many(own, threshold=threshold, faces=faces)
+                answers[name] = stack.enter_context(contextlib.closing(scored))  # ends its threads
+            for name, entry in zip(names, entries, strict=True):
+                answer = next(answers[name]) if name in answers else _unscored(entry)
+                yield replace(answer, content=entry.content)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -264,8 +264,9 @@ class _Search:
             seed=run["seed"],
         )
         callbacks = (watch, *run.pop("callbacks", ()))
-        train_model(model, card=card, fresh=start is None, check="off", out=self._folder(number), callbacks=callbacks,
-              **{**run, **rest})  # fmt: skip
+        options = {**run, **rest}
+        folder = self._folder(number)
+        train_model(model, card=card, fresh=start is None, check="off", out=folder, callbacks=callbacks, **options)
 
     def _folder(self, number: int) -> Path:
         return self.folder / f"trial-{number:03}"

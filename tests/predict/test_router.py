@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,11 @@ def test_pictures_are_pulled_a_chunk_at_a_time(detectors: dict[str, Detector]) -
 
     next(ContentRouter(detectors).predict_many(endless()))
     assert pulled == routing.CHUNK
+
+
+def test_no_thread_is_left_behind(detectors: dict[str, Detector]) -> None:
+    assert len(list(ContentRouter(detectors).predict_many([PORTRAIT, portrait()]))) == 2
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("deepfake-detect")]
 
 
 def test_the_packaged_classifier_finds_the_face_in_a_stream(detectors: dict[str, Detector]) -> None:

@@ -45,8 +45,8 @@ class Taught:
 @pytest.fixture
 def taught(monkeypatch: pytest.MonkeyPatch) -> Taught:
     stand_in = Taught()
-    monkeypatch.setattr(tune_room, "teach", stand_in)
-    monkeypatch.setattr(tune_room, "audited", lambda *_: None)
+    monkeypatch.setattr(tune_room, "train_model", stand_in)
+    monkeypatch.setattr(tune_room, "check_data", lambda *_: None)
     return stand_in
 
 
