@@ -70,14 +70,14 @@ def test_small_and_large_pictures_have_a_graph_each() -> None:
     finder = FaceFinder(backend="openvino")
     assert finder._yunet is not None
     finder.find(np.ascontiguousarray(portrait()[::3, ::3]))
-    assert set(finder._yunet._compiled) == {False}
+    assert set(finder._yunet._requests._compiled) == {False}
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(finder.find, [portrait()] * 8))
-    assert set(finder._yunet._compiled) == {False, True}
-    small, large = finder._yunet._compiled[False], finder._yunet._compiled[True]
+    assert set(finder._yunet._requests._compiled) == {False, True}
+    small, large = finder._yunet._requests._compiled[False], finder._yunet._requests._compiled[True]
     finder.find(portrait())
-    assert (finder._yunet._compiled[False], finder._yunet._compiled[True]) == (small, large)
-    assert finder._yunet._compile(is_large=True) is large is not small
+    assert (finder._yunet._requests._compiled[False], finder._yunet._requests._compiled[True]) == (small, large)
+    assert finder._yunet._requests.prepare(True) is large is not small
 
 
 def test_several_threads_use_it_and_one_does_not(monkeypatch: pytest.MonkeyPatch) -> None:

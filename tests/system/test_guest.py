@@ -52,7 +52,7 @@ def in_thread(call):
 def look():
     loggers = [logging.getLogger(), logging.getLogger("deepfake_detect")]
     return {
-        "malloc maps blocks of 2, 8, 16 MiB": [is_mapped(n * 2**20) for n in (2, 8, 16)],
+        "malloc maps blocks of 8 and 16 MiB": [is_mapped(n * 2**20) for n in (8, 16)],
         "torch threads": [torch.get_num_threads(), in_thread(torch.get_num_threads), torch.get_num_interop_threads()],
         "cv2 threads": cv2.getNumThreads(),
         "cv2 log level": cv2.utils.logging.getLogLevel(),
@@ -110,7 +110,7 @@ def run(program: str, *arguments: str, flags: tuple[str, ...] = (), **environmen
     return done.stdout
 
 
-@pytest.mark.parametrize("backend", ["torch"])
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
 def test_a_host_process_is_the_same_after_a_predict(backend: str) -> None:
     assert json.loads(run(SNAPSHOT, backend)) == {"label": "real", "changed": {}}
 
@@ -155,7 +155,7 @@ assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
-@pytest.mark.parametrize("backend", ["openvino"])
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
 def test_a_detector_that_was_used_answers_in_a_forked_child(backend: str) -> None:
     run(FORK, backend, flags=("-W", "ignore::DeprecationWarning"))
 
@@ -196,9 +196,46 @@ assert abs(other - detector.predict("portrait.jpg").logit) < 1e-4 and other > 2
 """
 
 
-@pytest.mark.parametrize("backend", ["openvino"])
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
 def test_threads_that_use_new_detectors_at_once_and_copies_answer_alike(backend: str) -> None:
     run(THREADS, backend)
+
+
+DEFAULTS = """
+import sys, torch
+from deepfake_detect import Detector
+data = [("portrait.jpg", "real"), ("portrait_fake.jpg", "fake")] * 4
+def new():
+    return Detector.from_pretrained("meso4-fakefaces", backend=sys.argv[1])
+def answers():
+    detector = new()
+    tuned = new().fine_tune(data, epochs=1, freeze="backbone", check="off", augment="none")
+    heat = detector.explain("portrait.jpg", faithfulness="off").heat
+    return detector.predict("portrait.jpg").score, float(heat.sum()), len(tuned.history)
+right = answers()
+def check(what):
+    found = answers()
+    assert all(abs(a - b) <= 1e-4 * max(1, abs(b)) for a, b in zip(found, right)), (what, found, right)
+torch.set_default_dtype(torch.float64); check("float64"); assert torch.get_default_dtype() == torch.float64
+torch.set_default_dtype(torch.float32)
+torch.set_default_device("meta"); check("meta"); torch.set_default_device(None)
+with torch.no_grad(): check("no_grad")
+with torch.inference_mode():
+    check("inference_mode")
+    inside = new(); inside.predict("portrait.jpg")
+assert inside.explain("portrait.jpg", faithfulness="off").prediction.label
+detector = new().to(backend=sys.argv[1])
+model = detector.model.train()
+weights = {name: value.clone() for name, value in model.state_dict().items()}
+for _ in range(3):
+    assert abs(detector.predict("portrait.jpg").score - right[0]) < 1e-5
+assert model.training and all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+"""
+
+
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
+def test_defaults_of_torch_and_the_mode_of_a_model_change_no_answer(backend: str, tmp_path: Path) -> None:
+    run(DEFAULTS, backend, DEEPFAKE_DETECT_CACHE=str(tmp_path))
 
 
 REFUSALS = """
