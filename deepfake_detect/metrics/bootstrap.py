@@ -1,4 +1,4 @@
-"""What would the figures be for other pictures of the same kind?
+"""Confidence intervals of figures by resampling groups (the bootstrap).
 
 Whole groups are drawn with replacement, as `metrics.bootstrap_interval` does, and the same draws serve every figure.
 A draw is kept as the number of times that each picture is in it, so that all draws of all figures are a few sums over

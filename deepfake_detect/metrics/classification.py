@@ -1,4 +1,4 @@
-"""How good are the scores?
+"""Figures of merit for scores: accuracy, AUC, average precision, equal error rate, calibration error.
 
 Everywhere ``y`` [N] is 1 for a fake and 0 for a real picture, and ``score`` [N] is higher the more fake the picture
 was found: on any scale where only the order or a threshold counts, a probability of 0 to 1 where calibration is

@@ -1,4 +1,4 @@
-"""Which threshold keeps false alarms below a rate, and how sure is that?
+"""Thresholds that keep false alarms below a rate, with a finite-sample guarantee.
 
 Split conformal prediction (Vovk, Gammerman and Shafer 2005; Lei and others 2018): of n real photographs and one more of
 the same kind, every order of their scores is equally likely. So a threshold above all but the k highest scores is

@@ -1,4 +1,4 @@
-"""Which small networks are there that need nothing but torch?
+"""Small convolutional networks that need nothing but torch.
 
 Baselines to learn and test with, each some ten milliseconds a face on one core. They accept any side of 64 px or more:
 the last feature map is averaged, in `cnn4` and `cnn6` to the grid that it has at 224 px, which changes nothing there.

@@ -1,4 +1,4 @@
-"""Where does a network end, and how does it get a wider head?"""
+"""Find the last linear layer of a network, and widen it by a hidden layer."""
 
 from __future__ import annotations
 

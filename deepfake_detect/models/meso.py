@@ -1,4 +1,4 @@
-"""What do the networks of MesoNet compute?
+"""The networks of MesoNet: Meso4 and MesoInception4 (Afchar and others 2018).
 
 Darius Afchar, Vincent Nozick, Junichi Yamagishi, Isao Echizen, *MesoNet: a Compact Facial Video Forgery Detection
 Network*, 2018 (https://arxiv.org/abs/1809.00888). Two networks of under 30,000 numbers each, for faces of 256 px.

@@ -1,4 +1,4 @@
-"""What does MobileNetV2 compute?
+"""MobileNetV2 (Sandler and others 2018), with the weights' names and results of timm.
 
 Mark Sandler, Andrew Howard, Menglong Zhu, Andrey Zhmoginov, Liang-Chieh Chen, *MobileNetV2: Inverted Residuals and
 Linear Bottlenecks*, 2018 (https://arxiv.org/abs/1801.04381). Layer for layer and name for name the ``mobilenetv2_100``

@@ -1,4 +1,4 @@
-"""How does a network of timm become a detector?
+"""Make a detector of a network of timm.
 
 This is the only room that imports timm, and only when one of its networks is asked for that is not written here: timm
 costs seconds to import, and fails to where torchvision does not match torch.

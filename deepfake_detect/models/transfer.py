@@ -1,4 +1,4 @@
-"""Which weights of another network can a new one begin with?"""
+"""Copy the weights of another network into a new one, as far as they fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What does Xception compute?
+"""Xception (Chollet 2017), with the weights' names and results of timm's legacy_xception.
 
 François Chollet, *Xception: Deep Learning with Depthwise Separable Convolutions*, 2017
 (https://arxiv.org/abs/1610.02357). Layer for layer and name for name the ``legacy_xception`` of timm, so that weights

@@ -1,4 +1,4 @@
-"""Check a recorded verdict again: the same file, the same weights, the same verdict?"""
+"""Check a recorded verdict again: whether file, weights and verdict are the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which pictures give the same pixels on every machine, so that a score can be compared over time?
+"""Built-in pictures that have the same pixels on every machine, to compare scores over time.
 
 They are made by integer arithmetic alone: no file, no decoder, no random generator, no floating point. Each card
 holds the logits that its weights gave them, and `doctor` asks whether the weights still do.

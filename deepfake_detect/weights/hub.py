@@ -1,4 +1,4 @@
-"""How do weights come from the Hugging Face Hub, and how do they get there?
+"""Download bundles of weights from the Hugging Face Hub, and upload them.
 
 The client reads ``HF_HOME``, ``HF_HUB_CACHE``, ``HF_HUB_OFFLINE``, ``HF_ENDPOINT`` and ``HF_TOKEN`` by itself; nothing
 here overrides them.

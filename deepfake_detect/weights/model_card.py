@@ -1,4 +1,4 @@
-"""What does the page of a bundle say on the Hub?"""
+"""Write the page of a bundle on the Hugging Face Hub."""
 
 from __future__ import annotations
 
