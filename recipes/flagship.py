@@ -21,7 +21,7 @@ import logging
 import math
 import os
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -43,9 +43,9 @@ from deepfake_detect.training.optimizer import Average, make_optimizer, optimize
 from deepfake_detect.training.schedule import Schedule
 from deepfake_detect.weights.card import Card, Preprocessing
 from deepfake_detect.weights.load import save_bundle
-from recipes.face_table import read_table
+from recipes.face_table import KeptFace, read_table
 from recipes.mixture import Mixture, Pair
-from recipes.views import random_view
+from recipes.views import View, random_view
 
 TRUNK = "legacy_xception.imagenet-trunk.safetensors"
 ARCHITECTURE = "xception-dense"
@@ -62,6 +62,9 @@ RULES = Schedule(epochs=1, batch_size=32, weight_decay=0.02, ema=0.998, clip=1.0
 """How the weights move; rates stand in the stages."""
 
 WARMUP_STEPS = 200
+
+Batch = tuple[Sequence[Pair], torch.Tensor, torch.Tensor, torch.Tensor]
+"""Pairs, their pictures, labels, and what is forged of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,12 +128,20 @@ class Progress:
 
 
 class Training:
-    """The model, the average of its weights, and its optimiser."""
+    """The model, the average of its weights, and its optimiser.
+
+    Args:
+        plan: How long and how fast.
+        out: Folder; where there is a checkpoint, the training goes on from that.
+        start: A file of weights to begin with; of a checkpoint, the averaged ones.
+    """
+
+    architecture = ARCHITECTURE
 
     def __init__(self, plan: Plan, out: Path, *, start: Path | None) -> None:
         self.plan, self.out, self.progress = plan, out, Progress()
         out.mkdir(parents=True, exist_ok=True)
-        model = create_model(ARCHITECTURE, seed=plan.seed, dropout=0.2)
+        model = create_model(self.architecture, seed=plan.seed, dropout=0.2)
         if not (out / STATE).exists() and start is not None:
             tensors = safetensors.torch.load_file(start)
             prefix = "average."  # of a checkpoint; starting weights have none
@@ -147,11 +158,35 @@ class Training:
         while (place := self.plan.stage_at(self.progress.samples)) is not None:
             began = time.monotonic()
             known = [face for file in sorted(faces.glob("*.jsonl")) for face in read_table(file)]
-            mixture = Mixture(face for face in known if face.split == "train")
+            mixture = Mixture(face for face in known if face.split == "train" and self.is_wanted(face))
             told = self._epoch(mixture, place[0].size_px)
             self.progress.history.append({**told, "pictures": len(known), "seconds": round(time.monotonic() - began)})
             self._save(place[0].size_px)
             logging.info("%s", json.dumps(self.progress.history[-1]))
+
+    @staticmethod
+    def is_wanted(face: KeptFace) -> bool:
+        """Say whether a face of the train split is learned from."""
+        return True
+
+    @staticmethod
+    def views(pair: Pair, *, size_px: int, seed: int) -> tuple[View, View]:
+        """Give what the network sees of a fake and of the picture beside it."""
+        fake, real = (random_view(face, size_px=size_px, margin=MARGIN, seed=seed) for face in pair)
+        return fake, real
+
+    @staticmethod
+    def preprocessing(size_px: int) -> Preprocessing:
+        """Say how a face becomes the input."""
+        return Preprocessing(size_px=size_px, margin=MARGIN, interpolation="mipmap")
+
+    def losses(
+        self, batch: torch.Tensor, label: torch.Tensor, forged: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Give the losses of the verdict and of the map, and the logits."""
+        logit, places = self.model.localise(batch)
+        verdict = functional.binary_cross_entropy_with_logits(logit, label * (1 - SMOOTHING) + SMOOTHING / 2)
+        return verdict, functional.binary_cross_entropy_with_logits(places, forged), logit
 
     def _epoch(self, mixture: Mixture, size_px: int) -> dict[str, Any]:
         number = self.progress.epoch
@@ -162,7 +197,7 @@ class Training:
         losses: list[tuple[float, float]] = []
         said: list[tuple[str, int, float]] = []
         self.model.train()
-        for chosen, batch, label, forged in _batches(pairs, seeds, self.plan.batch // 2, size_px):
+        for chosen, batch, label, forged in self._batches(pairs, seeds, size_px):
             rate = self.plan.rate_at(self.progress.samples)
             verdict, places, logit = self._step(batch, label, forged, rate)
             losses.append((verdict, places))
@@ -176,14 +211,30 @@ class Training:
         told = {"epoch": number + 1, "samples": self.progress.samples, "size_px": size_px, "rate": round(rate, 7)}
         return told | {"loss": loss, "map_loss": map_loss, "auc": aucs(said)}
 
+    def _batches(self, pairs: Sequence[Pair], seeds: Sequence[int], size_px: int) -> Iterator[Batch]:
+        """Give pairs with what the network gets of them, two batches made ahead by a thread."""
+        size = self.plan.batch // 2
+        parts = [(pairs[at : at + size], seeds[at : at + size], size_px) for at in range(0, len(pairs), size)]
+        with ThreadPoolExecutor(1) as pool:
+            waiting = deque(pool.submit(self._batch, *part) for part in parts[:2])
+            for part in [*parts[2:], None, None][: len(parts)]:
+                yield waiting.popleft().result()
+                if part is not None:
+                    waiting.append(pool.submit(self._batch, *part))
+
+    def _batch(self, pairs: Sequence[Pair], seeds: Sequence[int], size_px: int) -> Batch:
+        shown = [self.views(pair, size_px=size_px, seed=seed) for pair, seed in zip(pairs, seeds, strict=True)]
+        views = [view for both in shown for view in both]
+        batch = to_batch([view.pixels for view in views], preprocessing=self.preprocessing(size_px))
+        label = torch.tensor([float(face.label) for pair in pairs for face in pair])
+        return pairs, batch, label, torch.from_numpy(np.stack([view.forged for view in views]))
+
     def _step(
         self, batch: torch.Tensor, label: torch.Tensor, forged: torch.Tensor, rate: float
     ) -> tuple[float, float, torch.Tensor]:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["scale"]
-        logit, places = self.model.localise(batch)
-        verdict = functional.binary_cross_entropy_with_logits(logit, label * (1 - SMOOTHING) + SMOOTHING / 2)
-        mapped = functional.binary_cross_entropy_with_logits(places, forged)
+        verdict, mapped, logit = self.losses(batch, label, forged)
         loss = verdict + MAP_WEIGHT * mapped
         if not torch.isfinite(loss):
             raise SystemExit("the loss is no number; start again from the last checkpoint with a lower rate")
@@ -202,8 +253,8 @@ class Training:
         metadata = {"progress": json.dumps(asdict(self.progress))}
         safetensors.torch.save_file({name: t.contiguous() for name, t in tensors.items()}, partial, metadata=metadata)
         os.replace(partial, self.out / STATE)
-        wanted = Preprocessing(size_px=size_px, margin=MARGIN, interpolation="mipmap")
-        card = Card(name=self.out.name, version=0, architecture=ARCHITECTURE, preprocessing=wanted)
+        wanted = self.preprocessing(size_px)
+        card = Card(name=self.out.name, version=0, architecture=self.architecture, preprocessing=wanted)
         save_bundle(self.average.model, card, self.out, half=False)
 
     def _load(self) -> None:
@@ -233,32 +284,6 @@ def aucs(said: Sequence[tuple[str, int, float]]) -> dict[str, float]:
     for source, logits in sorted(by_source.items()):
         found[source] = roc_auc([0] * len(reals) + [1] * len(logits), [*reals, *logits])
     return {source: round(float(value), 3) for source, value in found.items()}
-
-
-Batch = tuple[Sequence[Pair], torch.Tensor, torch.Tensor, torch.Tensor]
-
-
-def _batches(pairs: Sequence[Pair], seeds: Sequence[int], size: int, size_px: int) -> Iterator[Batch]:
-    """Give pairs with what the network gets of them, one batch made ahead by a thread."""
-    starts = range(0, len(pairs), size)
-    with ThreadPoolExecutor(1) as pool:
-        waiting = [pool.submit(_batch, pairs[at : at + size], seeds[at : at + size], size_px) for at in starts[:2]]
-        for at in [*starts[2:], None, None][: len(starts)]:
-            yield waiting.pop(0).result()
-            if at is not None:
-                waiting.append(pool.submit(_batch, pairs[at : at + size], seeds[at : at + size], size_px))
-
-
-def _batch(pairs: Sequence[Pair], seeds: Sequence[int], size_px: int) -> Batch:
-    wanted = Preprocessing(size_px=size_px, margin=MARGIN, interpolation="mipmap")
-    views = [
-        random_view(face, size_px=size_px, margin=MARGIN, seed=seed)
-        for pair, seed in zip(pairs, seeds, strict=True)
-        for face in pair
-    ]
-    batch = to_batch([view.pixels for view in views], preprocessing=wanted)
-    label = torch.tensor([float(face.label) for pair in pairs for face in pair])
-    return pairs, batch, label, torch.from_numpy(np.stack([view.forged for view in views]))
 
 
 def main() -> None:

@@ -1,15 +1,19 @@
 """Look for pictures of the train split that stand in another split too, under another group.
 
 Usage:
-    python -m recipes.near_duplicates --faces FACES [--without dfdc]
+    python -m recipes.near_duplicates --faces FACES [--without dfdc] [--leave-out 7]
 
 Faces are compared by a difference hash of 256 bits (Krawetz 2013): whether each place is brighter than the one to its
-left. Pairs that differ in few bits are listed, the nearest first; look at them before you believe them.
+left. Pairs that differ in few bits are listed, the nearest first; look at them before you believe them. With
+``--leave-out``, pictures of the train split that are so near to another one get a split of their own in the table, and
+are learned from no more. Not while `recipes.face_table` runs.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +22,8 @@ import numpy as np
 
 from deepfake_detect.faces.crop import crop_face
 from recipes.face_table import TABLE, KeptFace, read_table
+
+LEFT_OUT = "left out"
 
 SIDE = 16
 BITS_APART = 20
@@ -44,20 +50,37 @@ def near(learned: Sequence[KeptFace], held: Sequence[KeptFace], *, apart: int) -
     return sorted(found, key=lambda pair: pair[0])
 
 
+def leave_out(table: Path, names: set[str]) -> None:
+    """Give pictures a split that nobody learns from, in a table of faces."""
+    entries = [json.loads(line) for line in table.read_text("utf-8").splitlines()]
+    for entry in entries:
+        if entry["name"] in names:
+            entry["split"] = LEFT_OUT
+    partial = table.with_suffix(".partial")
+    partial.write_text("".join(json.dumps(entry) + "\n" for entry in entries), "utf-8")
+    os.replace(partial, table)
+
+
 def main() -> None:
     """Read the command line and list pairs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--faces", type=Path, required=True, help="folder of the tables of faces")
     parser.add_argument("--without", nargs="*", default=[], help="sources to leave out")
+    parser.add_argument("--leave-out", type=int, metavar="BITS", help="pictures to learn from that are so near")
     parser.add_argument("--apart", type=int, default=BITS_APART, help="bits")
     options = parser.parse_args()
     cv2.setNumThreads(1)
     faces = [face for face in read_table(options.faces / TABLE) if face.source not in options.without]
-    learned, held = ([f for f in faces if (f.split == "train") == train] for train in (True, False))
+    learned = [face for face in faces if face.split == "train"]
+    held = [face for face in faces if face.split in ("val", "test")]
     pairs = near(learned, held, apart=options.apart)
     print(f"{len(learned)} pictures to learn from, {len(held)} held back, {len(pairs)} pairs of different groups alike")
     for bits, one, other in pairs:
         print(bits, one.name, other.name)
+    if options.leave_out is not None:
+        near_ones = {one.name for bits, one, _ in pairs if bits <= options.leave_out}
+        leave_out(options.faces / TABLE, near_ones)
+        print(f"{len(near_ones)} pictures are learned from no more")
 
 
 if __name__ == "__main__":

@@ -95,8 +95,22 @@ def travel(pixels: np.ndarray, random: np.random.Generator) -> np.ndarray:
     for _ in range(random.choice(len(CODINGS), p=CODINGS)):
         if random.random() < 0.35:
             pixels = _scaled(pixels, random.uniform(0.6, 1.15), random)
-        pixels = _encoded(pixels, random)
+        pixels = encoded(pixels, random)
     return pixels
+
+
+def encoded(pixels: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Encode a picture [H, W, 3] uint8 as JPEG, at times as WebP, and decode it."""
+    quality = int(random.integers(45, 97))
+    if random.random() < 0.12:
+        kind, settings = ".webp", [cv2.IMWRITE_WEBP_QUALITY, quality]
+    else:
+        fourth = random.random() < 0.8
+        sampling = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420 if fourth else cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
+        kind = ".jpg"
+        settings = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
+    _, data = cv2.imencode(kind, np.ascontiguousarray(pixels[..., ::-1]), settings)
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))[..., ::-1]
 
 
 def forged_mask(face: KeptFace, size_hw: tuple[int, ...]) -> np.ndarray:
@@ -147,19 +161,6 @@ def _scaled(pixels: np.ndarray, scale: float, random: np.random.Generator) -> np
     width, height = (max(16, round(side * scale)) for side in pixels.shape[1::-1])
     way = _SCALINGS[random.integers(len(_SCALINGS))]
     return np.asarray(cv2.resize(np.ascontiguousarray(pixels), (width, height), interpolation=way))
-
-
-def _encoded(pixels: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    quality = int(random.integers(45, 97))
-    if random.random() < 0.12:
-        kind, settings = ".webp", [cv2.IMWRITE_WEBP_QUALITY, quality]
-    else:
-        fourth = random.random() < 0.8
-        sampling = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420 if fourth else cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
-        kind = ".jpg"
-        settings = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
-    _, data = cv2.imencode(kind, np.ascontiguousarray(pixels[..., ::-1]), settings)
-    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))[..., ::-1]
 
 
 def _box(values: tuple[float, ...]) -> tuple[float, float, float, float]:

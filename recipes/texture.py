@@ -1,0 +1,139 @@
+"""Train the second look: a small network on patches of a face at the pixels in which the picture came.
+
+Usage:
+    python -m recipes.texture --faces FACES --weights WEIGHTS --out RUNS/texture
+
+What decoders and up-samplers leave at single pixels is wiped out where a face is scaled to a network's input. Here
+nothing is scaled: EfficientNet-B0 sees patches of 128 px, of faces that have as many. Pictures that were scaled down
+before tell nothing here, so sources that came so are left out (`NATIVE`), and a fake has its own original or a
+photograph beside it with the same codings. Checkpoints and going on are as in `flagship`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch.nn import functional
+
+from deepfake_detect.weights.card import Preprocessing
+from recipes.face_table import KeptFace
+from recipes.flagship import SMOOTHING, Plan, Stage, Training
+from recipes.mixture import Pair
+from recipes.views import View, encoded, forged_mask
+
+WEIGHTS = "efficientnet_b0.imagenet.safetensors"
+
+PATCH_PX = 128
+
+NATIVE = frozenset((
+    "gpt-gallery", "sd14", "sd-men", "genphotos", "tpdne", "mebeauty", "unsplash-men", "london", "canada", "3dsk",
+    "pixabay", "ciplab", "decoder", "up-sampler", "part-swap",
+))  # fmt: skip
+"""Sources whose pixels are those of the generator or the camera's program, or were forged as they stand."""
+
+FOLDER = "data/"
+"""Table of pictures that were all scaled, whatever their source; faces of it are left out."""
+
+CODINGS = (0.35, 0.45, 0.2)
+"""Share of the patches that are encoded not at all, once, twice."""
+
+PLACES = 6
+"""So many places are looked at for one where the fake is forged."""
+
+STAGES = (
+    Stage(size_px=PATCH_PX, samples=160_000, lr=4e-4),
+    Stage(size_px=PATCH_PX, samples=40_000, lr=2e-4, falls=True),
+)
+
+
+def is_native(face: KeptFace) -> bool:
+    """Say whether a face has the pixels that this look is for, and enough of them."""
+    side = min(face.box_xyxy[2] - face.box_xyxy[0], face.box_xyxy[3] - face.box_xyxy[1])
+    return face.source in NATIVE and not face.name.startswith(FOLDER) and side >= PATCH_PX
+
+
+def patches(pair: Pair, seed: int) -> tuple[View, View]:
+    """Cut a patch out of a fake, where it is forged, and one out of the picture beside it, with the same codings."""
+    fake, real = pair
+    random = np.random.default_rng(seed)
+    at = random.random((PLACES, 2))
+    mask, pixels = forged_mask(fake, fake.load().shape[:2]), fake.load()
+    corners = [_corner(fake, pixels.shape[:2], place) for place in at]
+    best = max(range(PLACES), key=lambda number: (_patch(mask, corners[number]).mean() > 100, -number))
+    other = real.load()
+    shown = [_patch(pixels, corners[best]), _patch(other, _corner(real, other.shape[:2], at[best]))]
+    turn, flip, state = int(random.integers(4)), random.random() < 0.5, int(random.integers(2**62))
+    made = []
+    for patch, label in zip(shown, (1.0, 0.0), strict=True):
+        own = np.random.default_rng(state)
+        for _ in range(own.choice(len(CODINGS), p=CODINGS)):
+            patch = encoded(patch, own)
+        patch = np.rot90(patch[:, ::-1] if flip else patch, turn)
+        made.append(View(pixels=np.ascontiguousarray(patch), forged=np.full((1, 1), label, np.float32)))
+    return made[0], made[1]
+
+
+class TextureTraining(Training):
+    """The training of the second look."""
+
+    architecture = "efficientnet-b0"
+
+    @staticmethod
+    def is_wanted(face: KeptFace) -> bool:
+        """Keep faces at native pixels."""
+        return is_native(face)
+
+    @staticmethod
+    def views(pair: Pair, *, size_px: int, seed: int) -> tuple[View, View]:
+        """Show patches."""
+        return patches(pair, seed)
+
+    @staticmethod
+    def preprocessing(size_px: int) -> Preprocessing:
+        """Say how a patch becomes the input: not scaled."""
+        mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+        return Preprocessing(size_px=size_px, mean=mean, std=std, interpolation="mipmap")
+
+    def losses(
+        self, batch: torch.Tensor, label: torch.Tensor, forged: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Give the loss of the verdict, none of a map, and the logits."""
+        logit = self.model(batch)
+        verdict = functional.binary_cross_entropy_with_logits(logit, label * (1 - SMOOTHING) + SMOOTHING / 2)
+        return verdict, torch.zeros(()), logit
+
+
+def _corner(face: KeptFace, size_hw: tuple[int, ...], at: np.ndarray) -> tuple[int, int]:
+    """Give row and column of a patch within the face, by shares of the way."""
+    left, top, right, bottom = face.box_xyxy
+    row = top + float(at[0]) * max(0.0, bottom - top - PATCH_PX)
+    column = left + float(at[1]) * max(0.0, right - left - PATCH_PX)
+    return min(max(0, int(row)), size_hw[0] - PATCH_PX), min(max(0, int(column)), size_hw[1] - PATCH_PX)
+
+
+def _patch(pixels: np.ndarray, corner: tuple[int, int]) -> np.ndarray:
+    row, column = corner
+    return pixels[row : row + PATCH_PX, column : column + PATCH_PX]
+
+
+def main() -> None:
+    """Read the command line and train."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--faces", type=Path, required=True, help="folder of the tables of faces")
+    parser.add_argument("--weights", type=Path, required=True, help="folder with the starting weights")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the training")
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(options.threads)
+    cv2.setNumThreads(1)
+    TextureTraining(Plan(stages=STAGES), options.out, start=options.weights / WEIGHTS).run(options.faces)
+
+
+if __name__ == "__main__":
+    main()
