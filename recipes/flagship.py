@@ -22,11 +22,11 @@ import math
 import os
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -44,7 +44,7 @@ from deepfake_detect.training.schedule import Schedule
 from deepfake_detect.weights.card import Card, Preprocessing
 from deepfake_detect.weights.load import save_bundle
 from recipes.face_table import KeptFace, read_table
-from recipes.mixture import Mixture, Pair
+from recipes.mixture import FAKES, Mixture, Pair
 from recipes.views import View, random_view
 
 TRUNK = "legacy_xception.imagenet-trunk.safetensors"
@@ -137,6 +137,7 @@ class Training:
     """
 
     architecture = ARCHITECTURE
+    fakes: ClassVar[Mapping[str, float]] = FAKES
 
     def __init__(self, plan: Plan, out: Path, *, start: Path | None) -> None:
         self.plan, self.out, self.progress = plan, out, Progress()
@@ -158,9 +159,10 @@ class Training:
         while (place := self.plan.stage_at(self.progress.samples)) is not None:
             began = time.monotonic()
             known = [face for file in sorted(faces.glob("*.jsonl")) for face in read_table(file)]
-            mixture = Mixture(face for face in known if face.split == "train" and self.is_wanted(face))
+            learned = [face for face in known if face.split == "train" and self.is_wanted(face)]
+            mixture = Mixture(learned, fakes=self.fakes)
             told = self._epoch(mixture, place[0].size_px)
-            self.progress.history.append({**told, "pictures": len(known), "seconds": round(time.monotonic() - began)})
+            self.progress.history.append({**told, "pictures": len(learned), "seconds": round(time.monotonic() - began)})
             self._save(place[0].size_px)
             logging.info("%s", json.dumps(self.progress.history[-1]))
 

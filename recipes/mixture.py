@@ -54,20 +54,21 @@ class Mixture:
 
     Args:
         faces: To draw from; their split is not looked at.
+        fakes: How often a fake of a source is drawn, in proportion.
 
     Raises:
         ValueError: There is no real or no fake picture.
     """
 
-    def __init__(self, faces: Iterable[KeptFace]) -> None:
+    def __init__(self, faces: Iterable[KeptFace], *, fakes: Mapping[str, float] = FAKES) -> None:
         grouped: dict[tuple[str, int], dict[str, list[KeptFace]]] = defaultdict(lambda: defaultdict(list))
         for face in faces:
             grouped[face.source, face.label][face.group or face.name].append(face)
         self._groups = {key: list(groups.values()) for key, groups in grouped.items()}
         self._reals = {key[0]: dict(groups) for key, groups in grouped.items() if key[1] == 0}
-        self.fakes = _shares(FAKES, [source for source, label in grouped if label == 1] + [SELF_BLEND])
+        self.fakes = _shares(fakes, [source for source, label in grouped if label == 1] + [SELF_BLEND])
         self.reals = _shares(REALS, self._reals)
-        if not self.reals or len(self.fakes) < 2:
+        if not self.reals or not any(label for _, label in grouped):
             raise ValueError(f"a mixture needs fake and real pictures, found {sorted(grouped)}; find faces first")
 
     def draw(self, count: int, random: np.random.Generator) -> list[Pair]:

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -23,7 +25,7 @@ from torch.nn import functional
 from deepfake_detect.weights.card import Preprocessing
 from recipes.face_table import KeptFace
 from recipes.flagship import SMOOTHING, Plan, Stage, Training
-from recipes.mixture import Pair
+from recipes.mixture import FAKES, Pair
 from recipes.views import View, encoded, forged_mask
 
 WEIGHTS = "efficientnet_b0.imagenet.safetensors"
@@ -82,6 +84,7 @@ class TextureTraining(Training):
     """The training of the second look."""
 
     architecture = "efficientnet-b0"
+    fakes: ClassVar[Mapping[str, float]] = {source: share for source, share in FAKES.items() if source in NATIVE}
 
     @staticmethod
     def is_wanted(face: KeptFace) -> bool:

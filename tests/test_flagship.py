@@ -21,6 +21,7 @@ from recipes.flagship import STATE, Plan, Stage, Training  # noqa: E402
 from recipes.flagship_figures import caught  # noqa: E402
 from recipes.forge import Sitter, blend, lay_over, morph, part_mask, part_swap  # noqa: E402
 from recipes.mixture import FAKES, REALS, Mixture  # noqa: E402
+from recipes.texture import TextureTraining, is_native, patches  # noqa: E402
 from recipes.views import forged_mask, plain_view, random_view, travel  # noqa: E402
 from tests.small_world import PORTRAIT  # noqa: E402
 
@@ -209,6 +210,24 @@ def sitter(picture: Path) -> Sitter:
     points[36:42, 0] += np.arange(6)
     points[42:48, 0] += np.arange(6)
     return Sitter(face=face(picture), pixels=np.asarray(Image.open(picture)), points=points)
+
+
+def test_patches_of_a_pair_lie_at_one_place_and_are_coded_alike(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (400, 400, 3), np.uint8)
+    np.save(tmp_path / "one.npy", noise)
+    box = {"pixels": str(tmp_path / "one.npy"), "name": "more/one", "source": "decoder"}
+    both = [replace(face(tmp_path, label=label), box_xyxy=(60.0, 60.0, 340.0, 350.0), **box) for label in (1, 0)]
+    assert all(is_native(one) for one in both)
+    assert not is_native(replace(both[0], name="data/one"))
+    assert not is_native(replace(both[0], box_xyxy=(60.0, 60.0, 180.0, 350.0)))
+    for seed in range(5):
+        fake, real = patches((both[0], both[1]), seed)
+        assert fake.pixels.shape == (128, 128, 3)
+        assert np.array_equal(fake.pixels, real.pixels)  # the same picture twice
+
+
+def test_patches_are_not_learned_from_self_blends() -> None:
+    assert "self-blend" not in TextureTraining.fakes
 
 
 def test_what_is_laid_over_changes_nothing_outside_its_mask(sitter: Sitter) -> None:
