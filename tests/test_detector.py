@@ -137,8 +137,8 @@ def test_the_card_s_face_finder_is_used(monkeypatch: pytest.MonkeyPatch, tmp_pat
     wanted = []
 
     class Watched(FaceFinder):
-        def __init__(self, model: Any = None) -> None:
-            wanted.append(model)
+        def __init__(self, model: Any = None, **options: Any) -> None:
+            wanted.append((model, options.get("local_files_only")))
             super().__init__()
 
     monkeypatch.setattr(predictor_room, "FaceFinder", Watched)
@@ -148,7 +148,7 @@ def test_the_card_s_face_finder_is_used(monkeypatch: pytest.MonkeyPatch, tmp_pat
     own.predict(PORTRAIT)
     own.predict(PORTRAIT)
     small_detector().predict(PORTRAIT)
-    assert wanted == ["hf://someone/finder/other.onnx", None]
+    assert wanted == [("hf://someone/finder/other.onnx", True), (None, True)]
 
 
 def test_several_threads_at_once(detector: Detector, mixed: list[np.ndarray]) -> None:

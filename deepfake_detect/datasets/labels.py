@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from deepfake_detect.errors import DatasetError
+from deepfake_detect.errors import DatasetError, InvalidOption
 
 REAL, FAKE = 0, 1
 """Where an integer cannot be avoided, 1 is fake."""
@@ -123,6 +123,8 @@ def is_plain_name(name: str) -> bool:
 
 
 def _meanings(labels: Mapping[Any, str], where: str) -> dict[Any, int]:
+    if not isinstance(labels, Mapping):
+        raise InvalidOption(f"labels is {labels!r}, expected a mapping such as {{'mine': 'fake'}}")
     words = {name: str(meaning).strip().lower() for name, meaning in labels.items()}
     wrong = sorted({str(labels[name]) for name, word in words.items() if word not in _MEANINGS})
     if wrong:
