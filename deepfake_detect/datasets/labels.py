@@ -128,7 +128,7 @@ def _meanings(labels: Mapping[Any, str], where: str) -> dict[Any, int]:
     words = {name: str(meaning).strip().lower() for name, meaning in labels.items()}
     wrong = sorted({str(labels[name]) for name, word in words.items() if word not in _MEANINGS})
     if wrong:
-        raise DatasetError(f"{where or 'labels'}: {wrong} among the meanings, expected 'real' or 'fake'")
+        raise DatasetError(f"{where or 'the data'}: labels= has {wrong} among the meanings, expected 'real' or 'fake'")
     meanings: dict[Any, int] = {}
     for name, word in words.items():
         if meanings.setdefault(_key(name), _MEANINGS[word]) != _MEANINGS[word]:
