@@ -17,6 +17,7 @@ import deepfake_detect
 from deepfake_detect.cli import console
 from deepfake_detect.cli.main import main
 from deepfake_detect.errors import DatasetError, InvalidOption
+from tests.small_world import PORTRAIT
 
 ROOT = Path(deepfake_detect.__file__).parents[1]
 NAMES = ["中文.jpg", "naïve.jpg", "\N{GRINNING FACE}.jpg"]
@@ -47,7 +48,7 @@ def test_lines_for_people_are_escaped_too() -> None:
 
 @pytest.mark.parametrize("streams", ["sys.stderr = None", "sys.stderr = sys.stdout = None"])
 def test_a_program_without_a_console_scores_all_the_same(streams: str, tmp_path: Path) -> None:
-    picture = str(ROOT / "examples" / "portrait.jpg")
+    picture = str(PORTRAIT)
     arguments = ("predict", picture, "missing.jpg", "--model", "meso4-fakefaces", "--save", str(tmp_path))
     assert run(*arguments, code=streams).returncode == 1
     assert (tmp_path / "portrait.json").exists()
