@@ -1,8 +1,8 @@
 """Scale a part of a picture to a model's input, with Pillow's filters.
 
-``"bilinear"`` and ``"bicubic"`` are Pillow's antialiased filters, byte for byte: the first weights were trained on
-them. Here they are matrix products over overlapping strips, which takes half of Pillow's time on a processor with wide
-registers.
+``"bilinear"`` and ``"bicubic"`` are the antialiased filters of Pillow 13, byte for byte: the first weights were trained
+on them. Here they are matrix products over overlapping strips, which takes half of Pillow's time on a processor with
+wide registers.
 
 ``"mipmap"`` is what newer weights are trained on. It takes a quarter of that time, and whole numbers below 2**24 alone,
 so that Python, a graph of ONNX and a script in a browser give the same bytes:
@@ -79,7 +79,9 @@ def resample(pixels: np.ndarray, box_xyxy: Box | None = None, *, size_px: int, i
     across = _plan(width, left, right, size_px, interpolation)
     down = _plan(height, top, bottom, size_px, interpolation)
     pixels = np.ascontiguousarray(pixels)
-    if 0 < height - size_px > 2 * (width - size_px):  # Pillow's rule; between the two passes there are bytes again
+    if (
+        0 < height - size_px > 2 * (width - size_px)
+    ):  # the rule of Pillow 13; between the two passes there are bytes again
         return _turned(_shrink(_shrink(pixels, down), across, turn=True))
     return _shrink(_turned(_shrink(pixels, across, turn=True)), down)
 
