@@ -11,7 +11,7 @@ from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
-from deepfake_detect._options import check_flag, check_number, check_type
+from deepfake_detect._options import check_choice, check_flag, check_number, check_type
 from deepfake_detect.errors import InvalidOption
 from deepfake_detect.predict.look import FaceChoice, check_faces
 from deepfake_detect.predict.predictor import Backend, Predictor
@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # what only some callers need is imported when they do
     from deepfake_detect.explain.explainer import Target
     from deepfake_detect.explain.explanation import Explanation
     from deepfake_detect.explain.faithfulness import Level
+    from deepfake_detect.export.onnx_export import ExportReport
     from deepfake_detect.inputs.image import ImageInput
     from deepfake_detect.training.augment import Augmentation
     from deepfake_detect.training.model_summary import ModelSummary
@@ -36,6 +37,7 @@ if TYPE_CHECKING:  # what only some callers need is imported when they do
     from deepfake_detect.training.rate_finder import RateSweep
     from deepfake_detect.training.schedule import Epoch
     from deepfake_detect.video.predict import VideoPrediction
+    from deepfake_detect.weights.onnx_file import Precision
 
 
 class Detector(Predictor):
@@ -463,6 +465,37 @@ class Detector(Predictor):
 
             write_history(Path(folder).expanduser(), history)
         return card
+
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        format: Literal["onnx"] = "onnx",
+        dtype: Precision = "float32",
+        preprocessing: bool = False,
+    ) -> ExportReport:
+        """Write this detector to a file for programs without this package; see ``docs/onnx.md``.
+
+        The face finder is written next to it, as ``NAME.finder.onnx``.
+
+        Args:
+            path: Of the ONNX file; ``~`` is expanded, and a file that is there is replaced.
+            format: ``"onnx"``, which `from_pretrained` also loads.
+            dtype: What the network computes in: ``"float32"`` or ``"float16"``.
+            preprocessing: Normalise in the graph, which then takes face crops as bytes.
+
+        Returns:
+            What was written.
+
+        Raises:
+            InvalidOption: An option that does not exist.
+            MissingExtra: The extra ``[onnx]`` is not installed.
+            BackendUnavailable: The network cannot be translated.
+        """
+        from deepfake_detect.export.onnx_export import export_onnx
+
+        check_choice("format", format, ("onnx",))
+        return export_onnx(self, path, dtype=dtype, preprocessing=preprocessing)
 
     def push_to_hub(
         self,

@@ -5,14 +5,13 @@ from __future__ import annotations
 import importlib.util
 import sys
 import threading
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 
-from deepfake_detect.engines.outline import Operation
+from deepfake_detect.engines.outline import Operation, foldable_norms, scale_and_shift
 from deepfake_detect.errors import MissingExtra
 
 _HEIGHT_WIDTH = [2, 3]  # dimensions of [N, C, H, W]
@@ -87,7 +86,7 @@ class _Builder:
     def build(self, outline: Sequence[Operation], size_hw: tuple[int, int]) -> tuple[Any, Any]:
         pictures = self.ops.parameter([1, *size_hw, 3], np.float32)
         values = [self.ops.transpose(pictures, np.array([0, 3, 1, 2]))]
-        norms = _foldable(outline)
+        norms = foldable_norms(outline)
         for place, operation in enumerate(outline[1:], start=1):
             inputs = [values[other] for other in operation.inputs]
             if place in norms.values():
@@ -102,7 +101,7 @@ class _Builder:
     def _conv(self, maps: Any, operation: Operation, norm: Operation | None) -> Any:
         weight, bias = self._weight(operation, "weight"), self._bias(operation)
         if norm is not None:
-            scale, shift = self._scale_shift(norm)
+            scale, shift = scale_and_shift(norm, self.tensors)
             weight *= scale[:, None, None, None]
             bias = shift if bias is None else shift + bias * scale
         settings = operation.settings
@@ -116,7 +115,7 @@ class _Builder:
         return result if bias is None else self.ops.add(result, self._by_channel(bias))
 
     def _norm(self, operation: Operation, maps: Any) -> Any:
-        scale, shift = self._scale_shift(operation)
+        scale, shift = scale_and_shift(operation, self.tensors)
         return self.ops.add(self.ops.multiply(maps, self._by_channel(scale)), self._by_channel(shift))
 
     def _linear(self, operation: Operation, features: Any) -> Any:
@@ -175,25 +174,8 @@ class _Builder:
         has_bias = f"{operation.weights}.bias" in self.tensors
         return self._weight(operation, "bias") if has_bias else None
 
-    def _scale_shift(self, norm: Operation) -> tuple[np.ndarray, np.ndarray]:
-        """Compute what a batch norm multiplies each channel by, and adds to it."""
-        names = ("weight", "bias", "running_mean", "running_var")
-        weight, bias, mean, variance = (self._weight(norm, name) for name in names)
-        scale = weight / np.sqrt(variance + np.float32(norm.settings["eps"]))
-        return scale, bias - mean * scale
-
     def _constant(self, values: np.ndarray) -> Any:
         return self.ops.constant(np.ascontiguousarray(values), shared_memory=True)
 
     def _by_channel(self, values: np.ndarray) -> Any:
         return self._constant(values.reshape(1, -1, 1, 1))
-
-
-def _foldable(outline: Sequence[Operation]) -> dict[int, int]:
-    """Map each convolution whose only user is a batch norm to that batch norm, by their places in the list."""
-    users = Counter(other for operation in outline for other in operation.inputs)
-    return {
-        operation.inputs[0]: place
-        for place, operation in enumerate(outline)
-        if operation.kind == "norm" and outline[operation.inputs[0]].kind == "conv" and users[operation.inputs[0]] == 1
-    }

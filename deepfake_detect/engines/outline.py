@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from deepfake_detect.weights.tensors import Form
 
@@ -74,6 +77,32 @@ def expected_forms(outline: Sequence[Operation], *, outputs: int = 1) -> dict[st
             is_float = name != _COUNTER
             forms[f"{operation.weights}.{name}"] = (tuple(fitted), is_float, "float32" if is_float else "int64")
     return forms
+
+
+def foldable_norms(outline: Sequence[Operation]) -> dict[int, int]:
+    """Map each convolution whose only user is a batch norm to that batch norm, by their places in the list."""
+    users = Counter(other for operation in outline for other in operation.inputs)
+    return {
+        operation.inputs[0]: place
+        for place, operation in enumerate(outline)
+        if operation.kind == "norm" and outline[operation.inputs[0]].kind == "conv" and users[operation.inputs[0]] == 1
+    }
+
+
+def scale_and_shift(norm: Operation, tensors: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Compute what a batch norm multiplies each channel by, and adds to it.
+
+    Args:
+        norm: The batch norm.
+        tensors: Weights, as the state dict names them; float16 or float32.
+
+    Returns:
+        Scale and shift, [channels] float32 each.
+    """
+    names = ("weight", "bias", "running_mean", "running_var")
+    weight, bias, mean, variance = (tensors[f"{norm.weights}.{name}"].astype(np.float32) for name in names)
+    scale = weight / np.sqrt(variance + np.float32(norm.settings["eps"]))
+    return scale, bias - mean * scale
 
 
 def file_name(architecture: str) -> str:

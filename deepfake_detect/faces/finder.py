@@ -85,12 +85,12 @@ class FaceFinder:
     ) -> None:
         check_number("threshold", threshold, low=0, high=1)
         check_choice("backend", backend, ("opencv", "openvino"))
-        self.name, self._weights = _read_model(model, local_files_only=local_files_only)
-        self.fingerprint = f"{hashlib.sha256(self._weights).hexdigest()[:16]} {threshold} {_LOOKS}"
+        self.name, self.weights = _read_model(model, local_files_only=local_files_only)
+        self.fingerprint = f"{hashlib.sha256(self.weights).hexdigest()[:16]} {threshold} {_LOOKS}"
         self.threshold = threshold
         self._network()
         compiled = backend == "openvino"
-        self._yunet = YuNet(self._weights, threshold=threshold, suppress=self._suppress) if compiled else None
+        self._yunet = YuNet(self.weights, threshold=threshold, suppress=self._suppress) if compiled else None
 
     def find(self, pixels: np.ndarray, *, border: bool = False) -> list[Face]:
         """Find the faces of one picture, largest first.
@@ -171,7 +171,7 @@ class FaceFinder:
     def _network(self) -> Any:
         networks: dict[str, Any] = _THREAD.__dict__.setdefault("networks", {})
         if self.fingerprint not in networks:
-            networks[self.fingerprint] = _load_network(self.name, self._weights, self.threshold)
+            networks[self.fingerprint] = _load_network(self.name, self.weights, self.threshold)
         return networks[self.fingerprint]
 
 

@@ -158,6 +158,11 @@ class Predictor:
         dtype: torch.dtype = getattr(torch, self._dtype)
         return dtype
 
+    @property
+    def finder(self) -> FaceFinder | None:
+        """The face finder that the card names; None for models of whole pictures."""
+        return self._face_finder("auto")
+
     @overload
     def predict(
         self,

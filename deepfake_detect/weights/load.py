@@ -76,12 +76,51 @@ def save_bundle(
             float16.
         OSError: The folder cannot be written, or the disk is full; nothing half-written stays behind.
     """
-    tensors = _to_store(model, half=_fits_half(model) if half is None else half)
+    tensors = _to_store(model, half=half)
     check_fit(_forms(tensors), _forms(_skeleton(card).state_dict()), what="the model", card=card)
-    weights = safetensors.torch.save(tensors, metadata={"format": "pt"})
+    weights = _in_safetensors(tensors)
     card = dataclasses.replace(card, sha256=hashlib.sha256(weights).hexdigest(), library_version=__version__)
     _write_together(Path(os.path.expanduser(folder)), {WEIGHTS_FILE: weights, CARD_FILE: card.to_json().encode()})
     return card
+
+
+def digest_of(model: torch.nn.Module) -> str:
+    """Compute the sha256 of the weights as `save_bundle` writes them with ``half=None``.
+
+    Args:
+        model: Of any architecture.
+
+    Raises:
+        WeightsMismatch: A weight is infinite or NaN.
+
+    Example:
+        >>> from deepfake_detect.weights.bundle import find_bundle
+        >>> bundle = find_bundle("meso4-fakefaces")
+        >>> digest_of(load_model(bundle)) == bundle.card.sha256
+        True
+    """
+    return hashlib.sha256(_in_safetensors(_to_store(model, half=None))).hexdigest()
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file in full before it takes its place, so that at any moment the old or the new one is there.
+
+    Args:
+        path: Missing folders are made.
+        content: Of the file.
+
+    Raises:
+        OSError: The folder cannot be written, or the disk is full; nothing half-written stays behind.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".saving-", dir=path.parent) as stage:
+            _write_through(Path(stage, path.name), content)
+            os.replace(Path(stage, path.name), path)
+    except OSError as error:
+        raise OSError(
+            error.errno, f"file not written ({error.strerror}); free some space or choose another folder", str(path)
+        ) from error
 
 
 def put_in_place(stage: Path, folder: Path) -> None:
@@ -133,7 +172,8 @@ def _fits_half(model: torch.nn.Module) -> bool:
     return all(torch.equal(value, value.half().to(value.dtype)) for value in values)
 
 
-def _to_store(model: torch.nn.Module, *, half: bool) -> dict[str, torch.Tensor]:
+def _to_store(model: torch.nn.Module, *, half: bool | None) -> dict[str, torch.Tensor]:
+    half = _fits_half(model) if half is None else half
     stored, overflown = {}, []
     for key, tensor in model.state_dict().items():
         dtype = (torch.float16 if half else torch.float32) if tensor.is_floating_point() else tensor.dtype
@@ -145,6 +185,11 @@ def _to_store(model: torch.nn.Module, *, half: bool) -> dict[str, torch.Tensor]:
     if overflown:
         raise WeightsMismatch(f"float16 ends at 65504, too early for {some_of(overflown)}; save with half=False")
     return stored
+
+
+def _in_safetensors(tensors: dict[str, torch.Tensor]) -> bytes:
+    content: bytes = safetensors.torch.save(tensors, metadata={"format": "pt"})
+    return content
 
 
 def _write_together(folder: Path, files: Mapping[str, bytes]) -> None:

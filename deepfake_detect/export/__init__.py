@@ -1,0 +1,1 @@
+"""Detectors for other programs: ONNX files that run without this package."""
