@@ -55,7 +55,7 @@ def record_evidence(
     fingerprint = fingerprint_input(image)
     if metadata is None and fingerprint["kind"] == "file":
         metadata = inspect_metadata(image).to_dict()
-    return {
+    record = {
         "schema": SCHEMA,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "input": fingerprint,
@@ -66,6 +66,16 @@ def record_evidence(
         "metadata": None if metadata is None else dict(metadata),
         "environment": environment(),
     }
+    return {**record, "sha256": fingerprint_case(record)}
+
+
+def fingerprint_case(record: Mapping[str, Any]) -> str:
+    """Return the sha256 of a case without its own ``"sha256"``: of its JSON text with sorted keys.
+
+    It shows damage, not forgery: whoever edits a case can compute it anew.
+    """
+    content = {name: value for name, value in record.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def fingerprint_input(image: ImageInput) -> dict[str, Any]:

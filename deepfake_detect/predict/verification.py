@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 from deepfake_detect.errors import DatasetError, DeepfakeDetectError, UnknownWeights
 from deepfake_detect.inputs.image import ImageInput
-from deepfake_detect.predict.evidence import SCHEMA, environment, fingerprint_card, fingerprint_input
+from deepfake_detect.predict.evidence import SCHEMA, environment, fingerprint_card, fingerprint_case, fingerprint_input
 from deepfake_detect.predict.look import FaceChoice
 from deepfake_detect.predict.prediction import Prediction
 from deepfake_detect.predict.predictor import Predictor
@@ -30,7 +30,7 @@ class CaseCheck:
     """One question about a recorded verdict.
 
     Attributes:
-        name: ``"file"``, ``"weights"``, ``"settings"``, ``"label"``, ``"score"`` or ``"faces"``.
+        name: ``"case"``, ``"file"``, ``"weights"``, ``"settings"``, ``"label"``, ``"score"`` or ``"faces"``.
         ok: The answer is the recorded one.
         recorded: What the case says.
         found: What is there now.
@@ -130,7 +130,7 @@ def verify(
         raise UnknownWeights(f"{error}; pass model= with the folder or repository of {weights['id']}") from None
     predictor = Predictor(model=bundle, card=bundle.card, revision=bundle.revision, **options)
     prediction, failure = _score(predictor, image, settings)
-    checks = [_file(record["input"], image), *_weights(weights, settings, predictor)]
+    checks = [_case(record), _file(record["input"], image), *_weights(weights, settings, predictor)]
     checks += _verdict(record["verdict"], prediction, tolerance) if prediction else [failure]
     return Verification(
         checks=tuple(checks),
@@ -163,22 +163,74 @@ def read_case(case: str | os.PathLike[str] | Mapping[str, Any]) -> Mapping[str, 
         raise DatasetError(
             f"{where} has schema {found!r}, expected {SCHEMA!r}; prediction.save('case.json') writes such a file"
         )
-    for part, names in _REQUIRED.items():
-        missing = [name for name in names if not isinstance(case.get(part), Mapping) or name not in case[part]]
-        if missing:
-            raise DatasetError(f"{where}: {part} lacks {', '.join(missing)}; the case was edited or cut")
-    if case["settings"]["faces"] not in get_args(FaceChoice):
-        raise DatasetError(f"{where}: settings.faces is {case['settings']['faces']!r}, expected one of {FaceChoice}")
+    for place, (is_right, expected) in _FIELDS.items():
+        value = _value_at(case, place)
+        if value is _ABSENT:
+            raise DatasetError(f"{where} lacks {place}; the case was edited or cut")
+        if not is_right(value):
+            raise DatasetError(
+                f"{where}: {place} is {value!r:.100}, expected {expected}; the case was edited or damaged"
+            )
     return case
 
 
-_REQUIRED = {
-    "input": ("kind", "sha256"),
-    "weights": ("id", "sha256", "card"),
-    "settings": ("faces", "threshold", "preprocessing"),
-    "verdict": ("label", "score", "faces"),
-    "environment": ("versions",),
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_name(value: Any) -> bool:
+    """Return whether a value names weights, and is no path or repository that whoever wrote the case chose."""
+    return isinstance(value, str) and not {"/", "\\"} & {*value}
+
+
+def _is_share(value: Any) -> bool:
+    return value is None or (_is_number(value) and 0 <= value <= 1)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _holds_boxes(value: Any) -> bool:
+    boxes = [face.get("box_xyxy") if isinstance(face, Mapping) else None for face in value] if _is_list(value) else None
+    return boxes is not None and all(_is_list(box) and len(box) == 4 and all(map(_is_number, box)) for box in boxes)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple)
+
+
+def _holds_texts(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(map(_is_text, (*value.keys(), *value.values())))
+
+
+_TEXT = (_is_text, "a text")
+_SHARE = (_is_share, "a number from 0 to 1, or null")
+_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "sha256": _TEXT,
+    "input.kind": _TEXT,
+    "input.sha256": _TEXT,
+    "weights.id": (_is_name, "the name of weights, such as name@version"),
+    "weights.sha256": _TEXT,
+    "settings.faces": (get_args(FaceChoice).__contains__, f"one of {', '.join(get_args(FaceChoice))}"),
+    "settings.threshold": _SHARE,
+    "settings.preprocessing": _TEXT,
+    "verdict.label": _TEXT,
+    "verdict.score": _SHARE,
+    "verdict.faces": (_holds_boxes, "a list of faces, each with box_xyxy"),
+    "environment.versions": (_holds_texts, "an object of texts"),
 }
+_ABSENT = object()
+
+
+def _value_at(case: Mapping[str, Any], place: str) -> Any:
+    """Return the value at a dotted place, or `_ABSENT`."""
+    value: Any = case
+    for name in place.split("."):
+        if not isinstance(value, Mapping) or name not in value:
+            return _ABSENT
+        value = value[name]
+    return value
 
 
 def _score(predictor: Predictor, image: ImageInput, settings: Mapping[str, Any]) -> tuple[Prediction | None, CaseCheck]:
@@ -187,6 +239,19 @@ def _score(predictor: Predictor, image: ImageInput, settings: Mapping[str, Any])
     except DeepfakeDetectError as error:
         return None, CaseCheck(name="label", ok=False, recorded="a verdict", found=f"{type(error).__name__}: {error}")
     return prediction, CaseCheck(name="label", ok=True, recorded="", found="")
+
+
+def _case(record: Mapping[str, Any]) -> CaseCheck:
+    try:
+        found = fingerprint_case(record)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DatasetError(f"the case does not hold plain JSON values: {error}") from None
+    return CaseCheck(
+        name="case",
+        ok=found == record["sha256"],
+        recorded=f"sha256 {record['sha256']}",
+        found=f"sha256 {found}",
+    )
 
 
 def _file(recorded: Mapping[str, Any], image: ImageInput) -> CaseCheck:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -11,8 +12,13 @@ BlockKind = Literal["exif", "xmp", "iptc", "text", "c2pa", "photoshop"]
 MAX_BLOCK_BYTES = 16 * 2**20
 """Blocks above this size are named, and not read."""
 
-MAX_BLOCKS = 512
-"""Blocks that are read of one file; further ones are counted and not read."""
+MAX_BLOCKS = {"exif": 4, "xmp": 4, "iptc": 4, "text": 512, "c2pa": 4, "photoshop": 16}
+"""Blocks of each kind that are read of one file; further ones are named and not read."""
+
+MAX_TEXT_BYTES = 4 * 2**20
+"""Bytes of all texts of one file that are read."""
+
+MAX_PROBLEMS = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +70,9 @@ class Blocks:
         blocks: In the order of the file.
         problems: What could not be read.
         end: First byte after the picture; None where the container has no end marker.
+        kept: How many blocks of each kind there are.
+        text_bytes: How long all texts are.
+        unpacked: How many bytes compressed texts have become so far, those that were refused included.
     """
 
     format: str
@@ -71,24 +80,35 @@ class Blocks:
     blocks: list[Block] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     end: int | None = None
-
-    @property
-    def is_full(self) -> bool:
-        """Whether no further block is kept."""
-        return len(self.blocks) >= MAX_BLOCKS
+    kept: Counter[BlockKind] = field(default_factory=Counter)
+    text_bytes: int = 0
+    unpacked: int = 0
 
     def add(self, kind: BlockKind, segment: str, offset: int, payload: bytes, *, key: str = "") -> None:
-        """Keep a block, or a problem in its place where it is too large or one too many."""
-        if len(payload) > MAX_BLOCK_BYTES:
-            self.report(f"{len(payload):,} bytes, more than {MAX_BLOCK_BYTES:,}; not read", segment, offset)
-        elif self.is_full:
-            self.report(f"more than {MAX_BLOCKS} blocks of metadata; the others are not read", segment, offset)
-        else:
+        """Keep a block, or a problem in its place where there is no room for it."""
+        if self.has_room(kind, segment, offset, len(payload)):
             self.blocks.append(Block(kind=kind, segment=segment, offset=offset, payload=payload, key=key))
+            self.kept[kind] += 1
+            self.text_bytes += len(payload) if kind == "text" else 0
+
+    def has_room(self, kind: BlockKind, segment: str, offset: int, size: int) -> bool:
+        """Return whether a block of this size would be kept; where not, keep a problem in its place.
+
+        Readers ask before they copy: many entries of a file may stand for the same bytes.
+        """
+        if size > MAX_BLOCK_BYTES:
+            self.report(f"{size:,} bytes, more than {MAX_BLOCK_BYTES:,}; not read", segment, offset)
+        elif self.kept[kind] >= MAX_BLOCKS[kind]:
+            self.report(f"more than {MAX_BLOCKS[kind]} blocks of {kind}; the others are not read", segment, offset)
+        elif kind == "text" and size + self.text_bytes > MAX_TEXT_BYTES:
+            self.report(f"texts of more than {MAX_TEXT_BYTES:,} bytes; the others are not read", segment, offset)
+        else:
+            return True
+        return False
 
     def report(self, what: str, segment: str, offset: int) -> None:
         """Keep a problem, unless the same was reported before."""
-        if all(problem.what != what for problem in self.problems) and len(self.problems) < MAX_BLOCKS:
+        if all(problem.what != what for problem in self.problems) and len(self.problems) < MAX_PROBLEMS:
             self.problems.append(Problem(what=what, segment=segment, offset=offset))
 
     def of_kind(self, kind: BlockKind) -> list[Block]:

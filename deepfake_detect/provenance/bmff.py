@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
-from deepfake_detect.provenance.blocks import Blocks
+from deepfake_detect.provenance.blocks import BlockKind, Blocks
 
 MAX_BOXES: Final = 10_000
 MAX_ITEMS: Final = 4096
@@ -21,12 +21,15 @@ def read_bmff(data: bytes) -> Blocks:
     Args:
         data: Begins with four bytes and ``ftyp``.
     """
-    blocks = Blocks(format="AVIF" if data[8:12] in (b"avif", b"avis") else "HEIF")
+    blocks, metas = Blocks(format="AVIF" if data[8:12] in (b"avif", b"avis") else "HEIF"), 0
     for kind, start, end in iterate_boxes(data, 0, len(data)):
         if kind == b"uuid" and data[start : start + 16] == C2PA_UUID:
-            _take_manifest(blocks, start - 8, data[start + 16 : end])
+            if blocks.has_room("c2pa", "uuid box C2PA", start - 8, end - start):
+                _take_manifest(blocks, start - 8, data[start + 16 : end])
         elif kind == b"meta":
-            _take_meta(blocks, data, start + 4, end)
+            metas += 1
+            if metas == 1:  # a file has one
+                _take_meta(blocks, data, start + 4, end)
     return blocks
 
 
@@ -64,16 +67,20 @@ def _take_meta(blocks: Blocks, data: bytes, start: int, end: int) -> None:
     inner = boxes.get(b"idat", (0, 0))[0]
     for number, method, place, length in _item_places(data, *boxes[b"iloc"]):
         where = place + (inner if method == 1 else 0)
-        if number in kinds and where + length <= len(data):
-            _take_item(blocks, kinds[number], where, data[where : where + length])
+        if number not in kinds or where + length > len(data):
+            continue
+        kind, segment = _ITEMS[kinds.pop(number)]  # once, however many entries there are
+        if blocks.has_room(kind, segment, where, length):
+            _take_item(blocks, kind, segment, where, data[where : where + length])
 
 
-def _take_item(blocks: Blocks, kind: bytes, offset: int, body: bytes) -> None:
-    if kind == b"Exif":
-        skip = 4 + int.from_bytes(body[:4], "big")
-        blocks.add("exif", "Exif item", offset, body[skip:].removeprefix(b"Exif\x00\x00"))
-    else:
-        blocks.add("xmp", "XMP item", offset, body)
+_ITEMS: Final[dict[bytes, tuple[BlockKind, str]]] = {b"Exif": ("exif", "Exif item"), b"mime": ("xmp", "XMP item")}
+
+
+def _take_item(blocks: Blocks, kind: BlockKind, segment: str, offset: int, body: bytes) -> None:
+    if kind == "exif":
+        body = body[4 + int.from_bytes(body[:4], "big") :].removeprefix(b"Exif\x00\x00")
+    blocks.add(kind, segment, offset, body)
 
 
 def _largest_size(data: bytes, start: int, end: int) -> tuple[int, int] | None:

@@ -8,6 +8,18 @@ from typing import Any, Final
 MAX_DEPTH: Final = 32
 MAX_ITEMS: Final = 50_000
 
+
+class ItemBudget:
+    """How many items may still be decoded, of one value or of several.
+
+    Args:
+        left: So many.
+    """
+
+    def __init__(self, left: int = MAX_ITEMS) -> None:
+        self.left = left
+
+
 _SIMPLE = {20: False, 21: True, 22: None, 23: None}
 _FLOATS = {25: ">e", 26: ">f", 27: ">d"}
 _BREAK = object()
@@ -17,11 +29,12 @@ class CborError(ValueError):
     """The data are no CBOR, or break a limit."""
 
 
-def decode_cbor(data: bytes) -> Any:
+def decode_cbor(data: bytes, *, budget: ItemBudget | None = None) -> Any:
     """Decode one value.
 
     Args:
         data: CBOR; bytes after the first value are ignored.
+        budget: Shared by the values of a file; None allows `MAX_ITEMS`.
 
     Returns:
         Dictionaries with text keys, lists, texts, bytes, numbers, booleans and None; of a tag, the tagged value.
@@ -33,16 +46,16 @@ def decode_cbor(data: bytes) -> Any:
         >>> decode_cbor(bytes.fromhex("a26161016162820203"))
         {'a': 1, 'b': [2, 3]}
     """
-    return _Decoder(data).value(0)
+    return _Decoder(data, budget or ItemBudget()).value(0)
 
 
 class _Decoder:
-    def __init__(self, data: bytes) -> None:
-        self._data, self._place, self._items = data, 0, 0
+    def __init__(self, data: bytes, budget: ItemBudget) -> None:
+        self._data, self._place, self._budget = data, 0, budget
 
     def value(self, depth: int) -> Any:
-        self._items += 1
-        if depth > MAX_DEPTH or self._items > MAX_ITEMS:
+        self._budget.left -= 1
+        if depth > MAX_DEPTH or self._budget.left < 0:
             raise CborError(f"more than {MAX_DEPTH} levels or {MAX_ITEMS:,} items")
         first = self._take(1)[0]
         kind, short = first >> 5, first & 31

@@ -12,8 +12,11 @@ from deepfake_detect.provenance.tiff_tags import read_tags
 MAX_CHUNKS: Final = 200_000
 """Chunks of a PNG or WebP that are passed over; a large PNG has some ten thousand."""
 
-MAX_TEXT_BYTES: Final = 2**20
+MAX_UNPACKED_BYTES: Final = 2**20
 """Most bytes that a compressed text may become; larger ones are not a text but a bomb."""
+
+MAX_UNPACKED_TEXTS: Final = 4 * 2**20
+"""Most bytes that all compressed texts of a file may become, those that are refused included."""
 
 _PNG_XMP = "XML:com.adobe.xmp"
 
@@ -34,8 +37,6 @@ def read_png(data: bytes) -> Blocks:
         if name == b"IEND":
             blocks.end = min(place, len(data))
             return blocks
-        if blocks.is_full and blocks.problems:
-            continue  # that more blocks follow is reported already
         if name in _PNG_CHUNKS:
             if place > len(data):
                 blocks.report("a chunk that is longer than the file", f"PNG {name.decode('latin-1')}", offset)
@@ -88,15 +89,20 @@ def _add_text(blocks: Blocks, segment: str, offset: int, key: str, text: bytes) 
 
 
 def _inflate(blocks: Blocks, segment: str, offset: int, packed: bytes) -> bytes | None:
-    """Decompress a text, but never more than `MAX_TEXT_BYTES`."""
+    """Decompress a text, but never more than the limits."""
+    if blocks.unpacked > MAX_UNPACKED_TEXTS:
+        blocks.report(f"compressed texts of more than {MAX_UNPACKED_TEXTS:,} bytes in all; not read", segment, offset)
+        return None
     unpacker = zlib.decompressobj()
     try:
-        text = unpacker.decompress(packed, MAX_TEXT_BYTES + 1)
+        text = unpacker.decompress(packed, MAX_UNPACKED_BYTES + 1)
     except zlib.error:
+        blocks.unpacked += 2**14  # it took time, too
         blocks.report("a compressed text that is damaged", segment, offset)
         return None
-    if len(text) > MAX_TEXT_BYTES:
-        blocks.report(f"a compressed text of more than {MAX_TEXT_BYTES:,} bytes; not read", segment, offset)
+    blocks.unpacked += len(text)
+    if len(text) > MAX_UNPACKED_BYTES:
+        blocks.report(f"a compressed text of more than {MAX_UNPACKED_BYTES:,} bytes; not read", segment, offset)
         return None
     return text
 

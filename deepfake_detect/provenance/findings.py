@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import itertools
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -26,6 +27,9 @@ PointsTo = Literal["generated", "edited", "captured"]
 
 C2paState = Literal["absent", "present, not verified", "invalid", "valid, signer not trusted", "trusted"]
 """What is known of the C2PA manifest of a file."""
+
+MAX_OF_A_BLOCK = 64
+"""Findings in one block of metadata that are listed."""
 
 STRENGTHS: tuple[Strength, ...] = ("strong", "moderate", "weak", "neutral")
 
@@ -170,6 +174,14 @@ def found_in(
         not_proof=not_proof,
         value=cut(value),
     )
+
+
+def limit_findings(findings: Findings, block: Block) -> Findings:
+    """Yield the first findings of a block, and one that says that there are more."""
+    yield from itertools.islice(findings, MAX_OF_A_BLOCK)
+    if next(findings, None) is not None:
+        what = f"more than {MAX_OF_A_BLOCK} findings in one block; the others are not listed"
+        yield found_in(block, "unreadable", what, not_proof="anything: damaged metadata is common")
 
 
 def cut(text: str, length: int = 200) -> str:

@@ -33,6 +33,7 @@ from deepfake_detect.provenance.findings import (
     MetadataFinding,
     MetadataFindings,
     found_in,
+    limit_findings,
     sort_findings,
 )
 from deepfake_detect.provenance.generators import Text, describe_texts
@@ -169,7 +170,8 @@ def _inspect_manifest(
         else:
             what = f"c2pa-python cannot validate the manifest: {result}"
             findings.append(found_in(block, "c2pa-validation", what, not_proof="anything about the picture"))
-    findings += describe_manifests(manifests, block, checked=checked.is_right if checked is not None else None)
+    stated = describe_manifests(manifests, block, checked=checked.is_right if checked is not None else None)
+    findings += limit_findings(stated, block)
     return findings, checked.state if checked is not None else "present, not verified"
 
 
@@ -179,7 +181,7 @@ def _inspect_texts(blocks: Blocks) -> list[MetadataFinding]:
     texts = [Text(key=block.key, text=block.text, block=block) for block in blocks.of_kind("text")]
     for block in blocks.of_kind("xmp"):
         xmp = read_xmp(block.payload)
-        findings += describe_xmp(xmp, block)
+        findings += limit_findings(describe_xmp(xmp, block), block)
         texts += _xmp_texts(xmp, block)
     findings += describe_texts(texts)
     findings += describe_iptc(blocks)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from deepfake_detect.provenance.blocks import Block, Blocks
-from deepfake_detect.provenance.findings import Findings, cut, found_in
+from deepfake_detect.provenance.findings import Findings, cut, found_in, limit_findings
 from deepfake_detect.provenance.software import describe_software, find_generator
 
 MAX_RECORDS: Final = 4096
@@ -59,7 +59,7 @@ def iterate_resources(data: bytes) -> Iterator[tuple[int, bytes]]:
 def describe_iptc(blocks: Blocks) -> Findings:
     """Say what the IPTC records and Photoshop's resources tell of the origin of a picture."""
     for block in blocks.of_kind("iptc"):
-        yield from _describe_records(read_records(block.payload), block)
+        yield from limit_findings(_describe_records(read_records(block.payload), block), block)
     for block in blocks.of_kind("photoshop"):
         resources = dict(iterate_resources(block.payload))
         others = [number for number in resources if number not in (_IPTC_RESOURCE, _IPTC_DIGEST)]
@@ -72,7 +72,8 @@ def describe_iptc(blocks: Blocks) -> Findings:
                 points_to="edited",
                 not_proof="that Photoshop was used: other programs write this form, too, and exporting does not forge",
             )
-        yield from _describe_records(read_records(resources.get(_IPTC_RESOURCE, b"")), block)
+        records = read_records(resources.get(_IPTC_RESOURCE, b""))
+        yield from limit_findings(_describe_records(records, block), block)
 
 
 def _describe_records(records: dict[int, list[str]], block: Block) -> Findings:

@@ -10,6 +10,7 @@ from typing import Final
 from deepfake_detect.provenance.blocks import Blocks
 
 MAX_SEGMENTS: Final = 20_000
+MAX_TABLES: Final = 64
 
 ZIGZAG: Final = (
     *(0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7, 14, 21),
@@ -22,6 +23,7 @@ _FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB,
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _BARE = frozenset({0x01, *range(0xD0, 0xD8)})  # markers without a length
 _NEXT_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
+_FILL = re.compile(rb"\xff*(?=\xff)")  # a marker may have any number of these before it
 _EXIF, _XMP, _PHOTOSHOP = b"Exif\x00\x00", b"http://ns.adobe.com/xap/1.0/\x00", b"Photoshop 3.0\x00"
 _LONG_XMP = b"http://ns.adobe.com/xmp/extension/\x00"
 
@@ -39,6 +41,7 @@ class JpegStructure:
         adobe_offset: Where the APP14 segment of Adobe's encoders stands; None without one.
         has_more_pictures: Whether a directory of further pictures (CIPA's multi-picture format) is there.
         spans: Where the segments stand that a decoder needs: all but metadata.
+        tables_read: How many quantisation tables were read, those that were replaced later included.
     """
 
     blocks: Blocks
@@ -49,6 +52,7 @@ class JpegStructure:
     adobe_offset: int | None = None
     has_more_pictures: bool = False
     spans: list[tuple[int, int]] = field(default_factory=list)
+    tables_read: int = 0
 
     def picture_bytes(self, data: bytes) -> bytes:
         """Return the file without its metadata, so that no decoder reads them."""
@@ -90,8 +94,8 @@ def _marker_at(data: bytes, place: int) -> tuple[int, int] | None:
     """Return where the next marker stands and its code; stray bytes before it are passed over, as decoders do."""
     match = _NEXT_MARKER.search(data, place) if data[place : place + 1] != b"\xff" else None
     offset = match.end() - 2 if match else place
-    while offset + 1 < len(data) and data[offset] == 0xFF and data[offset + 1] == 0xFF:
-        offset += 1
+    if fill := _FILL.match(data, offset):
+        offset = fill.end()
     if offset + 2 > len(data) or data[offset] != 0xFF:
         return None
     return offset, data[offset + 1]
@@ -137,6 +141,10 @@ def _take_metadata(blocks: Blocks, marker: int, offset: int, body: bytes) -> Non
 def _take_tables(structure: JpegStructure, offset: int, body: bytes) -> None:
     place = 0
     while place < len(body):
+        structure.tables_read += 1
+        if structure.tables_read > MAX_TABLES:
+            structure.blocks.report(f"more than {MAX_TABLES} quantisation tables; not read", "DQT", offset)
+            return
         wide, number = body[place] >> 4, body[place] & 15
         size = 128 if wide else 64
         raw = body[place + 1 : place + 1 + size]

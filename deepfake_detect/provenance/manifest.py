@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from deepfake_detect.provenance.blocks import Block
-from deepfake_detect.provenance.cbor import CborError, decode_cbor
+from deepfake_detect.provenance.cbor import CborError, ItemBudget, decode_cbor
 from deepfake_detect.provenance.findings import Findings, MetadataFinding, PointsTo, Strength, cut, found_in
 from deepfake_detect.provenance.jumbf import JumbfBox, JumbfError, read_jumbf
 from deepfake_detect.provenance.xmp import SOURCE_TYPES
@@ -73,33 +73,34 @@ def read_manifests(data: bytes) -> list[Manifest]:
         stores = [box for box in read_jumbf(data) if box.label == "c2pa"]
         if not stores:
             raise ManifestError("no C2PA manifest store in the boxes")
-        return [_read_manifest(box) for box in stores[0].children]
+        budget = ItemBudget()
+        return [_read_manifest(box, budget) for box in stores[0].children]
     except (CborError, JumbfError) as error:
         raise ManifestError(str(error)) from None
 
 
-def _read_manifest(box: JumbfBox) -> Manifest:
+def _read_manifest(box: JumbfBox, budget: ItemBudget) -> Manifest:
     claim_box, store = box.child("c2pa.claim"), box.child("c2pa.assertions")
-    claim = _dictionary(claim_box)
+    claim = _dictionary(claim_box, budget)
     manifest = Manifest(label=box.label, claim_generator=_generator(claim), title=_text(claim.get("dc:title")))
     for assertion in store.children if store else ():
         manifest.assertions.append(assertion.label)
         if assertion.label.startswith("c2pa.actions"):
-            manifest.actions += _actions(_dictionary(assertion))
+            manifest.actions += _actions(_dictionary(assertion, budget))
         elif assertion.label.startswith("c2pa.ingredient"):
-            content = _dictionary(assertion)
+            content = _dictionary(assertion, budget)
             manifest.ingredients.append(_text(content.get("dc:title")) or _text(content.get("title")) or "untitled")
     return manifest
 
 
-def _dictionary(box: JumbfBox | None) -> dict[str, Any]:
+def _dictionary(box: JumbfBox | None, budget: ItemBudget) -> dict[str, Any]:
     """Decode the content of a box; empty where it is no dictionary."""
     data = box.data(b"cbor") if box is not None else b""
     if box is not None and not data:
         return _json(box.data(b"json"))
     if len(data) > MAX_ASSERTION_BYTES:
         raise ManifestError(f"an assertion of {len(data):,} bytes, more than {MAX_ASSERTION_BYTES:,}")
-    value = decode_cbor(data) if data else {}
+    value = decode_cbor(data, budget=budget) if data else {}
     return value if isinstance(value, dict) else {}
 
 
@@ -150,7 +151,7 @@ def describe_manifests(manifests: Sequence[Manifest], block: Block, *, checked: 
     """
     active = manifests[-1] if manifests else Manifest(label="")
     state = {None: "present, not verified", True: "verified", False: "present, found to be changed"}[checked]
-    actions = ", ".join(dict.fromkeys(_words(action) for action in active.actions)) or "no actions"
+    actions = cut(", ".join(dict.fromkeys(_words(action) for action in active.actions)), 300) or "no actions"
     what = f"C2PA manifest ({state}) by {active.claim_generator or 'an unnamed program'}: {actions}"
     if active.ingredients:
         what += f"; made from {cut(', '.join(active.ingredients), 80)}"
@@ -159,7 +160,7 @@ def describe_manifests(manifests: Sequence[Manifest], block: Block, *, checked: 
     is_wrapper = not active.actions and len(active.ingredients) == 1  # as ChatGPT writes around GPT-4o's manifest
     for manifest in manifests:
         whole = manifest is active or is_wrapper
-        for action in manifest.actions:
+        for action in dict.fromkeys(manifest.actions):
             if action.source_type:
                 yield _describe_source(action, block, checked=checked, whole=whole)
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import JpegImagePlugin
 
-from deepfake_detect.provenance.jpeg_structure import JpegStructure
+from deepfake_detect.provenance.jpeg_structure import MAX_TABLES, JpegStructure
 
 MAX_PIXELS: Final = 26_000_000
 """Larger pictures are not decoded in full; at a reduced size, pictures four times as large are."""
@@ -34,7 +34,8 @@ def decode_brightness(structure: JpegStructure, data: bytes, *, side_px: int | N
     height, width = structure.blocks.size_hw or (0, 0)
     pixels = height * width
     if (
-        not 0 < pixels <= MAX_PIXELS * (1 if side_px is None else 4)
+        structure.tables_read > MAX_TABLES  # which a decoder would read one by one
+        or not 0 < pixels <= MAX_PIXELS * (1 if side_px is None else 4)
         or pixels * max(structure.scans, 1) > MAX_PIXEL_SCANS
     ):
         return None

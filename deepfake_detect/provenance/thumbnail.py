@@ -17,6 +17,9 @@ from deepfake_detect.provenance.tiff_tags import Tags
 LEAST_CORRELATION: Final = 0.8
 """Thumbnails that agree with their picture are above .95."""
 
+MAX_PIXELS: Final = 2**22
+"""Larger thumbnails are not decoded; they are some hundred pixels wide."""
+
 LOCAL_DIFFERENCE: Final = 45.0
 """Grey levels by which one part of the picture must differ, where most of it agrees."""
 
@@ -37,7 +40,9 @@ def read_thumbnail(exif: bytes, tags: Tags) -> Grey | None:
     data = exif[start : start + length] if start and length else b""
     if data[:2] != b"\xff\xd8":
         return None
-    grey = decode_brightness(read_jpeg(data), data)
+    structure = read_jpeg(data)
+    height, width = structure.blocks.size_hw or (0, 0)
+    grey = decode_brightness(structure, data) if height * width <= MAX_PIXELS else None
     return None if grey is None else crop_bars(grey)
 
 

@@ -17,6 +17,7 @@ from deepfake_detect.provenance.software import describe_software
 MAX_PACKET_BYTES: Final = 4 * 2**20
 MAX_DEPTH: Final = 64
 MAX_PROPERTIES: Final = 20_000
+MAX_ELEMENTS: Final = 50_000
 MAX_VALUE_CHARACTERS: Final = 2**16
 
 _PREFIXES = {
@@ -109,9 +110,10 @@ class _Collector:
     """Collects attributes and texts of an XML document as properties."""
 
     def __init__(self, xmp: Xmp) -> None:
-        self._xmp, self._count = xmp, 0
+        self._xmp, self._count, self._elements = xmp, 0, 0
         self._path: list[tuple[str, list[str]]] = []
         self._parser = expat.ParserCreate("utf-8", " ")  # whatever it declares: Python would look for its own codecs
+        self._parser.buffer_text = True  # one call for a text, not one for each of its lines
         self._parser.StartDoctypeDeclHandler = self._refuse
         self._parser.EntityDeclHandler = self._refuse
         self._parser.StartElementHandler = self._start
@@ -127,6 +129,9 @@ class _Collector:
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         if len(self._path) >= MAX_DEPTH:
             raise _Unreadable(f"more than {MAX_DEPTH} levels")
+        self._elements += 1
+        if self._elements > MAX_ELEMENTS:
+            raise _Unreadable(f"more than {MAX_ELEMENTS:,} elements")
         self._path.append((_short(name), []))
         for key, value in attributes.items():
             self._add(_short(key), value)

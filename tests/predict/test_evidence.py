@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +19,8 @@ from PIL import Image
 
 from deepfake_detect import DatasetError, Detector, ImageUnreadable, UnknownWeights, Verification, verify
 from deepfake_detect.inputs.image import open_image
-from deepfake_detect.predict.evidence import fingerprint_card, fingerprint_input
+from deepfake_detect.predict.evidence import fingerprint_card, fingerprint_case, fingerprint_input
+from deepfake_detect.predict.verification import read_case
 from deepfake_detect.weights.card import Card
 from tests.small_world import CARD, PORTRAIT, empty_scene, small_bundle
 
@@ -64,7 +67,9 @@ def test_the_same_file_and_weights_give_the_same_verdict(case: Path, bundle: Pat
     copy = shutil.copy(PORTRAIT, tmp_path / "copy.jpg")
     verification = verify(case, copy, model=bundle)
     assert verification.ok and failed(verification) == [] and str(verification).endswith("The verdict stands.")
-    assert [check.name for check in verification.checks] == ["file", "weights", "settings", "label", "score", "faces"]
+    assert [check.name for check in verification.checks] == [
+        "case", "file", "weights", "settings", "label", "score", "faces",
+    ]  # fmt: skip
     assert verification.to_dict()["prediction"]["label"] == json.loads(case.read_text("utf-8"))["verdict"]["label"]
 
 
@@ -99,20 +104,65 @@ def test_a_record_that_was_edited_is_not_confirmed(name: str, case: Path, bundle
     check, edit = EDITS[name]
     record = json.loads(case.read_text("utf-8"))
     edit(record)
+    assert failed(verify(record, PORTRAIT, model=bundle)) == ["case", check]
+    record["sha256"] = fingerprint_case(record)  # by somebody who knows how
     assert failed(verify(record, PORTRAIT, model=bundle)) == [check]
 
 
 def test_a_score_may_move_as_far_as_the_tolerance(case: Path, bundle: Path) -> None:
     record = json.loads(case.read_text("utf-8"))
     record["verdict"]["score"] += 0.02
+    record["sha256"] = fingerprint_case(record)
     assert verify(record, PORTRAIT, model=bundle, tolerance=0.03).ok
 
 
 def test_other_versions_are_named_and_do_not_fail(case: Path, bundle: Path) -> None:
     record = json.loads(case.read_text("utf-8"))
     record["environment"]["versions"]["numpy"] = "1.0"
+    record["sha256"] = fingerprint_case(record)
     verification = verify(record, PORTRAIT, model=bundle)
     assert verification.ok and verification.versions == {"numpy": ("1.0", np.__version__)}
+
+
+def test_a_flipped_byte_anywhere_in_a_case_is_found(case: Path) -> None:
+    text, random = case.read_bytes(), np.random.default_rng(0)
+    for place in random.integers(len(text), size=120).tolist():
+        damaged = bytearray(text)
+        damaged[place] ^= 1 << int(random.integers(7))
+        case.write_bytes(damaged)
+        with contextlib.suppress(DatasetError):
+            record = read_case(case)
+            same = json.loads(damaged) == json.loads(text)  # white space alone
+            assert same == (record["sha256"] == fingerprint_case(record)), f"byte {place}: {damaged[place]:#x}"
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("verdict.faces", [{}]),
+        ("verdict.faces", 7),
+        ("verdict.faces", [{"box_xyxy": [1, 2, 3, "4"]}]),
+        ("verdict.score", "0.9"),
+        ("verdict.score", math.nan),
+        ("settings.threshold", True),
+        ("settings.faces", ["auto"]),
+        ("weights.id", "owner/name"),
+        ("environment.versions", {"numpy": 2}),
+    ],
+)
+def test_fields_of_another_type_are_named(place: str, value: Any, case: Path) -> None:
+    record = json.loads(case.read_text("utf-8"))
+    part, name = place.split(".")
+    record[part][name] = value
+    with pytest.raises(DatasetError, match=place):
+        verify(record, PORTRAIT)
+
+
+def test_a_case_of_no_plain_values_is_refused(case: Path, bundle: Path) -> None:
+    record = json.loads(case.read_text("utf-8"))
+    record["created"] = object()
+    with pytest.raises(DatasetError, match="plain JSON"):
+        verify(record, PORTRAIT, model=bundle)
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,17 @@ from tests.provenance import made_files as made
 
 def with_thumbnail(picture: Image.Image, thumbnail: Image.Image) -> bytes:
     """Write a JPEG whose EXIF holds a thumbnail."""
-    small = made.encode(thumbnail, quality=75)
+    exif = exif_with_thumbnail(made.encode(thumbnail, quality=75))
+    return made.with_segment(made.encode(picture, quality=90), 0xE1, exif)
+
+
+def exif_with_thumbnail(small: bytes) -> bytes:
+    """Write EXIF whose second directory points to a JPEG."""
     entries = [(0x0103, 3, 1, 6), (0x0201, 4, 1, 56), (0x0202, 4, 1, len(small))]
     second = b"\0\3" + b"".join(made.struct.pack(">HHII", n, k, c, v << 16 if k == 3 else v) for n, k, c, v in entries)
     tiff = b"MM\0*\0\0\0\x08" + b"\0\0" + b"\0\0\0\x0e" + second + bytes(4)
     assert len(tiff) == 56
-    return made.with_segment(made.encode(picture, quality=90), 0xE1, b"Exif\0\0" + tiff + small)
+    return b"Exif\0\0" + tiff + small
 
 
 def found(data: bytes) -> list[str]:
