@@ -192,8 +192,10 @@ def _is_number(value: Any) -> bool:
 
 
 def _holds_boxes(value: Any) -> bool:
-    boxes = [face.get("box_xyxy") if isinstance(face, Mapping) else None for face in value] if _is_list(value) else None
-    return boxes is not None and all(_is_list(box) and len(box) == 4 and all(map(_is_number, box)) for box in boxes)
+    if not _is_list(value) or not all(isinstance(face, Mapping) for face in value):
+        return False
+    boxes = [face.get("box_xyxy", ()) for face in value]
+    return all(_is_list(box) and len(box) == 4 and all(map(_is_number, box)) for box in boxes)
 
 
 def _is_list(value: Any) -> bool:
