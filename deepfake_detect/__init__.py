@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from deepfake_detect.predict.verification import Verification, verify
     from deepfake_detect.provenance.findings import MetadataFinding, MetadataFindings
     from deepfake_detect.provenance.inspector import inspect_metadata
+    from deepfake_detect.reporting.case_report import CaseReport
     from deepfake_detect.training.augment import Augmentation
     from deepfake_detect.training.schedule import Epoch, Schedule
     from deepfake_detect.training.search import Trial, tune
@@ -59,6 +60,7 @@ __all__ = [
     "Augmentation",
     "BackendUnavailable",
     "Card",
+    "CaseReport",
     "Content",
     "ContentRouter",
     "DatasetError",
@@ -138,6 +140,7 @@ __getattr__, __dir__ = lazy_exports(
         "predict.prediction": ("Prediction",),
         "provenance.findings": ("MetadataFinding", "MetadataFindings"),
         "provenance.inspector": ("inspect_metadata",),
+        "reporting.case_report": ("CaseReport",),
         "training.augment": ("Augmentation",),
         "training.schedule": ("Epoch", "Schedule"),
         "training.search": ("Trial", "tune"),

@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # what only some callers need is imported when they do
     from deepfake_detect.explain.faithfulness import Level
     from deepfake_detect.export.onnx_export import ExportReport
     from deepfake_detect.inputs.image import ImageInput
+    from deepfake_detect.reporting.case_report import CaseReport
     from deepfake_detect.training.augment import Augmentation
     from deepfake_detect.training.model_summary import ModelSummary
     from deepfake_detect.training.pipeline import TrainingResult
@@ -442,6 +443,49 @@ class Detector(Predictor):
             faithfulness=faithfulness,
             target=target,
             threshold=threshold,
+        )
+
+    def report(
+        self,
+        image: ImageInput,
+        *,
+        faces: FaceChoice = "auto",
+        threshold: float | None = None,
+        explain: bool = True,
+        stability: bool = True,
+        method: str = "grad-cam",
+        faithfulness: Level | Literal["off"] | None = "quick",
+    ) -> CaseReport:
+        """Make a report for people: verdict, faces, reasons, stability, metadata, limits, and how to check it again.
+
+        Args:
+            image: As for `predict`.
+            faces: As for `predict`.
+            threshold: As for `predict`.
+            explain: Compute the heat map of `explain`, and check it; it takes most of the time.
+            stability: Score copies of the picture, too, as `stability` does.
+            method: As for `explain`.
+            faithfulness: As for `explain`.
+
+        Returns:
+            The report; ``report.save("photo.html")`` writes one page that opens without a network, and the case beside
+            it, which `deepfake_detect.verify` checks.
+
+        Raises:
+            ImageUnreadable: Not a picture.
+            InvalidOption: An option that does not exist or is out of range.
+        """
+        from deepfake_detect.reporting.case_report import report_image
+
+        return report_image(
+            self,
+            image,
+            faces=faces,
+            threshold=threshold,
+            explain=explain,
+            stability=stability,
+            method=method,
+            faithfulness=faithfulness,
         )
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> Card:

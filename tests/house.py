@@ -29,7 +29,7 @@ FLOORS = [  # an entry imports only entries of lower floors
     ["faces"],
     ["predict", "datasets"],
     ["video", "explain", "auditing", "evaluation", "export"],
-    ["training"],
+    ["training", "reporting"],
     ["_keywords"],
     ["detector"],
     ["health"],

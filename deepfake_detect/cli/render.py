@@ -7,7 +7,6 @@ import io
 import json
 import math
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from deepfake_detect.cli.console import plural
+from deepfake_detect.drawing.result import file_stem
 
 if TYPE_CHECKING:
     from deepfake_detect.predict.prediction import Prediction
@@ -90,7 +90,7 @@ def save_result(result: Result, folder: Path) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = os.path.abspath(result.name) if os.path.exists(result.name) else result.name
-    stem = _stem(result.name)
+    stem = file_stem(result.name)
     names = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
     name = next(name for name in names if _is_free_or_same(folder, name, path))
     content = {"path": path, **result.to_dict()}
@@ -114,7 +114,7 @@ def save_case(prediction: Prediction, folder: Path) -> Path:
     """
     case = prediction.to_case()
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{_stem(prediction.name)}-{case['input']['sha256'][:8]}.json"
+    target = folder / f"{file_stem(prediction.name)}-{case['input']['sha256'][:8]}.json"
     text = json.dumps(case, indent=2, ensure_ascii=False, allow_nan=False)
     target.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
     return target
@@ -124,13 +124,14 @@ def _prediction_text(row: Row) -> Iterator[str]:
     notes = [plural(len(row["faces"]), "face")] if len(row["faces"]) > 1 else []
     if content := row.get("content"):
         notes.append(f"{content['label']} {content['scores'][content['label']]:.3f}")
-    yield _line(row, row["name"] + (f"  ({', '.join(notes)})" if notes else ""))
+    yield verdict_line(row, row["name"] + (f"  ({', '.join(notes)})" if notes else ""))
     if len(row["faces"]) > 1:
         for face in row["faces"]:
-            yield _line(face, f"  {_box(face)}")
+            yield verdict_line(face, f"  {_box(face)}")
 
 
-def _line(row: Row, words: str) -> str:
+def verdict_line(row: Row, words: str) -> str:
+    """Write label and score of a result, and some words, as a line for a terminal."""
     score = "     -" if row["score"] is None else f"{row['score']:6.3f}"
     colour = _COLOURS.get(row["label"], 0)
     return f"\x1b[{colour}m{row['label']:<9}\x1b[0m  {score}  {words}"
@@ -169,13 +170,13 @@ def _faces_cells(row: Row) -> Iterator[Row]:
 
 def _stability_text(row: Row) -> Iterator[str]:
     if row["error"]:
-        yield _line({**row, "score": None}, row["name"])
+        yield verdict_line({**row, "score": None}, row["name"])
         return
     low, high = row["interval"] or (None, None)
     spread = "" if low is None else f"  [{low:.3f}, {high:.3f}]"
     flips = f"  flips under {', '.join(row['flips'])}" if row["flips"] else ""
     withdrawn = f"  withdrawn under {', '.join(row['withdrawn'])}" if row["withdrawn"] else ""
-    yield _line(row, f"{spread[2:]}{'  ' if spread else ''}{row['name']}{flips}{withdrawn}")
+    yield verdict_line(row, f"{spread[2:]}{'  ' if spread else ''}{row['name']}{flips}{withdrawn}")
 
 
 def _stability_cells(row: Row) -> Iterator[Row]:
@@ -187,9 +188,9 @@ def _stability_cells(row: Row) -> Iterator[Row]:
 
 def _video_text(row: Row) -> Iterator[str]:
     if row["label"] == "error":
-        yield _line({**row, "score": None}, row["name"])
+        yield verdict_line({**row, "score": None}, row["name"])
         return
-    yield _line(row, row["name"])
+    yield verdict_line(row, row["name"])
     lost = f", {row['lost_frames']} lost" if row["lost_frames"] else ""
     share = "" if row["share_fake"] is None else f", {row['share_fake']:.0%} of them fake"
     yield f"{'':19}{plural(len(row['frames']), 'frame')}, {row['frames_with_face']} with a face{share}{lost}"
@@ -206,9 +207,9 @@ def _video_cells(row: Row) -> Iterator[Row]:
 
 def _explanation_text(row: Row) -> Iterator[str]:
     if row["error"]:
-        yield _line({**row, "score": None}, row["name"])
+        yield verdict_line({**row, "score": None}, row["name"])
         return
-    yield _line(row, f"{'evidence' if row['is_evidence'] else 'not evidence':<12}  {row['name']}")
+    yield verdict_line(row, f"{'evidence' if row['is_evidence'] else 'not evidence':<12}  {row['name']}")
     regions = sorted(row["regions"].items(), key=lambda item: -item[1])
     if regions:
         yield f"{'':19}heat for {row['target']}: {_shares(regions)}"
@@ -275,15 +276,6 @@ def _csv_line(columns: Iterable[str], cells: Row) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="").writerow([cells.get(column) for column in columns])
     return text.getvalue()
-
-
-def _stem(name: str) -> str:
-    """Turn the last part of a path or URL into a safe file name without ending."""
-    if name == "-":
-        return "stdin"
-    last = re.split(r"[?#]", name.rstrip("/"))[0] if "://" in name else name
-    stem = re.sub(r"[^\w.-]+", "_", Path(last).stem)[:100].strip("._")
-    return stem or "picture"
 
 
 def _is_free_or_same(folder: Path, name: str, path: str) -> bool:

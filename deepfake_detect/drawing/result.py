@@ -7,6 +7,7 @@ import html
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -135,6 +136,25 @@ def short_name(name: str) -> str:
         ('portrait.jpg', 'portrait.jpg', '<array>')
     """
     return name.replace("\\", "/").rstrip("/").rpartition("/")[2] or name
+
+
+def file_stem(name: str, *, most_bytes: int = 100) -> str:
+    """Make a safe file name, without ending, of the last part of a path or URL.
+
+    Args:
+        name: Path or URL of an input; ``-`` is standard input.
+        most_bytes: Longest name in UTF-8; file systems take 255 bytes, endings included.
+
+    Example:
+        >>> file_stem("album/my photo (2).jpg"), file_stem("https://host/a.png?size=2"), file_stem("-")
+        ('my_photo_2', 'a', 'stdin')
+    """
+    if name == "-":
+        return "stdin"
+    last = re.split(r"[?#]", name.rstrip("/"))[0] if "://" in name else name
+    stem = re.sub(r"[^\w.-]+", "_", Path(last).stem).strip("._")
+    cut = stem.encode("utf-8", "replace")[:most_bytes].decode("utf-8", "ignore").rstrip("._")
+    return cut or "picture"
 
 
 def make_frame(rows: list[dict[str, Any]]) -> Frame:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from deepfake_detect._version import __version__
+from deepfake_detect.errors import ImageTooLarge, ImageUnreadable
 from deepfake_detect.inputs.image import ImageInput, name_image, open_image
 from deepfake_detect.inputs.source import open_bytes
 from deepfake_detect.provenance.inspector import inspect_metadata
@@ -44,7 +45,8 @@ def record_evidence(
         faces: The choice of faces that was made.
         threshold: What the caller gave in place of the card's threshold; None where the card decided.
         stability: `Stability.to_dict`, where it was measured.
-        metadata: `MetadataFindings.to_dict`; inspected here where None and the picture is a file.
+        metadata: `MetadataFindings.to_dict`; inspected here where None and the picture is a file of a format that
+            `inspect_metadata` reads.
 
     Returns:
         Plain JSON values. No part of the picture is among them but what its metadata say.
@@ -54,7 +56,7 @@ def record_evidence(
     """
     fingerprint = fingerprint_input(image)
     if metadata is None and fingerprint["kind"] == "file":
-        metadata = inspect_metadata(image).to_dict()
+        metadata = _metadata_of(image)
     record = {
         "schema": SCHEMA,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -116,6 +118,14 @@ def environment() -> dict[str, Any]:
     versions = {"deepfake-detect": __version__, "python": platform.python_version()}
     versions |= {name: known for name in _LIBRARIES if (known := _version(name)) is not None}
     return {"versions": versions, "system": platform.system(), "machine": platform.machine()}
+
+
+def _metadata_of(image: ImageInput) -> dict[str, Any] | None:
+    """Inspect a file that was read before; None for a format of which no metadata are read, or a file too large."""
+    try:
+        return inspect_metadata(image).to_dict()
+    except (ImageUnreadable, ImageTooLarge):
+        return None
 
 
 def _version(distribution: str) -> str | None:

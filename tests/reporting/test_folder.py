@@ -1,0 +1,118 @@
+"""Test folders of reports: names, the index, runs that are continued, and the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from deepfake_detect import Detector, InvalidOption
+from deepfake_detect.cli.main import main
+from deepfake_detect.reporting import folder as folder_module
+from deepfake_detect.reporting.folder import ReportFolder
+from tests.provenance.made_files import encode
+from tests.small_world import PORTRAIT, empty_scene, small_bundle
+
+QUICK = ("--no-explain", "--no-stability")
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_bundle(tmp_path_factory.mktemp("weights") / "small")
+
+
+@pytest.fixture
+def album(tmp_path: Path) -> Path:
+    """Write two pictures of the same name and one that is none."""
+    for name, content in (("a", PORTRAIT.read_bytes()), ("b", encode(Image.fromarray(empty_scene())))):
+        (tmp_path / "album" / name).mkdir(parents=True)
+        (tmp_path / "album" / name / "photo.jpg").write_bytes(content)
+    (tmp_path / "album" / "broken.jpg").write_bytes(b"no picture")
+    return tmp_path / "album"
+
+
+def run(*arguments: Any) -> Result:
+    return CliRunner().invoke(main, ["report", *(str(argument) for argument in arguments)])
+
+
+def test_pictures_of_one_name_have_pages_of_their_own_and_failures_are_on_the_index(album: Path, bundle: Path) -> None:
+    done = run(album, "--model", bundle, "--out", album / "out", "--json", *QUICK)
+    rows = json.loads(done.stdout)
+    assert done.exit_code == 1 and "broken.jpg" in done.stderr and "index.html" in done.stderr
+    pages = {row["name"]: row["page"] for row in rows if not row["error"]}
+    assert len(set(pages.values())) == 2 and all(Path(page).name.startswith("photo-") for page in pages.values())
+    index = (album / "out" / "index.html").read_text("utf-8")
+    assert all(f'href="{Path(page).name}"' in index for page in pages.values())
+    assert "No report: " in index and "3 pictures" in index and "1 could not be scored" in index
+    assert all('href="index.html"' in Path(page).read_text("utf-8") for page in pages.values())
+    names = sorted(path.suffix for path in (album / "out").iterdir())
+    assert names == [".html", ".html", ".html", ".json", ".json"]
+
+
+def test_one_picture_needs_no_index(bundle: Path, tmp_path: Path) -> None:
+    done = run(PORTRAIT, "--model", bundle, "--out", tmp_path / "new" / "out", *QUICK)
+    assert done.exit_code == 0 and str(next((tmp_path / "new" / "out").glob("*.html"))) in done.stdout
+    assert not (tmp_path / "new" / "out" / "index.html").exists()
+
+
+def test_a_run_that_was_cut_off_is_continued(
+    album: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    detector = Detector.from_pretrained(bundle, device="cpu")
+    photos, options = [album / "a" / "photo.jpg", album / "b" / "photo.jpg"], {"explain": False, "stability": False}
+    first = ReportFolder(tmp_path, predictor=detector, **options).add(photos[0])
+    made: list[str] = []
+    report_image = folder_module.report_image
+
+    def count(predictor: Any, image: Any, **rest: Any) -> Any:
+        made.append(image.name)
+        return report_image(predictor, image, **rest)
+
+    monkeypatch.setattr(folder_module, "report_image", count)
+    again = ReportFolder(tmp_path, predictor=detector, **options)
+    written = [again.add(photo) for photo in photos]
+    assert [report.is_new for report in written] == [False, True] and made == [str(photos[1])]
+    assert (written[0].label, written[0].score) == (first.label, first.score)
+    index = again.finish()
+    assert index is not None and index.read_text("utf-8").count("<li>") == 2
+    ReportFolder(tmp_path, predictor=detector, **options, threshold=0.1).add(photos[0])  # another verdict
+    first.case_file.unlink()
+    assert ReportFolder(tmp_path, predictor=detector, **options).add(photos[0]).is_new
+    assert len(made) == 3
+
+
+def test_a_failure_leaves_no_half_page(bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from deepfake_detect.system import whole_file
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    reports = ReportFolder(
+        tmp_path, predictor=Detector.from_pretrained(bundle, device="cpu"), explain=False, stability=False
+    )
+    monkeypatch.setattr(whole_file.os, "replace", full)
+    with pytest.raises(InvalidOption, match="No space left on device"):
+        reports.add(PORTRAIT)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_used_is_named(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    blocked = run(PORTRAIT, "--model", bundle, "--out", tmp_path / "file" / "out")
+    assert blocked.exit_code == 2 and "choose another folder" in blocked.stderr
+    (tmp_path / "index.html").write_text("<h1>My pages</h1>")
+    foreign = run(PORTRAIT, PORTRAIT, "--model", bundle, "--out", tmp_path)
+    assert foreign.exit_code == 2 and "was not written by this program" in foreign.stderr
+    assert (tmp_path / "index.html").read_text() == "<h1>My pages</h1>"
+
+
+def test_a_video_and_an_unknown_method_are_refused(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").write_bytes(b"\0\0\0\x18ftypmp42")
+    clip = run(tmp_path / "clip.mp4", "--model", bundle, "--out", tmp_path / "out", *QUICK)
+    assert clip.exit_code == 1 and "deepfake-detect video" in clip.stderr
+    wrong = run(PORTRAIT, "--model", bundle, "--out", tmp_path / "out", "--method", "grad-cat")
+    assert wrong.exit_code == 2 and "grad-cam" in wrong.stderr
