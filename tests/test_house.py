@@ -34,7 +34,7 @@ LIGHT = {
 }
 HEAVY = {"torch", "timm", "torchvision", "huggingface_hub", "safetensors", "sklearn", "matplotlib"}
 PUBLIC_NAMES = {
-    "AuditReport", "Augmentation", "BackendUnavailable", "Card", "Content", "ContentRouter", "DatasetError",
+    "AuditReport", "Augmentation", "BackendUnavailable", "Card", "CaseReport", "Content", "ContentRouter", "DatasetError",
     "DeepfakeDetectError", "Detector", "DoctorReport", "Epoch", "Explanation", "Face", "Finding", "HubUnavailable",
     "ImageTooLarge", "ImageUnreadable", "InvalidOption", "LayerNotFound", "MetadataFinding", "MetadataFindings",
     "MissingExtra", "Prediction", "Preprocessing", "Report", "Schedule", "Stability", "TrainingDiverged", "Trial",

@@ -14,22 +14,10 @@ from deepfake_detect.cli import options as shared
 @click.command(epilog=shared.PATH_HELP)
 @shared.paths_argument
 @shared.model_option
-@click.option(
-    "--method",
-    metavar="M",
-    default="grad-cam",
-    show_default=True,
-    help="Or grad-cam++, hirescam, eigen-cam, integrated-gradients, occlusion.",
-)
+@shared.method_option
 @click.option("--layer", metavar="L", help="Layer of the model (default: the last one that yields a map).")
 @click.option("--target", type=click.Choice(["fake", "real"]), help="Class to explain (default: the predicted one).")
-@click.option(
-    "--faithfulness",
-    type=click.Choice(["quick", "full", "off"]),
-    default="quick",
-    show_default=True,
-    help="How thoroughly to check the heat map.",
-)
+@shared.faithfulness_option
 @shared.style_options
 @shared.device_option
 @shared.save_option

@@ -21,14 +21,8 @@ if TYPE_CHECKING:
 @shared.model_option
 @shared.faces_option
 @shared.threshold_option
-@click.option("--method", metavar="M", default="grad-cam", show_default=True, help="Of the heat map; see `explain`.")
-@click.option(
-    "--faithfulness",
-    type=click.Choice(["quick", "full", "off"]),
-    default="quick",
-    show_default=True,
-    help="How thoroughly to check the heat map.",
-)
+@shared.method_option
+@shared.faithfulness_option
 @click.option("--no-explain", is_flag=True, help="Leave the heat map out.")
 @click.option("--no-stability", is_flag=True, help="Score no copies of the picture.")
 @shared.style_options

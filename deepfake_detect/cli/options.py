@@ -68,6 +68,20 @@ faces_option = click.option(
 threshold_option = click.option(
     "--threshold", metavar="T", type=click.FloatRange(0, 1), help="Score from which the label is fake."
 )
+method_option = click.option(
+    "--method",
+    metavar="M",
+    default="grad-cam",
+    show_default=True,
+    help="Or grad-cam++, hirescam, eigen-cam, integrated-gradients, occlusion.",
+)
+faithfulness_option = click.option(
+    "--faithfulness",
+    type=click.Choice(["quick", "full", "off"]),
+    default="quick",
+    show_default=True,
+    help="How thoroughly to check the heat map.",
+)
 save_option = click.option(
     "--save", metavar="DIR", type=FOLDER, help="Write the drawn picture and the JSON of each result into DIR."
 )

@@ -31,7 +31,7 @@ from deepfake_detect.provenance.inspector import MAX_FILE_BYTES
 from deepfake_detect.reporting.page import compose_page
 from deepfake_detect.reporting.pictures import ReportPictures, draw_pictures
 from deepfake_detect.reporting.words import headline, label_of
-from deepfake_detect.system.whole_file import whole_file
+from deepfake_detect.system.atomic import whole_file
 
 logger = logging.getLogger("deepfake_detect")
 

@@ -24,7 +24,7 @@ from deepfake_detect.reporting.case_report import hold_image, report_image
 from deepfake_detect.reporting.page import IndexEntry, compose_index
 from deepfake_detect.reporting.pictures import draw_thumb
 from deepfake_detect.reporting.words import headline, label_of
-from deepfake_detect.system.whole_file import whole_file
+from deepfake_detect.system.atomic import whole_file
 
 INDEX: Final = "index.html"
 """Name of the index."""

@@ -86,7 +86,7 @@ def test_a_run_that_was_cut_off_is_continued(
 
 
 def test_a_failure_leaves_no_half_page(bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from deepfake_detect.system import whole_file
+    from deepfake_detect.system import atomic
 
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
@@ -94,7 +94,7 @@ def test_a_failure_leaves_no_half_page(bundle: Path, monkeypatch: pytest.MonkeyP
     reports = ReportFolder(
         tmp_path, predictor=Detector.from_pretrained(bundle, device="cpu"), explain=False, stability=False
     )
-    monkeypatch.setattr(whole_file.os, "replace", full)
+    monkeypatch.setattr(atomic.os, "replace", full)
     with pytest.raises(InvalidOption, match="No space left on device"):
         reports.add(PORTRAIT)
     assert list(tmp_path.iterdir()) == []
