@@ -34,8 +34,9 @@ LIGHT = {
 }
 HEAVY = {"torch", "timm", "torchvision", "huggingface_hub", "safetensors", "sklearn", "matplotlib"}
 PUBLIC_NAMES = {
-    "AuditReport", "Augmentation", "BackendUnavailable", "Card", "CaseReport", "Content", "ContentRouter", "DatasetError",
-    "DeepfakeDetectError", "Detector", "DoctorReport", "Epoch", "Explanation", "Face", "Finding", "HubUnavailable",
+    "AuditReport", "Augmentation", "BackendUnavailable", "Card", "CaseReport", "Content", "ContentRouter",
+    "DatasetError", "DeepfakeDetectError", "Detector", "DoctorReport", "Epoch", "Explanation", "Face", "Finding",
+    "HubUnavailable",
     "ImageTooLarge", "ImageUnreadable", "InvalidOption", "LayerNotFound", "MetadataFinding", "MetadataFindings",
     "MissingExtra", "Prediction", "Preprocessing", "Report", "Schedule", "Stability", "TrainingDiverged", "Trial",
     "UnknownModel", "UnknownWeights", "Verification", "VideoPrediction", "WeightsCorrupted", "WeightsMismatch",
