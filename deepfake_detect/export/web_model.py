@@ -1,0 +1,107 @@
+"""Prepare a detector's ONNX model for a web page: weights stored in float16, and a heat map as a second output."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from deepfake_detect.export.onnx_export import network_of
+from deepfake_detect.export.onnx_model import compose_model
+from deepfake_detect.weights.card import Card
+
+INPUT: Final = "pixels"
+"""Name of the input: float32 [N, 3, H, W], normalised."""
+
+LOGIT: Final = "logit"
+"""Name of the output that holds the logits [N]."""
+
+HEAT: Final = "heat"
+"""Name of the output that holds the heat maps [N, rows, columns]."""
+
+_SMALLEST = 256  # numbers of a tensor from which it is stored in float16: smaller ones are kept exact
+
+
+def web_model(model: torch.nn.Module, card: Card) -> tuple[bytes, bool]:
+    """Make the ONNX file of a page.
+
+    It computes in float32, so that the scores stay those of Python; only the storage of the weights is halved. Where
+    the network ends in a mean over the picture and one dense layer, Grad-CAM of the last map has a closed form, which
+    becomes the output `HEAT`: the map's channels, weighted by the layer.
+
+    Args:
+        model: Maps [N, 3, H, W] to N logits.
+        card: Of the model.
+
+    Returns:
+        The file, and whether it has the output `HEAT`.
+
+    Raises:
+        MissingExtra: The extra ``[onnx]`` is not installed.
+        BackendUnavailable: The network cannot be translated.
+    """
+    proto = compose_model(network_of(model, card.preprocessing.size_px, "float32"), card=card)
+    has_heat = _add_heat(proto.graph)
+    _store_in_half(proto.graph)
+    content: bytes = proto.SerializeToString(deterministic=True)
+    return content, has_heat
+
+
+def _add_heat(graph: Any) -> bool:
+    """Add the sum over the channels of weight * map, which is Grad-CAM's map times the number of its places."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    tail = _pooled_linear(graph)
+    if tail is None:
+        return False
+    maps, weight = tail
+    graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(weight.reshape(1, -1, 1, 1)), "heat_weight"))
+    graph.initializer.append(numpy_helper.from_array(np.array([1]), "heat_axis"))
+    graph.node.extend(
+        [
+            helper.make_node("Conv", [maps, "heat_weight"], ["heat_sum"], kernel_shape=[1, 1]),
+            helper.make_node("Squeeze", ["heat_sum", "heat_axis"], [HEAT]),
+        ]
+    )
+    graph.output.append(helper.make_tensor_value_info(HEAT, TensorProto.FLOAT, ["batch", "rows", "columns"]))
+    return True
+
+
+def _pooled_linear(graph: Any) -> tuple[str, np.ndarray] | None:
+    """Follow the logit back to the map that it is a weighted mean of: the map, and the weights of its channels."""
+    from onnx import numpy_helper
+
+    makers = {output: node for node in graph.node for output in node.output}
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    node = makers[LOGIT]
+    weight = None
+    while node is not None:
+        if node.op_type == "Gemm" and weight is None and node.input[1] in tensors:
+            weight = numpy_helper.to_array(tensors[node.input[1]]).astype(np.float32)
+        elif node.op_type == "GlobalAveragePool" and weight is not None and weight.size == max(weight.shape):
+            return node.input[0], weight
+        elif node.op_type not in ("Reshape", "Flatten", "Squeeze", "Identity"):
+            return None
+        node = makers.get(node.input[0])
+    return None
+
+
+def _store_in_half(graph: Any) -> None:
+    """Store large float32 tensors in float16, and turn them into float32 as the file is loaded."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    casts = []
+    for tensor in graph.initializer:
+        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < _SMALLEST:
+            continue
+        values = numpy_helper.to_array(tensor)
+        half = values.astype(np.float16)
+        if not np.isfinite(half).all():  # beyond what float16 holds
+            continue
+        name = tensor.name
+        tensor.CopyFrom(numpy_helper.from_array(half, f"{name}_half"))
+        casts.append(helper.make_node("Cast", [f"{name}_half"], [name], to=TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
