@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # what only some callers need is imported when they do
     from deepfake_detect.explain.explanation import Explanation
     from deepfake_detect.explain.faithfulness import Level
     from deepfake_detect.export.onnx_export import ExportReport
+    from deepfake_detect.export.site import SiteReport
     from deepfake_detect.inputs.image import ImageInput
     from deepfake_detect.reporting.case_report import CaseReport
     from deepfake_detect.training.augment import Augmentation
@@ -514,31 +515,42 @@ class Detector(Predictor):
         self,
         path: str | os.PathLike[str],
         *,
-        format: Literal["onnx"] = "onnx",
+        format: Literal["onnx", "browser"] = "onnx",
         dtype: Precision = "float32",
         preprocessing: bool = False,
-    ) -> ExportReport:
-        """Write this detector to a file for programs without this package; see ``docs/onnx.md``.
-
-        The face finder is written next to it, as ``NAME.finder.onnx``.
+        runtime: str | os.PathLike[str] | None = None,
+        webgpu: bool | None = None,
+    ) -> ExportReport | SiteReport:
+        """Write this detector for programs without this package; see ``docs/onnx.md`` and ``docs/browser.md``.
 
         Args:
-            path: Of the ONNX file; ``~`` is expanded, and a file that is there is replaced.
-            format: ``"onnx"``, which `from_pretrained` also loads.
-            dtype: What the network computes in: ``"float32"`` or ``"float16"``.
-            preprocessing: Normalise in the graph, which then takes face crops as bytes.
+            path: Of the ONNX file, whose face finder is written next to it, as ``NAME.finder.onnx``; or of the folder
+                of the page. ``~`` is expanded, and files that are there are replaced.
+            format: ``"onnx"``, which `from_pretrained` also loads; or ``"browser"``, a web page and a package for npm.
+            dtype: What the network of an ONNX file computes in: ``"float32"`` or ``"float16"``.
+            preprocessing: Normalise in the graph of an ONNX file, which then takes face crops as bytes.
+            runtime: Where a page's onnxruntime-web comes from, a folder or a ``.tgz`` of npm; None downloads it once.
+            webgpu: Whether a page brings the runtime for WebGPU, too; None decides by the size of the model.
 
         Returns:
             What was written.
 
         Raises:
-            InvalidOption: An option that does not exist.
+            InvalidOption: An option that does not exist, or that the format does not have.
             MissingExtra: The extra ``[onnx]`` is not installed.
-            BackendUnavailable: The network cannot be translated.
+            BackendUnavailable: The network cannot be translated, or onnxruntime-web is not to be had.
         """
+        check_choice("format", format, ("onnx", "browser"))
+        if format == "browser":
+            from deepfake_detect.export.site import export_site
+
+            if dtype != "float32" or preprocessing:
+                raise InvalidOption("dtype and preprocessing are for format='onnx'; a page computes in float32")
+            return export_site(self, path, runtime=runtime, webgpu=webgpu)
         from deepfake_detect.export.onnx_export import export_onnx
 
-        check_choice("format", format, ("onnx",))
+        if runtime is not None or webgpu is not None:
+            raise InvalidOption("runtime and webgpu are for format='browser'")
         return export_onnx(self, path, dtype=dtype, preprocessing=preprocessing)
 
     def push_to_hub(

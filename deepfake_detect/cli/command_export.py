@@ -7,26 +7,37 @@ from typing import Any
 
 import click
 
-from deepfake_detect.cli.options import FILE, json_option, model_option
+from deepfake_detect.cli.options import json_option, model_option
+
+_PATH = click.Path(path_type=Path)
 
 
 @click.command()
 @model_option
-@click.option("--format", type=click.Choice(["onnx"]), default="onnx", show_default=True, help="What to write.")
-@click.option("--out", "path", metavar="FILE", type=FILE, required=True, help="ONNX file to write.")
+@click.option(
+    "--format", type=click.Choice(["onnx", "browser"]), default="onnx", show_default=True, help="A file, or a web page."
+)
+@click.option("--out", "path", metavar="PATH", type=_PATH, required=True, help="ONNX file, or folder of the page.")
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "float16"]),
     default="float32",
     show_default=True,
-    help="What the network computes in.",
+    help="What the network of an ONNX file computes in.",
 )
-@click.option("--preprocessing", is_flag=True, help="Normalise in the graph, which then takes face crops as bytes.")
+@click.option("--preprocessing", is_flag=True, help="Normalise in the ONNX file, which then takes bytes.")
+@click.option(
+    "--runtime",
+    metavar="PATH",
+    type=_PATH,
+    help="onnxruntime-web for a page: folder or .tgz of npm.  [default: download]",
+)
+@click.option("--webgpu/--no-webgpu", default=None, help="Bring WebGPU for a page.  [default: for large models]")
 @json_option
 def command(model: str, path: Path, as_json: bool, **options: Any) -> None:
-    """Write a detector to a file for programs without this package.
+    """Write a detector for programs without this package: an ONNX file, or a web page that works without a server.
 
-    The face finder is written next to it, as NAME.finder.onnx.
+    The face finder of an ONNX file is written next to it, as NAME.finder.onnx.
     """
     from deepfake_detect.cli.console import write_line
     from deepfake_detect.detector import Detector

@@ -13,7 +13,7 @@ from typing import Any, Final
 from deepfake_detect._options import check_flag, check_type
 from deepfake_detect._version import __version__
 from deepfake_detect.errors import InvalidOption
-from deepfake_detect.export.web_model import HEAT, INPUT, LOGIT, web_model
+from deepfake_detect.export.web_model import HEAT, INPUT, LOGIT, HeatKind, web_model
 from deepfake_detect.export.web_runtime import VERSION, find_runtime, runtime_files
 from deepfake_detect.predict.evidence import fingerprint_card
 from deepfake_detect.predict.predictor import Predictor
@@ -24,7 +24,7 @@ SCHEMA: Final = "deepfake-detect/model@1"
 """Layout of ``model/model.json``."""
 
 LARGE_MODEL_BYTES: Final = 16_000_000
-"""Size of a model from which the page brings the runtime for WebGPU, too: below, loading it takes longer than it saves."""
+"""Size of a model from which a page brings the runtime for WebGPU: below, loading that takes longer than it saves."""
 
 _PAGE = Path(__file__).with_name("page")
 _PACKAGE_ONLY = frozenset({"deepfake-detect.d.ts", "package.json", "README.md", "LICENSE", "test.mjs", "sw.js"})
@@ -38,14 +38,14 @@ class SiteReport:
         path: The folder.
         model: ``name@version``.
         files: Path of each file in the folder to its size in bytes.
-        has_heat: Whether the page shows heat maps.
+        heat: What the page's heat maps are; None where it shows none.
         has_webgpu: Whether the page can run on WebGPU.
     """
 
     path: Path
     model: str
     files: Mapping[str, int] = field(repr=False)
-    has_heat: bool
+    heat: HeatKind | None
     has_webgpu: bool
 
     @property
@@ -100,9 +100,9 @@ def export_site(
     if target.exists() and not target.is_dir():
         raise InvalidOption(f"folder is {str(target)!r}, which is a file; a page is a folder of files")
     card = replace(predictor.card, sha256=digest_of(predictor.model))
-    detector, has_heat = web_model(predictor.model, card)
+    detector, heat = web_model(predictor.model, card)
     has_webgpu = len(detector) > LARGE_MODEL_BYTES if webgpu is None else webgpu
-    files = _model_files(predictor, detector, has_heat=has_heat, facts=_facts(card))
+    files = _model_files(predictor, detector, heat=heat, facts=_facts(card))
     files |= _runtime_folder(runtime, has_webgpu=has_webgpu)
     files |= _page_files(files, model=card.id)
     for name, content in files.items():
@@ -111,7 +111,7 @@ def export_site(
         path=target,
         model=card.id,
         files={name: len(content) for name, content in sorted(files.items())},
-        has_heat=has_heat,
+        heat=heat,
         has_webgpu=has_webgpu,
     )
 
@@ -127,7 +127,7 @@ def _facts(card: Any) -> dict[str, Any]:
 
 
 def _model_files(
-    predictor: Predictor, detector: bytes, *, has_heat: bool, facts: Mapping[str, Any]
+    predictor: Predictor, detector: bytes, *, heat: HeatKind | None, facts: Mapping[str, Any]
 ) -> dict[str, bytes]:
     finder = predictor.finder
     contents = {"detector": ("detector.onnx", detector)}
@@ -141,7 +141,8 @@ def _model_files(
         **facts,
         "files": {"finder": None, **listed},
         "input": INPUT,
-        "outputs": {"logit": LOGIT, "heat": HEAT if has_heat else None},
+        "outputs": {"logit": LOGIT, "heat": HEAT if heat else None},
+        "heat": heat,
     }
     text = json.dumps(manifest, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return {

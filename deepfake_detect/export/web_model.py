@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
@@ -23,49 +23,60 @@ HEAT: Final = "heat"
 _SMALLEST = 256  # numbers of a tensor from which it is stored in float16: smaller ones are kept exact
 
 
-def web_model(model: torch.nn.Module, card: Card) -> tuple[bytes, bool]:
+HeatKind = Literal["grad-cam", "forged"]
+"""What the heat maps are: Grad-CAM, above zero what speaks for fake; or how likely each place is forged, 0..1."""
+
+
+def web_model(model: torch.nn.Module, card: Card) -> tuple[bytes, HeatKind | None]:
     """Make the ONNX file of a page.
 
-    It computes in float32, so that the scores stay those of Python; only the storage of the weights is halved. Where
-    the network ends in a mean over the picture and one dense layer, Grad-CAM of the last map has a closed form, which
-    becomes the output `HEAT`: the map's channels, weighted by the layer.
+    It computes in float32, so that the scores stay those of Python; only the storage of the weights is halved. A
+    network with a map of what is forged has that as the output `HEAT`. Where a network ends in a mean over the picture
+    and one dense layer, Grad-CAM of the last map has a closed form, which becomes that output: the map's channels,
+    weighted by the layer.
 
     Args:
         model: Maps [N, 3, H, W] to N logits.
         card: Of the model.
 
     Returns:
-        The file, and whether it has the output `HEAT`.
+        The file, and what its output `HEAT` is; None where it has none.
 
     Raises:
         MissingExtra: The extra ``[onnx]`` is not installed.
         BackendUnavailable: The network cannot be translated.
     """
     proto = compose_model(network_of(model, card.preprocessing.size_px, "float32"), card=card)
-    has_heat = _add_heat(proto.graph)
+    heat = _add_heat(proto.graph)
     _store_in_half(proto.graph)
     content: bytes = proto.SerializeToString(deterministic=True)
-    return content, has_heat
+    return content, heat
 
 
-def _add_heat(graph: Any) -> bool:
-    """Add the sum over the channels of weight * map, which is Grad-CAM's map times the number of its places."""
+def _add_heat(graph: Any) -> HeatKind | None:
+    """Add the output `HEAT`, where the network has a map that it can be made of."""
     from onnx import TensorProto, helper, numpy_helper
 
-    tail = _pooled_linear(graph)
-    if tail is None:
-        return False
-    maps, weight = tail
-    graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(weight.reshape(1, -1, 1, 1)), "heat_weight"))
+    forged, tail = _forged_map(graph), _pooled_linear(graph)
+    if forged is None and tail is None:
+        return None
+    source = forged or "heat_sum"
+    if forged is None and tail is not None:  # the sum over the channels is Grad-CAM times the number of places
+        maps, weight = tail
+        weight = np.ascontiguousarray(weight.reshape(1, -1, 1, 1))
+        graph.initializer.append(numpy_helper.from_array(weight, "heat_weight"))
+        graph.node.append(helper.make_node("Conv", [maps, "heat_weight"], [source], kernel_shape=[1, 1]))
     graph.initializer.append(numpy_helper.from_array(np.array([1]), "heat_axis"))
-    graph.node.extend(
-        [
-            helper.make_node("Conv", [maps, "heat_weight"], ["heat_sum"], kernel_shape=[1, 1]),
-            helper.make_node("Squeeze", ["heat_sum", "heat_axis"], [HEAT]),
-        ]
-    )
+    graph.node.append(helper.make_node("Squeeze", [source, "heat_axis"], [HEAT]))
     graph.output.append(helper.make_tensor_value_info(HEAT, TensorProto.FLOAT, ["batch", "rows", "columns"]))
-    return True
+    return "grad-cam" if forged is None else "forged"
+
+
+def _forged_map(graph: Any) -> str | None:
+    """Find a network's own map of what is forged: the sigmoid of a convolution to one channel."""
+    channels = {tensor.name: tensor.dims[0] for tensor in graph.initializer if len(tensor.dims) == 4}
+    singles = {node.output[0] for node in graph.node if node.op_type == "Conv" and channels.get(node.input[1]) == 1}
+    return next((n.output[0] for n in graph.node if n.op_type == "Sigmoid" and n.input[0] in singles), None)
 
 
 def _pooled_linear(graph: Any) -> tuple[str, np.ndarray] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import hashlib
 import io
@@ -12,8 +13,8 @@ from collections.abc import Mapping
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
-from urllib.request import urlopen
+from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.request import Request, urlopen
 
 from deepfake_detect.datasets.face_cache import default_folder
 from deepfake_detect.errors import BackendUnavailable
@@ -169,13 +170,21 @@ def _download(address: str) -> bytes:
         raise BackendUnavailable(f"the npm registry {shown} is no http or https address; {advice}")
     _log.info("downloading %s", shown)
     try:
-        with urlopen(address, timeout=_TIME_LIMIT_S) as response:
+        with urlopen(_request(address), timeout=_TIME_LIMIT_S) as response:
             content: bytes = response.read(_LARGEST_TARBALL)
     except (OSError, HTTPException, ValueError) as error:
-        raise BackendUnavailable(
-            f"onnxruntime-web cannot be downloaded from {shown} ({hide_credentials(str(error))}); {advice}"
-        ) from None
+        raise BackendUnavailable(f"onnxruntime-web cannot be downloaded from {shown} ({error}); {advice}") from None
     return content
+
+
+def _request(address: str) -> Request:
+    """Move user and password from the address to a header, since urllib takes them for a part of the host's name."""
+    parts = urlsplit(address)
+    user, _, host = parts.netloc.rpartition("@")
+    request = Request(urlunsplit(parts._replace(netloc=host)))
+    if user:
+        request.add_unredirected_header("Authorization", f"Basic {base64.b64encode(unquote(user).encode()).decode()}")
+    return request
 
 
 def _keep(cache: Path, files: Mapping[str, bytes]) -> None:

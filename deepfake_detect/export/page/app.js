@@ -253,8 +253,11 @@ function drawHeat(context, prediction, scale) {
 function connectHeat(article, prediction, draw) {
   const [button, legend] = [article.querySelector(".heat"), article.querySelector(".legend")];
   button.hidden = !prediction.faces.some((face) => face.heat);
-  const target = prediction.label === "real" ? "real" : "fake";
-  legend.textContent = `Light: what spoke most for ${target}. Dark: what did not. A heat map shows where the detector looked, not what was forged.`;
+  const isForged = prediction.faces.some((face) => face.heat?.kind === "forged");
+  legend.textContent = isForged
+    ? "Light: what the detector takes for forged. Dark: what it does not. It is wrong about places as it is about faces."
+    : `Light: what spoke most for ${prediction.label === "real" ? "real" : "fake"}. Dark: what did not. ` +
+      "A heat map shows where the detector looked, not what was forged.";
   button.addEventListener("click", () => {
     const shows = button.getAttribute("aria-pressed") !== "true";
     button.setAttribute("aria-pressed", shows);

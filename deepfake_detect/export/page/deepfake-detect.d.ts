@@ -64,8 +64,10 @@ export interface Card {
   [name: string]: unknown;
 }
 
-/** Grad-CAM's map of a face before it is scaled: above zero lies what speaks for fake. */
+/** The heat map of a face before it is drawn. */
 export interface Heat {
+  /** Grad-CAM, above zero what speaks for fake; or how likely each place is forged, 0 to 1. */
+  kind: "grad-cam" | "forged";
   values: number[];
   rows: number;
   columns: number;

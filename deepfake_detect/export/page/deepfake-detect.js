@@ -1358,7 +1358,7 @@ class Engine {
     const { logits, heat } = await this.forward(look.crops);
     return look.faces.map((face, i) => {
       const [score, label] = judge(logits[i], card, threshold);
-      const heatOfFace = heat && heatMap(heat, i, look.squares[i]);
+      const heatOfFace = heat && heatMap(heat, i, look.squares[i], this._manifest.heat);
       return { ...face, score, logit: logits[i], label, heat: heatOfFace };
     });
   }
@@ -1404,9 +1404,10 @@ function checkOptions(choice, threshold) {
   }
 }
 
-/** Cut one face's map out of the batch; above zero lies what speaks for fake. */
-function heatMap({ data, rows, columns }, index, square) {
-  return { values: Array.from(data.slice(index * rows * columns, (index + 1) * rows * columns)), rows, columns, crop_xyxy: square };
+/** Cut one face's map out of the batch. */
+function heatMap({ data, rows, columns }, index, square, kind) {
+  const values = Array.from(data.slice(index * rows * columns, (index + 1) * rows * columns));
+  return { kind, values, rows, columns, crop_xyxy: square };
 }
 
 async function fingerprint(image, name) {
@@ -1562,8 +1563,8 @@ const COVER = [0.4, 0.75]; // how much the colour covers, from cold to hot
 /**
  * Draw the heat maps of a prediction: for each face an image to be laid over its crop.
  *
- * What spoke for the class shown is hot: real where the picture was called real, else fake. The hottest place of all
- * faces is 1, as in Python's `Detector.explain`.
+ * Of Grad-CAM, what spoke for the class shown is hot: real where the picture was called real, else fake; the hottest
+ * place of all faces is 1, as in Python's `Detector.explain`. A network's own map of what is forged stays as it is.
  *
  * @returns {{ image: ImageData, crop_xyxy: number[] }[]}
  */
@@ -1580,12 +1581,14 @@ export function heatImage(prediction) {
 
 /** Scale the maps of all faces to 0..1. @returns {{ heat: Float64Array, crop_xyxy: number[] }[]} */
 export function heats(prediction, sizePx = HEAT_PX) {
-  const sign = prediction.label === "real" ? -1 : 1;
   const faces = prediction.faces.filter((face) => face.heat);
+  const isForged = faces.some((face) => face.heat.kind === "forged");
+  const sign = prediction.label === "real" && !isForged ? -1 : 1;
   const maps = faces.map(({ heat: { values, rows, columns, crop_xyxy } }) => {
     const hot = values.map((value) => Math.max(0, sign * value));
     return { heat: enlarge(hot, rows, columns, sizePx), crop_xyxy };
   });
+  if (isForged) return maps;
   const top = maps.reduce((most, { heat }) => heat.reduce((a, b) => Math.max(a, b), most), 0);
   if (top > 0) for (const { heat } of maps) for (let i = 0; i < heat.length; i++) heat[i] /= top;
   return maps;

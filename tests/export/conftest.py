@@ -1,0 +1,60 @@
+"""Programs that the tests of the exported page need, and the page itself; a test without them is skipped."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deepfake_detect import Detector
+from deepfake_detect.export.site import SiteReport, export_site
+from deepfake_detect.export.web_runtime import VERSION
+
+HERE = Path(__file__).parent
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deepfake-detect"
+
+Node = Callable[..., Any]
+"""Runs a script of this folder with a job, and returns its result."""
+
+
+@pytest.fixture(scope="session")
+def runtime() -> Path:
+    """Find onnxruntime-web: in the cache, where ``.ci/run`` puts it."""
+    folder = CACHE / f"onnxruntime-web-{VERSION}"
+    if not folder.is_dir():
+        pytest.skip(f"no {folder}; .ci/run, or an export of a page, downloads it")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Node:
+    program = shutil.which("node")
+    if program is None:
+        pytest.skip("node is not installed")
+
+    def run(script: str, job: Any, *, before: Sequence[str] = ()) -> Any:
+        folder = tmp_path_factory.mktemp("node")
+        (folder / "job.json").write_text(json.dumps(job))
+        command = [program, HERE / script, *before, folder / "job.json", folder / "result.json"]
+        environment = {**os.environ, "NODE_PATH": str(CACHE / "node" / "node_modules")}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return json.loads((folder / "result.json").read_text())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def mobile() -> Detector:
+    return Detector.from_pretrained("mobile-fakefaces", device="cpu", dtype="float32", backend="torch")
+
+
+@pytest.fixture(scope="session")
+def site(mobile: Detector, runtime: Path, tmp_path_factory: pytest.TempPathFactory) -> SiteReport:
+    return export_site(mobile, tmp_path_factory.mktemp("site"), runtime=runtime)
