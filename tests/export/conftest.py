@@ -37,6 +37,9 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Node:
     program = shutil.which("node")
     if program is None:
         pytest.skip("node is not installed")
+    version = subprocess.run([program, "--version"], capture_output=True, text=True).stdout.strip()
+    if int(version.removeprefix("v").partition(".")[0]) < 20:
+        pytest.skip(f"node is {version}, expected 20 or newer")
 
     def run(script: str, job: Any, *, before: Sequence[str] = ()) -> Any:
         folder = tmp_path_factory.mktemp("node")
