@@ -13,7 +13,7 @@ from typing import Any, Final
 from deepfake_detect._options import check_flag, check_type
 from deepfake_detect._version import __version__
 from deepfake_detect.errors import InvalidOption
-from deepfake_detect.export.web_model import HEAT, INPUT, LOGIT, HeatKind, web_model
+from deepfake_detect.export.web_model import HEAT, INPUT, LOGIT, HeatKind, make_web_model
 from deepfake_detect.export.web_runtime import VERSION, find_runtime, runtime_files
 from deepfake_detect.predict.evidence import fingerprint_card
 from deepfake_detect.predict.predictor import Predictor
@@ -100,7 +100,7 @@ def export_site(
     if target.exists() and not target.is_dir():
         raise InvalidOption(f"folder is {str(target)!r}, which is a file; a page is a folder of files")
     card = replace(predictor.card, sha256=digest_of(predictor.model))
-    detector, heat = web_model(predictor.model, card)
+    detector, heat = make_web_model(predictor.model, card)
     has_webgpu = len(detector) > LARGE_MODEL_BYTES if webgpu is None else webgpu
     files = _model_files(predictor, detector, heat=heat, facts=_facts(card))
     files |= _runtime_folder(runtime, has_webgpu=has_webgpu)

@@ -27,7 +27,7 @@ HeatKind = Literal["grad-cam", "forged"]
 """What the heat maps are: Grad-CAM, above zero what speaks for fake; or how likely each place is forged, 0..1."""
 
 
-def web_model(model: torch.nn.Module, card: Card) -> tuple[bytes, HeatKind | None]:
+def make_web_model(model: torch.nn.Module, card: Card) -> tuple[bytes, HeatKind | None]:
     """Make the ONNX file of a page.
 
     It computes in float32, so that the scores stay those of Python; only the storage of the weights is halved. A

@@ -19,7 +19,7 @@ from deepfake_detect.errors import BackendUnavailable, InvalidOption
 from deepfake_detect.explain.layers import find_layer
 from deepfake_detect.explain.methods import grad_cam
 from deepfake_detect.export import web_runtime
-from deepfake_detect.export.web_model import web_model
+from deepfake_detect.export.web_model import make_web_model
 from deepfake_detect.export.web_runtime import BUILDS, SHA256, VERSION, find_runtime
 from tests.small_world import CARD, small_detector
 
@@ -32,7 +32,7 @@ FAKE_FILES = {name: f"file {name}".encode() for name in SHA256}
 def test_a_page_has_the_heat_map_of_python(name: str, kind: str | None) -> None:
     model = create_model(name, seed=0).eval()
     card = replace(CARD, preprocessing=replace(CARD.preprocessing, size_px=64))
-    content, found = web_model(model, card)
+    content, found = make_web_model(model, card)
     assert found == kind
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     batch = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) - 0.5
