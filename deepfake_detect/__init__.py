@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         InvalidOption,
         LayerNotFound,
         MissingExtra,
+        ServerUnavailable,
         TrainingDiverged,
         UnknownModel,
         UnknownWeights,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from deepfake_detect.provenance.findings import MetadataFinding, MetadataFindings
     from deepfake_detect.provenance.inspector import inspect_metadata
     from deepfake_detect.reporting.case_report import CaseReport
+    from deepfake_detect.serve.client import AsyncClient, Client
     from deepfake_detect.training.augment import Augmentation
     from deepfake_detect.training.schedule import Epoch, Schedule
     from deepfake_detect.training.search import Trial, tune
@@ -56,11 +58,13 @@ if TYPE_CHECKING:
     from deepfake_detect.weights.card import Card, Preprocessing
 
 __all__ = [
+    "AsyncClient",
     "AuditReport",
     "Augmentation",
     "BackendUnavailable",
     "Card",
     "CaseReport",
+    "Client",
     "Content",
     "ContentRouter",
     "DatasetError",
@@ -83,6 +87,7 @@ __all__ = [
     "Preprocessing",
     "Report",
     "Schedule",
+    "ServerUnavailable",
     "Stability",
     "TrainingDiverged",
     "Trial",
@@ -121,6 +126,7 @@ __getattr__, __dir__ = lazy_exports(
             "InvalidOption",
             "LayerNotFound",
             "MissingExtra",
+            "ServerUnavailable",
             "TrainingDiverged",
             "UnknownModel",
             "UnknownWeights",
@@ -141,6 +147,7 @@ __getattr__, __dir__ = lazy_exports(
         "provenance.findings": ("MetadataFinding", "MetadataFindings"),
         "provenance.inspector": ("inspect_metadata",),
         "reporting.case_report": ("CaseReport",),
+        "serve.client": ("AsyncClient", "Client"),
         "training.augment": ("Augmentation",),
         "training.schedule": ("Epoch", "Schedule"),
         "training.search": ("Trial", "tune"),

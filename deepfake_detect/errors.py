@@ -11,6 +11,7 @@
     ├── WeightsCorrupted   (OSError)                the bytes are not those that the card promises
     ├── WeightsMismatch    (ValueError)             the weights or the card do not fit this model or library
     ├── HubUnavailable     (OSError)                the Hub cannot be reached, or refuses
+    ├── ServerUnavailable  (OSError)                a server of this library cannot be reached, or refuses
     ├── LayerNotFound      (ValueError)             no layer of that name
     ├── DatasetError       (ValueError)             the data set cannot be read or understood
     ├── BackendUnavailable (RuntimeError)           OpenVINO was chosen, and cannot run this network
@@ -60,6 +61,10 @@ class WeightsMismatch(DeepfakeDetectError, ValueError):
 
 class HubUnavailable(DeepfakeDetectError, OSError):
     """The Hugging Face Hub cannot be reached, or refuses the request."""
+
+
+class ServerUnavailable(DeepfakeDetectError, OSError):
+    """A server of this library cannot be reached, has too much to do, or refuses the request."""
 
 
 class LayerNotFound(DeepfakeDetectError, ValueError):

@@ -34,14 +34,13 @@ LIGHT = {
 }
 HEAVY = {"torch", "timm", "torchvision", "huggingface_hub", "safetensors", "sklearn", "matplotlib"}
 PUBLIC_NAMES = {
-    "AuditReport", "Augmentation", "BackendUnavailable", "Card", "CaseReport", "Content", "ContentRouter",
-    "DatasetError", "DeepfakeDetectError", "Detector", "DoctorReport", "Epoch", "Explanation", "Face", "Finding",
-    "HubUnavailable",
-    "ImageTooLarge", "ImageUnreadable", "InvalidOption", "LayerNotFound", "MetadataFinding", "MetadataFindings",
-    "MissingExtra", "Prediction", "Preprocessing", "Report", "Schedule", "Stability", "TrainingDiverged", "Trial",
-    "UnknownModel", "UnknownWeights", "Verification", "VideoPrediction", "WeightsCorrupted", "WeightsMismatch",
-    "audit", "classify_content", "create_model", "doctor", "find_faces", "inspect_metadata", "list_models",
-    "list_pretrained", "tune", "verify",
+    "AsyncClient", "AuditReport", "Augmentation", "BackendUnavailable", "Card", "CaseReport", "Client", "Content",
+    "ContentRouter", "DatasetError", "DeepfakeDetectError", "Detector", "DoctorReport", "Epoch", "Explanation",
+    "Face", "Finding", "HubUnavailable", "ImageTooLarge", "ImageUnreadable", "InvalidOption", "LayerNotFound",
+    "MetadataFinding", "MetadataFindings", "MissingExtra", "Prediction", "Preprocessing", "Report", "Schedule",
+    "ServerUnavailable", "Stability", "TrainingDiverged", "Trial", "UnknownModel", "UnknownWeights", "Verification",
+    "VideoPrediction", "WeightsCorrupted", "WeightsMismatch", "audit", "classify_content", "create_model", "doctor",
+    "find_faces", "inspect_metadata", "list_models", "list_pretrained", "tune", "verify",
 }  # fmt: skip
 FORBIDDEN = {"utils", "util", "core", "base", "common", "helpers", "misc"}
 

@@ -27,16 +27,31 @@ TIME_LIMIT_S = 15.0
 MAX_BYTES = 64 * 2**20
 """Most bytes that a download may have."""
 
+MAX_REDIRECTS = 5
+"""Most redirects that a download follows."""
+
 _SECRET = re.compile(r"(?i)([?&;][^=&;]*(?:token|sig|key|secret|pass|pwd|cred|auth|session)[^=&;]*=)[^&;#]*")
 _USER_INFO = re.compile(r"(?i)^([a-z][a-z0-9+.-]*:)?//[^/?#]*@")
-_METADATA = frozenset({ipaddress.ip_address("168.63.129.16")})  # Azure's, the only one among public addresses
+_UNICAST = ipaddress.ip_network("2000::/3")  # all that is assigned to the public internet; NAT64 and 6to4 are embedded
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_SPECIAL = tuple(  # some of these count as global in Python's tables, depending on its version
+    ipaddress.ip_network(network)
+    for network in ("168.63.129.16/32", "192.0.0.0/24", "192.88.99.0/24", "2001::/23", "3fff::/20")
+)  # Azure's metadata service; protocol assignments; 6to4 relays; protocol assignments; documentation
+_ISATAP = (0x5EFE, 0x0200_5EFE)  # upper half of an interface identifier whose lower half is an IPv4 address
 
 _Entry = tuple[Any, Any, int, str, Any]  # of socket.getaddrinfo
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
-def read_url(url: str, *, name: str, public_only: bool = False) -> bytes:
+def read_url(
+    url: str,
+    *,
+    name: str,
+    public_only: bool = False,
+    max_bytes: int | None = None,
+    time_limit_s: float | None = None,
+) -> bytes:
     """Download what stands behind an http or https address.
 
     A redirect from a public address to one of the local machine or network is refused: else a stranger's server
@@ -48,18 +63,20 @@ def read_url(url: str, *, name: str, public_only: bool = False) -> bytes:
         name: Stands for it in error messages.
         public_only: Refuse every address that is not public, for servers that open addresses of strangers: the name
             is looked up once and the connection goes to the address that was checked, past any proxy.
+        max_bytes: Most bytes of the body; None takes `MAX_BYTES`.
+        time_limit_s: Seconds for all of it; None takes `TIME_LIMIT_S`.
 
     Returns:
         The body.
 
     Raises:
         ImageUnreadable: No such address, refused, not answered in time, or answered with an error or half a body.
-        ImageTooLarge: More than `MAX_BYTES`.
+        ImageTooLarge: More than ``max_bytes``.
     """
     parts = _split(url, name)
-    watch = _Watch(public_only=public_only)
+    watch = _Watch(public_only=public_only, time_limit_s=TIME_LIMIT_S if time_limit_s is None else time_limit_s)
     try:
-        content = _read(_opener(watch), _request(parts), name)
+        content = _read(_opener(watch), _request(parts), name, MAX_BYTES if max_bytes is None else max_bytes)
         watch.check()  # what was cut off may look complete
         return content
     except HTTPError as error:
@@ -68,7 +85,7 @@ def read_url(url: str, *, name: str, public_only: bool = False) -> bytes:
     except (OSError, HTTPException, ValueError) as error:
         if watch.is_over():
             raise ImageUnreadable(
-                f"{name}: not complete within {TIME_LIMIT_S:g} s; download it yourself and pass the path"
+                f"{name}: not complete within {watch.time_limit_s:g} s; download it yourself and pass the path"
             ) from None
         reason = getattr(error, "reason", None) or error  # urllib wraps what a connection raises
         if isinstance(error, DeepfakeDetectError):
@@ -101,15 +118,22 @@ def is_public(address: str) -> bool:
     """
     ip = ipaddress.ip_address(address.partition("%")[0])
     ip = getattr(ip, "ipv4_mapped", None) or ip
-    return all(part.is_global and not part.is_multicast and part not in _METADATA for part in (ip, *_embedded(ip)))
+    if isinstance(ip, ipaddress.IPv6Address) and ip not in _UNICAST and ip not in _NAT64:
+        return False
+    return all(_is_global(part) for part in (ip, *_embedded(ip)))
+
+
+def _is_global(ip: _Address) -> bool:
+    return ip.is_global and not ip.is_multicast and not any(ip in network for network in _SPECIAL)
 
 
 def _embedded(ip: _Address) -> Iterable[_Address]:
     """Return the IPv4 addresses that an IPv6 address leads to."""
     if isinstance(ip, ipaddress.IPv4Address):
         return ()
-    nat64 = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else None
-    return [part for part in (ip.sixtofour, *(ip.teredo or ()), nat64) if part is not None]
+    lower = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+    is_tunnel = ip in _NAT64 or (int(ip) >> 32) & 0xFFFFFFFF in _ISATAP
+    return [part for part in (ip.sixtofour, lower if is_tunnel else None) if part is not None]
 
 
 def _split(url: str, name: str) -> SplitResult:
@@ -130,15 +154,15 @@ def _request(parts: SplitResult) -> request.Request:
     return asked
 
 
-def _read(opener: request.OpenerDirector, asked: request.Request, name: str) -> bytes:
-    with opener.open(asked, timeout=TIME_LIMIT_S) as response:
+def _read(opener: request.OpenerDirector, asked: request.Request, name: str, max_bytes: int) -> bytes:
+    with opener.open(asked) as response:
         stated = response.headers.get("Content-Length")
-        if stated and stated.isdecimal() and int(stated) > MAX_BYTES:
-            raise _too_large(name)
-        content: bytes = response.read(MAX_BYTES + 1)
+        if stated and stated.isdecimal() and int(stated) > max_bytes:
+            raise _too_large(name, max_bytes)
+        content: bytes = response.read(max_bytes + 1)
         missing = response.length or 0
-    if len(content) > MAX_BYTES:
-        raise _too_large(name)
+    if len(content) > max_bytes:
+        raise _too_large(name, max_bytes)
     if missing:
         raise ImageUnreadable(
             f"{name}: the server sent {len(content):,} bytes of {len(content) + missing:,}; try again"
@@ -146,19 +170,19 @@ def _read(opener: request.OpenerDirector, asked: request.Request, name: str) -> 
     return content
 
 
-def _too_large(name: str) -> ImageTooLarge:
-    return ImageTooLarge(f"{name}: more than {MAX_BYTES:,} bytes; download it and pass the path")
+def _too_large(name: str, max_bytes: int) -> ImageTooLarge:
+    return ImageTooLarge(f"{name}: more than {max_bytes:,} bytes; download it and pass the path")
 
 
 class _Watch:
     """The connections of one download: where they may lead, and that they end at the deadline."""
 
-    def __init__(self, *, public_only: bool) -> None:
-        self.public_only, self._must_be_public = public_only, public_only
-        self._deadline = time.monotonic() + TIME_LIMIT_S
+    def __init__(self, *, public_only: bool, time_limit_s: float) -> None:
+        self.public_only, self._must_be_public, self.time_limit_s = public_only, public_only, time_limit_s
+        self._deadline = time.monotonic() + time_limit_s
         self._connections: list[socket.socket] = []
         self._lock = threading.Lock()
-        self._timer = threading.Timer(TIME_LIMIT_S, self._shut_down)  # a slow server restarts every socket timeout
+        self._timer = threading.Timer(time_limit_s, self._shut_down)  # a slow server restarts every socket timeout
         self._timer.daemon = True
         self._timer.start()
 
@@ -283,6 +307,8 @@ def _connection(
 
 
 class _Redirects(request.HTTPRedirectHandler):
+    max_redirections = MAX_REDIRECTS
+
     def __init__(self, watch: _Watch) -> None:
         self.watch = watch
 

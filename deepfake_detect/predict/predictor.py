@@ -6,6 +6,7 @@ import copy
 import logging
 import threading
 from collections.abc import Generator, Iterable, Sequence, Sized
+from concurrent.futures import Executor
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -26,6 +27,7 @@ from deepfake_detect.predict.prediction import Prediction, Predictions
 from deepfake_detect.predict.preprocess import normalise
 from deepfake_detect.predict.several import Series, list_several, open_several
 from deepfake_detect.predict.stream import OnError, stream_predictions
+from deepfake_detect.predict.verdict import compose_prediction
 from deepfake_detect.system.device import count_processors, find_device, find_dtype, may_have_accelerator, name_dtype
 from deepfake_detect.system.fork import renew_after_fork
 from deepfake_detect.system.progress import progress_bar
@@ -294,18 +296,61 @@ class Predictor:
         )
         return _with_bar(predictions, total=_length(several)) if progress else predictions
 
-    def look(self, image: ImageInput, *, faces: FaceChoice = "auto") -> Look:
+    def look(self, image: ImageInput, *, faces: FaceChoice = "auto", workers: int = 0) -> Look:
         """Open a picture and cut out what the model would see of its faces, without scoring them.
 
         Args:
             image: See `predict`.
             faces: See `predict`.
+            workers: Number of threads that do this at the same time; 0 where no other does.
 
         Returns:
             The faces with a crop each.
         """
         check_faces(faces)
-        return look_at(image, preprocessing=self.card.preprocessing, finder=self._face_finder(faces), faces=faces)
+        finder = self._face_finder(faces, workers)
+        return look_at(image, preprocessing=self.card.preprocessing, finder=finder, faces=faces)
+
+    def enlist(self, pool: Executor, *, workers: int) -> tuple[int, int]:
+        """Prepare the threads of a new pool to call `look` and `logits`, for callers with a queue of their own.
+
+        Args:
+            pool: New, with ``workers`` threads.
+            workers: Number of its threads.
+
+        Returns:
+            How many of the threads may run `logits` at a time (its ``lanes``), and the number of faces in a batch.
+        """
+        lanes = self._engine.lanes(workers)
+        self._engine.prepare(lanes)
+        self._engine.join(pool, workers=workers, lanes=lanes)
+        return lanes, self._batch_size()
+
+    def conclude(
+        self, look: Look, logits: Sequence[float], *, threshold: float | None = None, seconds: float = 0.0
+    ) -> Prediction:
+        """Turn the logits of a picture's crops into the verdict on the picture.
+
+        Args:
+            look: From `look`.
+            logits: One for each crop, from `logits`.
+            threshold: See `predict`.
+            seconds: Time that the picture took.
+
+        Returns:
+            The prediction that `predict` gives for the picture.
+        """
+        how = self._engine.how
+        return compose_prediction(
+            look,
+            logits,
+            card=self.card,
+            revision=self.revision,
+            threshold=threshold,
+            seconds=seconds,
+            backend=how.get("backend", "torch"),
+            dtype=how.get("dtype", "float32"),
+        )
 
     def logits(self, crops: Sequence[np.ndarray], *, lanes: int = 1) -> list[float]:
         """Run the model on face crops that are there, such as those of `look`.
@@ -387,7 +432,6 @@ class Predictor:
         uses_openvino = self._engine.backend == "openvino"
         if workers is None:  # with OpenVINO, one of the threads is waiting for it at nearly any time
             workers = min(MOST_WORKERS, count_processors() + uses_openvino)
-        place = "openvino" if uses_openvino else self._device.partition(":")[0]
         lanes = self._engine.lanes(workers)
         self._engine.prepare(lanes)
         predictions = stream_predictions(
@@ -399,7 +443,7 @@ class Predictor:
             card=self.card,
             revision=self.revision,
             threshold=threshold,
-            batch_size=BATCH_SIZES.get(place, 16) if batch_size is None else batch_size,
+            batch_size=self._batch_size() if batch_size is None else batch_size,
             workers=workers,
             lanes=lanes,
             on_error=on_error,
@@ -407,6 +451,10 @@ class Predictor:
             join=self._engine.join,
         )
         return _with_content(predictions) if content else predictions
+
+    def _batch_size(self) -> int:
+        uses_openvino = self._engine.backend == "openvino"
+        return BATCH_SIZES.get("openvino" if uses_openvino else self._device.partition(":")[0], 16)
 
     def _compile(self, dtype: str) -> bool:
         """Have OpenVINO run the bundle without torch, and say whether it does."""

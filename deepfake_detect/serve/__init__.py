@@ -1,0 +1,1 @@
+"""Serve a detector over HTTP, and use such a server from Python."""
