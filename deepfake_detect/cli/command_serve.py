@@ -67,7 +67,7 @@ def command(
     The page /docs of the server lists them. Ctrl-C stops it, once what was accepted is done.
     """
     from deepfake_detect.cli.console import write_line
-    from deepfake_detect.serve.run import require_server, serve
+    from deepfake_detect.serve.processes import require_server, run_server
     from deepfake_detect.serve.settings import ServeSettings, collect_keys
     from deepfake_detect.weights.bundle import find_bundle
 
@@ -89,7 +89,7 @@ def command(
     for model in settings.models:
         find_bundle(model)  # a wrong name is an error now, not in the workers
     names = ", ".join(settings.models)
-    sys.exit(serve(settings, announce=lambda url: write_line(f"{names} on {url}, documented at {url}/docs")))
+    sys.exit(run_server(settings, announce=lambda url: write_line(f"{names} on {url}, documented at {url}/docs")))
 
 
 def _limits(changes: tuple[str, ...]) -> Limits:

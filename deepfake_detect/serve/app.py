@@ -27,7 +27,7 @@ from deepfake_detect.predict.prediction import Prediction
 from deepfake_detect.provenance.inspector import inspect_metadata
 from deepfake_detect.serve import schema
 from deepfake_detect.serve.gate import ASSETS, Gate, error_content
-from deepfake_detect.serve.openapi import DESCRIPTION, describe_body, errors, with_schemas
+from deepfake_detect.serve.openapi import DESCRIPTION, describe_body, refused, with_schemas
 from deepfake_detect.serve.refusals import Refusal, busy, refusal_of
 from deepfake_detect.serve.service import Hold, Sent, Service, failed_prediction, name_of
 from deepfake_detect.serve.settings import ServeSettings
@@ -92,7 +92,7 @@ def _add_pictures(app: FastAPI, service: Service) -> None:
         tags=["pictures"],
         summary="Score pictures",
         response_model=None,
-        responses={200: {"model": schema.PredictAnswer}, **errors(400, 408, 413, 415, 422, 503)},
+        responses={200: {"model": schema.PredictAnswer}, **refused(400, 408, 413, 415, 422, 503)},
         openapi_extra=describe_body(schema.PredictRequest, schema.PredictOptions),
     )
     async def predict(request: Request) -> Response:
@@ -123,7 +123,7 @@ def _add_pictures(app: FastAPI, service: Service) -> None:
         response_model=None,
         responses={
             200: {"model": schema.ExplanationAnswer, "content": {"image/png": {}}},
-            **errors(400, 408, 413, 415, 422, 503),
+            **refused(400, 408, 413, 415, 422, 503),
         },
         openapi_extra=describe_body(schema.ExplainRequest, schema.ExplainOptions, several=False),
     )
@@ -142,7 +142,7 @@ def _add_pictures(app: FastAPI, service: Service) -> None:
         tags=["pictures"],
         summary="Measure whether a verdict survives compression, scaling and cropping",
         response_model=None,
-        responses={200: {"model": schema.StabilityAnswer}, **errors(400, 408, 413, 415, 422, 503)},
+        responses={200: {"model": schema.StabilityAnswer}, **refused(400, 408, 413, 415, 422, 503)},
         openapi_extra=describe_body(schema.StabilityRequest, schema.Options, several=False),
     )
     async def stability(request: Request) -> Response:
@@ -158,7 +158,7 @@ def _add_pictures(app: FastAPI, service: Service) -> None:
         tags=["pictures"],
         summary="Read what picture files say of their own origin",
         response_model=None,
-        responses={200: {"model": schema.MetadataAnswer}, **errors(400, 408, 413, 415, 422, 503)},
+        responses={200: {"model": schema.MetadataAnswer}, **refused(400, 408, 413, 415, 422, 503)},
         openapi_extra=describe_body(schema.MetadataRequest, schema.MetadataOptions),
     )
     async def metadata(request: Request) -> Response:
@@ -179,7 +179,7 @@ def _add_videos(app: FastAPI, service: Service) -> None:
         summary="Score a video in the background",
         status_code=202,
         response_model=None,
-        responses={202: {"model": schema.VideoJob}, **errors(400, 408, 413, 415, 422, 503)},
+        responses={202: {"model": schema.VideoJob}, **refused(400, 408, 413, 415, 422, 503)},
         openapi_extra=describe_body(None, schema.VideoOptions, several=False, field="video"),
     )
     async def start_video(request: Request) -> Response:
@@ -210,7 +210,7 @@ def _add_videos(app: FastAPI, service: Service) -> None:
         tags=["videos"],
         summary="Ask for the state of a video",
         response_model=None,
-        responses={200: {"model": schema.VideoJob}, **errors(404)},
+        responses={200: {"model": schema.VideoJob}, **refused(404)},
     )
     async def video_status(job_id: str) -> Response:
         """Return the job with its progress, and the result once it is done."""
@@ -222,7 +222,7 @@ def _add_videos(app: FastAPI, service: Service) -> None:
         summary="Delete a video job",
         status_code=204,
         response_model=None,
-        responses=errors(404),
+        responses=refused(404),
     )
     async def forget_video(job_id: str) -> Response:
         """Delete the job and its result; one that is running ends at the next frame."""
@@ -251,7 +251,7 @@ def _add_server(app: FastAPI, service: Service) -> None:
         tags=["server"],
         summary="Does it take requests?",
         response_model=schema.Health,
-        responses=errors(503),
+        responses=refused(503),
     )
     async def readyz() -> Response:
         """Answer 200 where the models are loaded and the queue has room, else 503."""

@@ -41,7 +41,7 @@ _EXAMPLES: dict[str, Any] = {
 }
 
 
-def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def refused(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the refusals of a route, as FastAPI documents them."""
     return {status: {"model": schema.ErrorAnswer, "description": _REFUSED[status]} for status in statuses}
 
@@ -119,10 +119,10 @@ def _without_null(values: dict[str, Any]) -> dict[str, Any]:
 def _require_key(document: dict[str, Any]) -> None:
     document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     reference = {"$ref": _REFERENCE.format(model=schema.ErrorAnswer.__name__)}
-    refused = {"description": "No valid API key.", "content": {"application/json": {"schema": reference}}}
+    refusal = {"description": "No valid API key.", "content": {"application/json": {"schema": reference}}}
     for path, operations in document["paths"].items():
         if path in ("/healthz", "/readyz"):
             continue
         for operation in operations.values():
             operation["security"] = [{"key": []}]
-            operation["responses"]["401"] = refused
+            operation["responses"]["401"] = refusal

@@ -50,7 +50,7 @@ def require_server() -> None:
         ) from error
 
 
-def serve(settings: ServeSettings, *, announce: Callable[[str], None] | None = None) -> int:
+def run_server(settings: ServeSettings, *, announce: Callable[[str], None] | None = None) -> int:
     """Serve until SIGINT or SIGTERM, then finish what was accepted.
 
     Args:
