@@ -34,10 +34,9 @@ os.environ["HF_HOME"] = HUB_HOME.name  # before huggingface_hub is imported, whi
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # several threads on a busy machine are many times slower than one
 
 import deepfake_detect  # noqa: E402 - the path must be right first
-from deepfake_detect.predict import content, predictor  # noqa: E402
+from deepfake_detect.engines import runner  # noqa: E402
 
-for room in (content, predictor):
-    room.is_installed = lambda: False  # torch runs the networks, as without extras; OpenVINO has tests of its own
+runner.is_installed = lambda: False  # torch runs the networks, as without extras; OpenVINO has tests of its own
 
 FOLDER = Path(deepfake_detect.__file__).resolve().parent
 os.environ["PYTHONSAFEPATH"] = (

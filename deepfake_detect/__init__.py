@@ -17,7 +17,6 @@ from deepfake_detect._version import __version__
 if TYPE_CHECKING:
     from deepfake_detect.auditing.checks import audit
     from deepfake_detect.auditing.report import AuditReport, Finding
-    from deepfake_detect.classifier import Classifier
     from deepfake_detect.detector import Detector
     from deepfake_detect.errors import (
         BackendUnavailable,
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
         WeightsCorrupted,
         WeightsMismatch,
     )
-    from deepfake_detect.evaluation.class_report import ClassReport
     from deepfake_detect.evaluation.report import Report
     from deepfake_detect.evaluation.stability import Stability
     from deepfake_detect.explain.explanation import Explanation
@@ -66,8 +64,6 @@ __all__ = [
     "BackendUnavailable",
     "Card",
     "CaseReport",
-    "ClassReport",
-    "Classifier",
     "Client",
     "Content",
     "ContentRouter",
@@ -119,7 +115,6 @@ __getattr__, __dir__ = lazy_exports(
     {
         "auditing.checks": ("audit",),
         "auditing.report": ("AuditReport", "Finding"),
-        "classifier": ("Classifier",),
         "detector": ("Detector",),
         "errors": (
             "BackendUnavailable",
@@ -138,7 +133,6 @@ __getattr__, __dir__ = lazy_exports(
             "WeightsCorrupted",
             "WeightsMismatch",
         ),
-        "evaluation.class_report": ("ClassReport",),
         "evaluation.report": ("Report",),
         "evaluation.stability": ("Stability",),
         "explain.explanation": ("Explanation",),

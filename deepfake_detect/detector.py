@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import NoneType
-from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
 from deepfake_detect._options import check_choice, check_flag, check_number, check_type
+from deepfake_detect.engines.runner import Backend
 from deepfake_detect.errors import InvalidOption
 from deepfake_detect.predict.look import FaceChoice, check_faces
-from deepfake_detect.predict.predictor import Backend, Predictor
+from deepfake_detect.predict.predictor import Predictor
 from deepfake_detect.weights.bundle import find_bundle
 from deepfake_detect.weights.card import Card
 
@@ -162,7 +163,6 @@ class Detector(Predictor):
             UnknownWeights: No such weights to start from.
             WeightsMismatch: Those weights are of another architecture.
         """
-        from deepfake_detect.system.torch_defaults import usual_defaults
         from deepfake_detect.training.initial import untrained
         from deepfake_detect.training.pipeline import bundle_name
 
@@ -181,8 +181,7 @@ class Detector(Predictor):
             dropout=dropout,
             seed=options.get("seed", 0),
         )
-        with usual_defaults():  # weights that are moved under inference_mode could not be trained
-            detector = cls(model=network, card=card, device=device, dtype=dtype)
+        detector = cls(model=network, card=card, device=device, dtype=dtype)
         return detector._trained(dataset, fresh=start is None, epochs=epochs, **options)
 
     def fine_tune(
@@ -306,11 +305,12 @@ class Detector(Predictor):
         """Figures of each epoch of the training that made this detector; empty where they were not saved."""
         if self.training is not None:
             return self.training.history
-        if self._bundle is None:
+        bundle = self._runner.bundle
+        if bundle is None:
             return ()
         from deepfake_detect.training.history import read_history
 
-        return read_history(self._bundle.folder)
+        return read_history(bundle.folder)
 
     def plot_history(self, *, title: str = "") -> Image:
         """Draw losses, validation figures and the learning rate of the training over its epochs.
@@ -511,27 +511,6 @@ class Detector(Predictor):
             write_history(Path(folder).expanduser(), history)
         return card
 
-    @overload
-    def export(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        format: Literal["onnx"] = "onnx",
-        dtype: Precision = "float32",
-        preprocessing: bool = False,
-        data: Any = None,
-    ) -> ExportReport: ...
-
-    @overload
-    def export(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        format: Literal["browser"],
-        runtime: str | os.PathLike[str] | None = None,
-        webgpu: bool | None = None,
-    ) -> SiteReport: ...
-
     def export(
         self,
         path: str | os.PathLike[str],
@@ -539,7 +518,6 @@ class Detector(Predictor):
         format: Literal["onnx", "browser"] = "onnx",
         dtype: Precision = "float32",
         preprocessing: bool = False,
-        data: Any = None,
         runtime: str | os.PathLike[str] | None = None,
         webgpu: bool | None = None,
     ) -> ExportReport | SiteReport:
@@ -549,34 +527,31 @@ class Detector(Predictor):
             path: Of the ONNX file, whose face finder is written next to it, as ``NAME.finder.onnx``; or of the folder
                 of the page. ``~`` is expanded, and files that are there are replaced.
             format: ``"onnx"``, which `from_pretrained` also loads; or ``"browser"``, a web page and a package for npm.
-            dtype: What the network of an ONNX file computes in: ``"float32"``, ``"float16"`` or ``"int8"``.
+            dtype: What the network of an ONNX file computes in: ``"float32"`` or ``"float16"``.
             preprocessing: Normalise in the graph of an ONNX file, which then takes face crops as bytes.
-            data: A labelled data set, as for `fine_tune`: int8 takes the ranges of values from a third of it, and the
-                report counts the verdicts that change on the others.
             runtime: Where a page's onnxruntime-web comes from, a folder or a ``.tgz`` of npm; None downloads it once.
             webgpu: Whether a page brings the runtime for WebGPU, too; None decides by the size of the model.
 
         Returns:
-            What was written, and how it compares with this detector.
+            What was written.
 
         Raises:
-            InvalidOption: An option that does not exist, or that the format does not have; or int8 without data.
+            InvalidOption: An option that does not exist, or that the format does not have.
             MissingExtra: The extra ``[onnx]`` is not installed.
             BackendUnavailable: The network cannot be translated, or onnxruntime-web is not to be had.
-            DatasetError: The data cannot be read, or show too few faces.
         """
         check_choice("format", format, ("onnx", "browser"))
         if format == "browser":
             from deepfake_detect.export.site import export_site
 
-            if dtype != "float32" or preprocessing or data is not None:
-                raise InvalidOption("dtype, preprocessing and data are for format='onnx'; a page computes in float32")
+            if dtype != "float32" or preprocessing:
+                raise InvalidOption("dtype and preprocessing are for format='onnx'; a page computes in float32")
             return export_site(self, path, runtime=runtime, webgpu=webgpu)
         from deepfake_detect.export.onnx_export import export_onnx
 
         if runtime is not None or webgpu is not None:
             raise InvalidOption("runtime and webgpu are for format='browser'")
-        return export_onnx(self, path, dtype=dtype, preprocessing=preprocessing, data=data)
+        return export_onnx(self, path, dtype=dtype, preprocessing=preprocessing)
 
     def push_to_hub(
         self,
@@ -637,4 +612,5 @@ class Detector(Predictor):
         return detector
 
     def _with(self, model: torch.nn.Module, card: Card) -> Self:
-        return type(self)(model=model, card=card, device=self._device, dtype=self._dtype, backend=self._backend)
+        runner = self._runner
+        return type(self)(model=model, card=card, device=runner.device, dtype=runner.dtype, backend=runner.backend)

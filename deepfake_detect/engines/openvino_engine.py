@@ -7,10 +7,11 @@ takes a fifth of the time that torch takes to import. The graph is built here fr
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from deepfake_detect.engines.openvino_graph import build_graph, require_openvino
 from deepfake_detect.engines.outline import Operation, expected_forms, known_outline
 from deepfake_detect.errors import BackendUnavailable, MissingExtra
 from deepfake_detect.system.device import count_processors
-from deepfake_detect.system.fork import never_free, renew_after_fork
+from deepfake_detect.system.fork import ForkSafeLock, never_free, renew_after_fork
 from deepfake_detect.weights.bundle import Bundle
 from deepfake_detect.weights.tensors import check_tensors, read_tensors
 
@@ -31,24 +32,33 @@ _QUEUED = 8  # pictures that wait for OpenVINO at a time
 class InferRequests:
     """Compile a graph once for each of several settings, and give every thread infer requests of its own.
 
-    A forked child compiles again, since OpenVINO's threads stay with its parent.
-
     Args:
         graph: An ``openvino.Model``.
         settings: Gives the settings of OpenVINO for a key.
+
+    Raises:
+        BackendUnavailable: As `refuse_lost_openvino`, here and when it compiles.
     """
+
+    _started_in: ClassVar[int | None] = None  # process in which OpenVINO started its threads
+    _core: Any
 
     def __init__(self, graph: Any, settings: Callable[[Any], dict[str, Any]]) -> None:
         self._openvino = require_openvino()
+        refuse_lost_openvino()
         self._graph, self._settings = graph, settings
+        self._lock = ForkSafeLock()
         self._begin()
         renew_after_fork(self)
 
     def prepare(self, key: Hashable) -> Future[Any]:
         """Start to compile for a key where that is not done yet; pictures can be opened meanwhile."""
+        refuse_lost_openvino()
         with self._lock:
             if key not in self._compiled:
+                InferRequests._started_in = os.getpid()
                 compiler = ThreadPoolExecutor(1)
+                self._core = self._core or self._openvino.Core()
                 self._compiled[key] = compiler.submit(self._core.compile_model, self._graph, "CPU", self._settings(key))
                 compiler.shutdown(wait=False)  # its thread ends with the work
             return self._compiled[key]
@@ -66,15 +76,36 @@ class InferRequests:
         return self._openvino.Tensor(array, shared_memory=True)
 
     def renew(self) -> None:
-        """Begin anew in a forked child."""
+        """Leave the parent's networks alone in a forked child: to free them would wait for lost threads."""
         never_free((self._core, self._compiled, self._of_thread.__dict__))
         self._begin()
 
     def _begin(self) -> None:
-        self._core = self._openvino.Core()
+        self._core = None
         self._compiled: dict[Hashable, Future[Any]] = {}
         self._of_thread = threading.local()
-        self._lock = threading.Lock()
+
+
+def is_openvino_lost() -> bool:
+    """Tell whether this process was forked after OpenVINO had started its threads, which stay with the parent.
+
+    OpenVINO is not made for that: most of the time it computes all the same, and now and then it waits for ever.
+    """
+    return InferRequests._started_in not in (None, os.getpid())
+
+
+def refuse_lost_openvino() -> None:
+    """Raise an error where OpenVINO's threads stayed with the parent of this process.
+
+    Raises:
+        BackendUnavailable: See `is_openvino_lost`; the message says what to do.
+    """
+    if is_openvino_lost():
+        raise BackendUnavailable(
+            "this process was forked after its parent had computed with OpenVINO, whose threads do not come along; "
+            "start processes with multiprocessing.get_context('spawn'), or fork before the first picture is scored, "
+            "or use backend='auto' or 'torch'"
+        )
 
 
 class Compiled:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -13,9 +12,10 @@ import numpy as np
 
 from deepfake_detect.engines.outline import Operation, foldable_norms, scale_and_shift
 from deepfake_detect.errors import MissingExtra
+from deepfake_detect.system.fork import ForkSafeLock
 
 _HEIGHT_WIDTH = [2, 3]  # dimensions of [N, C, H, W]
-_IMPORTING = threading.Lock()
+_IMPORTING = ForkSafeLock()
 _TELEMETRY = "openvino_telemetry"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import threading
 from concurrent.futures import Executor
 from typing import Literal
 
@@ -17,7 +16,7 @@ from deepfake_detect.engines.openvino_engine import Compiled
 from deepfake_detect.engines.packed import TOLERANCE, Packed, Spliced, pack
 from deepfake_detect.engines.trace import try_record
 from deepfake_detect.errors import BackendUnavailable, MissingExtra
-from deepfake_detect.system.fork import renew_after_fork
+from deepfake_detect.system.fork import ForkSafeLock
 from deepfake_detect.system.threads import can_share_threads, share_threads, threads_after_fork
 
 _Fast = Packed | Compiled
@@ -55,8 +54,7 @@ class Forward:
         self._fast: dict[tuple[int, ...], _Fast | None] = {}  # by height, width and threads
         self._watched = WeightState(model)
         self._evaluated = _in_evaluation_mode(model)
-        self._lock = threading.Lock()
-        renew_after_fork(self)
+        self._lock = ForkSafeLock()
 
     def __call__(self, pixels: np.ndarray, *, lanes: int = 1) -> np.ndarray:
         """Map pictures to logits.
@@ -119,10 +117,6 @@ class Forward:
         """Give the threads of a new pool their share of torch's threads."""
         if lanes > 1:
             share_threads(pool, workers=workers, lanes=lanes)
-
-    def renew(self) -> None:
-        """Replace the lock in a forked child: another thread of the parent may have held it."""
-        self._lock = threading.Lock()
 
     def _prepared(self, batch: Tensor, lanes: int, *, compiles: bool) -> tuple[_Fast | None, Tensor | None]:
         """Return the faster network for such a batch, and its logits where it was just made with this batch."""

@@ -23,12 +23,14 @@ from deepfake_detect.inputs.image import ImageInput
 from deepfake_detect.predict.look import FaceChoice
 from deepfake_detect.predict.predictor import Predictor
 from deepfake_detect.predict.preprocess import to_batch
+from deepfake_detect.system.torch_defaults import usual_defaults
 
 _TILE_PX, _GAP_PX, _TEXT_PX, _COLUMNS = 88, 6, 16, 8
 _PAPER, _INK = (255, 255, 255), (60, 60, 60)
 _GREY: Final = 127.5
 
 
+@usual_defaults()
 def feature_maps(
     predictor: Predictor, image: ImageInput, layer: str | None = None, *, count: int = 31, faces: FaceChoice = "auto"
 ) -> Image.Image:

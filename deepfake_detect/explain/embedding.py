@@ -23,6 +23,7 @@ from deepfake_detect.models.head import last_linear
 from deepfake_detect.predict.look import FaceChoice
 from deepfake_detect.predict.predictor import Predictor
 from deepfake_detect.predict.preprocess import to_batch
+from deepfake_detect.system.torch_defaults import usual_defaults
 from deepfake_detect.weights.card import DETECTS
 
 _AT_ONCE, _LEAST, _MOST_SOURCES = 16, 3, 8
@@ -88,6 +89,7 @@ class Embedding:
         axes.scatter(*self.xy[chosen].T, s=14, c=ink, marker=mark, alpha=0.7, linewidths=0, label=name or "no source")
 
 
+@usual_defaults()
 def embed(
     predictor: Predictor,
     dataset: Any,

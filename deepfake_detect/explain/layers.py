@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from deepfake_detect.errors import LayerNotFound
+from deepfake_detect.system.fork import ForkSafeLock
 
-HOOKING: Final = threading.Lock()
+HOOKING: Final = ForkSafeLock()
 """Held while a hook is set or removed, and while a model is copied: other threads may be using it."""
 
 _MOST_EXTRA_TOKENS = 8  # class, distillation and register tokens, which stand before those of the patches

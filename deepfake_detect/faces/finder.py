@@ -13,10 +13,12 @@ import cv2
 import numpy as np
 
 from deepfake_detect._options import check_choice, check_flag, check_number, check_type
+from deepfake_detect.engines.openvino_engine import is_openvino_lost
 from deepfake_detect.errors import UnknownWeights, WeightsCorrupted
 from deepfake_detect.faces.face import Face
 from deepfake_detect.faces.yunet import YuNet
 from deepfake_detect.inputs.image import ImageInput, open_image
+from deepfake_detect.system.fork import ForkSafeLock
 
 PACKAGED = "dd-yunet@1"
 """The face finder in the wheel: ours, of YuNet's kind; `MODELS.md` says what it misses."""
@@ -46,7 +48,7 @@ _OVERLAP = 0.3  # intersection over union from which two boxes are one face
 
 _THREAD = threading.local()  # a network of OpenCV's serves one thread at a time
 
-_LOADING = threading.Lock()
+_LOADING = ForkSafeLock()
 
 
 class FaceFinder:
@@ -89,7 +91,7 @@ class FaceFinder:
         self.fingerprint = f"{hashlib.sha256(self.weights).hexdigest()[:16]} {threshold} {_LOOKS}"
         self.threshold = threshold
         self._network()
-        compiled = backend == "openvino"
+        compiled = backend == "openvino" and not is_openvino_lost()
         self._yunet = YuNet(self.weights, threshold=threshold, suppress=self._suppress) if compiled else None
 
     def find(self, pixels: np.ndarray, *, border: bool = False) -> list[Face]:
@@ -148,7 +150,8 @@ class FaceFinder:
         height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
         if scale < 1:
             pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
-        rows = self._detect(pixels) if self._yunet is None else self._yunet.detect(pixels)
+        yunet = None if is_openvino_lost() else self._yunet  # in a forked child OpenCV finds the same boxes
+        rows = self._detect(pixels) if yunet is None else yunet.detect(pixels)
         rows[:, :14] /= scale
         return rows
 

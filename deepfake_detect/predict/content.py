@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from deepfake_detect.drawing.result import Result
-from deepfake_detect.engines.openvino_engine import Compiled, compile_bundle
-from deepfake_detect.engines.openvino_graph import is_installed
-from deepfake_detect.errors import BackendUnavailable, MissingExtra, WeightsMismatch
+from deepfake_detect.engines.runner import Runner
+from deepfake_detect.errors import WeightsMismatch
 from deepfake_detect.faces.crop import crop_square, whole_picture
 from deepfake_detect.faces.finder import FaceFinder
 from deepfake_detect.inputs.image import ImageInput, name_image, open_image
 from deepfake_detect.predict.preprocess import normalise
-from deepfake_detect.weights.bundle import CONTENT, Bundle, find_bundle
+from deepfake_detect.weights.bundle import CONTENT, find_bundle
 from deepfake_detect.weights.card import Card
-
-if TYPE_CHECKING:
-    from deepfake_detect.engines.torch_engine import Forward
 
 LEAST_FACE = 0.15
 """Least side of a face, as a share of the picture's shorter side, that may make it a picture of a face."""
@@ -34,14 +28,13 @@ AROUND = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content(Result):
-    """What a picture shows, as a whole: what `classify_content` and a `Classifier` say.
+    """What a picture shows, as a whole.
 
     Attributes:
-        label: The class of the highest score; of `classify_content`, ``"animal"``, ``"face"``, ``"vehicle"`` or
-            ``"other"``.
+        label: ``"animal"``, ``"face"``, ``"vehicle"`` or ``"other"``: the class of the highest score.
         scores: Probability of each class, 0..1; they sum to 1.
         size_hw: Height and width of the picture, in pixels.
-        model: ``"content-classes@1"``, or the name and version of a classifier.
+        model: ``"content-classes@1"``.
     """
 
     label: str
@@ -83,31 +76,17 @@ def classify_content(image: ImageInput | None) -> Content:
     logits = content_logits(picture.pixels)
     if max(logits, key=lambda name: logits[name]) != "face":
         logits = _closer(picture.pixels) or logits
-    return content_of(logits, card=card, size_hw=picture.size_hw, name=name_image(image))
-
-
-def content_of(logits: Mapping[str, float], *, card: Card, size_hw: tuple[int, int], name: str) -> Content:
-    """Turn the logits of a picture into its class, and into scores by a softmax with the temperature of the card.
-
-    Args:
-        logits: Of each class.
-        card: Of the network.
-        size_hw: Height and width of the picture, in pixels.
-        name: Of the picture, for the error message.
-
-    Raises:
-        WeightsMismatch: A logit is not finite.
-    """
     if not all(math.isfinite(logit) for logit in logits.values()):
         raise WeightsMismatch(
-            f"{card.id} gives logits that are not finite for {name}; run `deepfake-detect doctor` to check the weights"
+            f"{card.id} gives logits that are not finite for {name_image(image)}; "
+            "run `deepfake-detect doctor` to check the weights"
         )
     highest = max(logits.values())
     weight = {name: math.exp((logit - highest) / card.temperature) for name, logit in logits.items()}
     return Content(
         label=max(logits, key=lambda name: logits[name]),
         scores={name: value / sum(weight.values()) for name, value in weight.items()},
-        size_hw=size_hw,
+        size_hw=picture.size_hw,
         model=card.id,
     )
 
@@ -159,18 +138,6 @@ def _finder() -> FaceFinder:
 
 
 @functools.cache
-def _classifier() -> tuple[Compiled | Forward, Card]:
+def _classifier() -> tuple[Runner, Card]:
     bundle = find_bundle(CONTENT)
-    if is_installed():
-        with contextlib.suppress(BackendUnavailable, MissingExtra):
-            return compile_bundle(bundle), bundle.card
-    return _in_torch(bundle), bundle.card
-
-
-def _in_torch(bundle: Bundle) -> Forward:
-    import torch
-
-    from deepfake_detect.engines.torch_engine import Forward
-    from deepfake_detect.weights.load import load_model
-
-    return Forward(load_model(bundle), device=torch.device("cpu"))
+    return Runner(bundle, device="cpu"), bundle.card

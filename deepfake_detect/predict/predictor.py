@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import copy
-import logging
-import threading
 from collections.abc import Generator, Iterable, Sequence, Sized
 from concurrent.futures import Executor
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args, overload
+from typing import TYPE_CHECKING, Any, Self, get_args, overload
 
 import numpy as np
 
 from deepfake_detect._options import check_choice, check_flag, check_number
-from deepfake_detect.engines.openvino_engine import PRECISIONS, Compiled, compile_bundle
-from deepfake_detect.engines.openvino_graph import is_installed, require_openvino
-from deepfake_detect.engines.outline import known_outline
-from deepfake_detect.errors import BackendUnavailable, InvalidOption, MissingExtra, WeightsMismatch
+from deepfake_detect.engines.runner import Backend, Runner
+from deepfake_detect.errors import MissingExtra, WeightsMismatch
 from deepfake_detect.faces.finder import PACKAGED, FaceFinder
 from deepfake_detect.inputs.image import ImageInput
 from deepfake_detect.predict.content import classify_content
@@ -28,8 +24,7 @@ from deepfake_detect.predict.preprocess import normalise
 from deepfake_detect.predict.several import Series, list_several, open_several
 from deepfake_detect.predict.stream import OnError, stream_predictions
 from deepfake_detect.predict.verdict import compose_prediction
-from deepfake_detect.system.device import count_processors, find_device, find_dtype, may_have_accelerator, name_dtype
-from deepfake_detect.system.fork import renew_after_fork
+from deepfake_detect.system.device import count_processors
 from deepfake_detect.system.progress import progress_bar
 from deepfake_detect.weights.bundle import Bundle
 from deepfake_detect.weights.card import DETECTS, Card
@@ -38,18 +33,10 @@ if TYPE_CHECKING:  # torch is imported where it is needed: with OpenVINO a verdi
     import torch
 
     from deepfake_detect.engines.packed import Spliced
-    from deepfake_detect.engines.torch_engine import Forward, WeightState
-
-Backend = Literal["auto", "torch", "openvino"]
-"""What runs the network on a processor: torch, or OpenVINO, which starts and runs faster, and raises where it cannot
-run the network. ``"auto"`` is OpenVINO where it is installed, no GPU is in sight, and it can run the network; else
-torch, with a line in the log where OpenVINO failed."""
 
 BATCH_SIZES = {"cuda": 128, "mps": 32, "cpu": 4, "openvino": 8}
 """Default number of faces in a batch. On a processor, larger batches do not fit into its caches; OpenVINO takes the
 faces one by one from a queue that should not run empty."""
-
-_log = logging.getLogger("deepfake_detect")
 
 MOST_WORKERS = 32
 """Highest default number of threads."""
@@ -93,19 +80,13 @@ class Predictor:
         if card.classes != DETECTS:
             raise WeightsMismatch(
                 f"{card.id} has the classes {', '.join(card.classes)}, expected a detector of {' and '.join(DETECTS)}; "
-                "load it with Classifier.from_pretrained"
+                "use classify_content for what a picture shows"
             )
         self.card = card
         self.revision = revision
         self._finder, self._is_ours = finder, finder is None
         self._crowd: FaceFinder | None = None  # finds in several threads at once
-        self._bundle = model if isinstance(model, Bundle) else None
-        self._model = None if isinstance(model, Bundle) else model.eval()
-        self._loaded: WeightState | None = None  # of a model that was loaded beside a compiled bundle
-        self._torch: Forward | None = None  # runs that model for explanations
-        self._loading = threading.RLock()
-        self.to(device, dtype=dtype, backend=backend)
-        renew_after_fork(self)
+        self._runner = Runner(model, device=device, dtype=dtype, backend=backend)
 
     def to(
         self,
@@ -124,12 +105,7 @@ class Predictor:
         Returns:
             The same object.
         """
-        check_choice("backend", backend, (*get_args(Backend), None))
-        wanted = name_dtype(dtype) if dtype is not None else self._dtype
-        self._backend = backend or self._backend
-        compiles = _compiles(self._backend, str(device), wanted)
-        if not (compiles and self._model is None and self._compile("float32" if wanted == "auto" else wanted)):
-            self._place(device, wanted)
+        self._runner.to(device, dtype=dtype, backend=backend)
         return self
 
     @property
@@ -139,25 +115,21 @@ class Predictor:
         Reading it does not change what answers: where OpenVINO has run the weights so far, it still does. Weights that
         are changed in place count from the next prediction on. ``to(backend="torch")`` has torch run the network.
         """
-        with self._loading:
-            if self._model is None:
-                self._load_beside()
-            assert self._model is not None
-            return self._model
+        return self._runner.model
 
     @property
     def device(self) -> torch.device:
         """Where the model is."""
         import torch
 
-        return torch.device(self._device)
+        return torch.device(self._runner.device)
 
     @property
     def dtype(self) -> torch.dtype:
         """What the model computes in."""
         import torch
 
-        dtype: torch.dtype = getattr(torch, self._dtype)
+        dtype: torch.dtype = getattr(torch, self._runner.dtype)
         return dtype
 
     @property
@@ -321,9 +293,8 @@ class Predictor:
         Returns:
             How many of the threads may run `logits` at a time (its ``lanes``), and the number of faces in a batch.
         """
-        lanes = self._engine.lanes(workers)
-        self._engine.prepare(lanes)
-        self._engine.join(pool, workers=workers, lanes=lanes)
+        lanes = self._runner.begin(workers)
+        self._runner.join(pool, workers=workers, lanes=lanes)
         return lanes, self._batch_size()
 
     def conclude(
@@ -340,7 +311,7 @@ class Predictor:
         Returns:
             The prediction that `predict` gives for the picture.
         """
-        how = self._engine.how
+        how = self._runner.how
         return compose_prediction(
             look,
             logits,
@@ -375,48 +346,24 @@ class Predictor:
         Returns:
             [N] float32.
         """
-        if self._loaded is not None:
-            self._follow_changes()
-        return self._engine(pixels, lanes=lanes)
+        return self._runner(pixels, lanes=lanes)
 
     def spliced(self, batch: torch.Tensor, layer: str) -> Spliced | None:
         """Return a packed network with one layer that hooks can be set on; see `Forward.spliced`."""
-        with self._loading:
-            if self._model is None:
-                self._load_beside()
-            forward = self._engine if self._torch is None else self._torch
-        return None if isinstance(forward, Compiled) else forward.spliced(batch, layer)
-
-    def renew(self) -> None:
-        """Replace the lock in a forked child: another thread of the parent may have held it."""
-        self._loading = threading.RLock()
+        return self._runner.spliced(batch, layer)
 
     def __copy__(self) -> Self:
-        """Share the network and what runs it."""
+        """Share the network and what runs it, until either is moved."""
         shared = object.__new__(type(self))
-        shared.__dict__.update(self.__dict__)
-        renew_after_fork(shared)
+        shared.__dict__.update(self.__dict__, _runner=copy.copy(self._runner))
         return shared
 
     def __getstate__(self) -> dict[str, Any]:
-        """Give what a copy, or a process that unpickles it, loads anew: a bundle, or a model that is not in one."""
-        state = {name: value for name, value in self.__dict__.items() if name not in _NOT_COPIED}
-        is_changed = self._loaded is not None and copy.copy(self._loaded).has_changed()
-        if self._bundle is not None and (self._model is None or (self._loaded is not None and not is_changed)):
-            state["_model"] = None
-        else:
-            state["_bundle"] = None
-        return state | {"_finder": None if self._is_ours else self._finder}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._crowd = self._loaded = self._torch = None
-        self._loading = threading.RLock()
-        self.to(self._device)
-        renew_after_fork(self)
+        """Give what a copy, or a process that unpickles it, does not load anew."""
+        return self.__dict__ | {"_crowd": None, "_finder": None if self._is_ours else self._finder}
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.card.id!r}, device={self._device!r}, dtype={self._dtype!r})"
+        return f"{type(self).__name__}({self.card.id!r}, device={self._runner.device!r}, dtype={self._runner.dtype!r})"
 
     def _stream(
         self,
@@ -429,11 +376,10 @@ class Predictor:
         workers: int | None = None,
         on_error: OnError = "raise",
     ) -> Generator[Prediction, None, None]:
-        uses_openvino = self._engine.backend == "openvino"
+        runner = self._runner
         if workers is None:  # with OpenVINO, one of the threads is waiting for it at nearly any time
-            workers = min(MOST_WORKERS, count_processors() + uses_openvino)
-        lanes = self._engine.lanes(workers)
-        self._engine.prepare(lanes)
+            workers = min(MOST_WORKERS, count_processors() + runner.uses_openvino)
+        lanes = runner.begin(workers)
         predictions = stream_predictions(
             images,
             look=partial(
@@ -447,71 +393,14 @@ class Predictor:
             workers=workers,
             lanes=lanes,
             on_error=on_error,
-            how=lambda: self._engine.how,
-            join=self._engine.join,
+            how=lambda: runner.how,
+            join=runner.join,
         )
         return _with_content(predictions) if content else predictions
 
     def _batch_size(self) -> int:
-        uses_openvino = self._engine.backend == "openvino"
-        return BATCH_SIZES.get("openvino" if uses_openvino else self._device.partition(":")[0], 16)
-
-    def _compile(self, dtype: str) -> bool:
-        """Have OpenVINO run the bundle without torch, and say whether it does."""
-        assert self._bundle is not None
-        if known_outline(self.card.architecture) is None:
-            return False  # its operations are recorded from the model itself
-        try:
-            self._engine = compile_bundle(self._bundle, dtype=dtype)
-        except (BackendUnavailable, MissingExtra) as error:
-            if self._backend == "openvino":
-                raise
-            _log.warning("torch runs %s, since OpenVINO cannot: %s", self.card.id, error)
-            return False
-        self._device, self._dtype = "cpu", dtype
-        return True
-
-    def _place(self, device: str | torch.device, dtype: str) -> None:
-        """Load the model, and have torch run it, or on a processor OpenVINO where that is the backend."""
-        import torch
-
-        from deepfake_detect.engines.torch_engine import Forward
-        from deepfake_detect.weights.load import load_model
-
-        where = find_device(device)
-        numbers = find_dtype(dtype, where)
-        if self._model is None:
-            assert self._bundle is not None
-            self._model = load_model(self._bundle)
-        self._model.to(where).to(memory_format=torch.channels_last)
-        self._device, self._dtype = str(where), str(numbers).removeprefix("torch.")
-        backend = self._backend if _compiles(self._backend, where.type, self._dtype) else "torch"
-        self._engine = Forward(self._model, device=where, dtype=numbers, backend=backend)
-        self._loaded = self._torch = None
-
-    def _load_beside(self) -> None:
-        """Load the model of a bundle that OpenVINO runs, for those who look into it."""
-        import torch
-
-        from deepfake_detect.engines.torch_engine import Forward, WeightState
-        from deepfake_detect.weights.load import load_model
-
-        assert self._bundle is not None
-        model = load_model(self._bundle).to(memory_format=torch.channels_last)
-        self._torch = Forward(model, device=self.device, dtype=self.dtype)
-        self._loaded = WeightState(model)
-        self._model = model
-
-    def _follow_changes(self) -> None:
-        """Compile the loaded model where somebody has changed its weights: the bundle is no longer what was meant."""
-        with self._loading:
-            if self._loaded is not None and self._loaded.has_changed():
-                self._place(self._device, self._dtype)
-
-    _engine: Compiled | Forward
-    _device: str
-    _dtype: str
-    _backend: Backend
+        runner = self._runner
+        return BATCH_SIZES.get("openvino" if runner.uses_openvino else runner.device.partition(":")[0], 16)
 
     def _face_finder(self, faces: FaceChoice, workers: int = 0) -> FaceFinder | None:
         """Give the face finder; for several threads one that OpenVINO runs, where it runs the model and can run it."""
@@ -521,7 +410,7 @@ class Predictor:
         is_local = self.revision is None  # weights in a folder never ask the network for their finder
         if self._finder is None:
             self._finder = FaceFinder(wanted, local_files_only=is_local)
-        if not (workers and self._is_ours and self._engine.backend == "openvino"):
+        if not (workers and self._is_ours and self._runner.uses_openvino):
             return self._finder
         if self._crowd is None:
             try:
@@ -529,29 +418,6 @@ class Predictor:
             except (RuntimeError, MissingExtra):  # a network with other outputs; a broken OpenVINO
                 self._crowd = self._finder
         return self._crowd
-
-
-_NOT_COPIED = frozenset({"_engine", "_loading", "_crowd", "_loaded", "_torch"})
-
-
-def _compiles(backend: Backend, device: str, dtype: str) -> bool:
-    """Tell whether OpenVINO is to run the model.
-
-    Raises:
-        MissingExtra: It is, but is not installed.
-        InvalidOption: It is, but cannot on that device or in that number format.
-    """
-    possible = device in ("auto", "cpu") and dtype in ("auto", *PRECISIONS)
-    if backend == "openvino" and not possible:
-        raise InvalidOption(
-            f"backend='openvino' computes on the processor, in {' or '.join(PRECISIONS)}; "
-            f"found device={device!r} and dtype={dtype!r}: use backend='torch'"
-        )
-    if backend == "openvino":
-        require_openvino()
-    if backend != "auto":
-        return backend == "openvino"
-    return possible and is_installed() and not (device == "auto" and may_have_accelerator())
 
 
 def _with_bar(

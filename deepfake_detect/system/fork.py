@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
 import weakref
+from types import TracebackType
 from typing import Any, Protocol
+
+_LOADED_IN = os.getpid()
 
 
 class Renewable(Protocol):
@@ -16,6 +20,11 @@ class Renewable(Protocol):
 
 
 _OWNERS: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def is_forked() -> bool:
+    """Tell whether this process was forked after the package had been imported."""
+    return os.getpid() != _LOADED_IN
 
 
 def renew_after_fork(owner: Renewable) -> None:
@@ -33,6 +42,32 @@ def renew_after_fork(owner: Renewable) -> None:
 def never_free(inherited: object) -> None:
     """Keep an object until the process ends, without running its destructor, which would wait for lost threads."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(inherited))
+
+
+class ForkSafeLock:
+    """A lock that a thread may take several times, and that is free in a forked child whoever held it in the parent.
+
+    Example:
+        >>> lock = ForkSafeLock()
+        >>> with lock, lock:
+        ...     pass
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        renew_after_fork(self)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._lock.release()
+
+    def renew(self) -> None:
+        """Begin with a free lock in a forked child."""
+        self._lock = threading.RLock()
 
 
 def _renew_all() -> None:

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 from typing import Any
 
-_STARTED_AS = os.getpid()
+from deepfake_detect.system.fork import is_forked
+
 _DUPLICATES = "KMP_DUPLICATE_LIB_OK"
 
 
@@ -53,9 +54,9 @@ def threads_after_fork() -> Iterator[None]:
     """Compute with one thread in a forked child, where the threads of its parent's OpenMP pool are missing.
 
     GNU's OpenMP would wait for them for ever. Only the calling thread is affected, and only while the context lasts; in
-    the process that imported this module nothing happens.
+    the process that imported the package nothing happens.
     """
-    if os.getpid() == _STARTED_AS:
+    if not is_forked():
         yield
         return
     import torch

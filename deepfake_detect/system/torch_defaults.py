@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from deepfake_detect.system.threads import threads_after_fork
+
 _DRAWN = (torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn, torch.linspace)
 _CONVERTED = (torch.tensor, torch.as_tensor, torch.full)  # of Python's floats; whole numbers stay whole
 
@@ -20,6 +22,9 @@ _CONVERTED = (torch.tensor, torch.as_tensor, torch.full)  # of Python's floats; 
 @contextmanager
 def usual_defaults() -> Iterator[None]:
     """Make new tensors float32 and on the CPU where nothing else is said, and let gradients be recorded.
+
+    In a forked child, which lacks the threads of its parent, the calling thread computes alone; see
+    `threads_after_fork`.
 
     Example:
         >>> torch.set_default_dtype(torch.float64)
@@ -29,6 +34,7 @@ def usual_defaults() -> Iterator[None]:
         >>> torch.set_default_dtype(torch.float32)
     """
     with ExitStack() as stack:
+        stack.enter_context(threads_after_fork())
         stack.enter_context(torch.inference_mode(mode=False))
         stack.enter_context(torch.enable_grad())
         if torch.get_default_device().type != "cpu":

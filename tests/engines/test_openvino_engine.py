@@ -26,6 +26,7 @@ from deepfake_detect import (
     create_model,
     list_pretrained,
 )
+from deepfake_detect.engines import runner
 from deepfake_detect.engines.openvino_engine import Compiled, compile_bundle
 from deepfake_detect.engines.outline import OUTLINES, Operation, file_name, known_outline, to_json
 from deepfake_detect.engines.torch_engine import Forward
@@ -238,7 +239,7 @@ def test_packaged_weights_keep_their_golden_logits(name: str, dtype: str) -> Non
         found = detector.predict(picture, faces="none")
         assert found.logit == pytest.approx(bundle.card.golden[title], abs=1e-3 if dtype == "float32" else 0.25), size
         assert (found.backend, found.dtype) == ("openvino", dtype)
-    assert detector._model is None
+    assert not detector._runner.is_loaded
 
 
 def test_outputs_may_be_several() -> None:
@@ -318,8 +319,8 @@ def test_openvino_that_refuses_packaged_weights_raises_unless_it_was_a_preferenc
         raise RuntimeError("Exception from src/core/src/node.cpp:5:\nno such operation")
 
     monkeypatch.setattr("deepfake_detect.engines.openvino_engine.build_graph", refuse)
-    monkeypatch.setattr(predictor_room, "is_installed", lambda: True)
-    monkeypatch.setattr(predictor_room, "may_have_accelerator", lambda: False)
+    monkeypatch.setattr(runner, "is_installed", lambda: True)
+    monkeypatch.setattr(runner, "may_have_accelerator", lambda: False)
     with pytest.raises(BackendUnavailable, match="OpenVINO refuses 'meso4' at 256 px: no such operation"):
         Detector.from_pretrained("meso4-fakefaces", backend="openvino")
     assert Detector.from_pretrained("meso4-fakefaces").predict(PORTRAIT, faces="none").backend == "torch-packed"
@@ -330,7 +331,7 @@ def test_unknown_architectures_go_to_torch(tmp_path: Path) -> None:
     card = replace(CARD, architecture="cnn4/8")
     save_bundle(create_model("cnn4/8", seed=0).eval(), card, tmp_path, half=False)
     detector = Detector.from_pretrained(tmp_path, backend="openvino")
-    assert detector._model is not None
+    assert detector._runner.is_loaded
     assert detector.predict(PORTRAIT).backend == "openvino"  # told from the network itself
 
 
@@ -390,19 +391,19 @@ def test_what_openvino_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 def test_auto_takes_what_is_there(
     monkeypatch: pytest.MonkeyPatch, installed: bool, accelerator: bool, device: str, dtype: str, chosen: str
 ) -> None:
-    monkeypatch.setattr(predictor_room, "is_installed", lambda: installed)
-    monkeypatch.setattr(predictor_room, "may_have_accelerator", lambda: accelerator)
+    monkeypatch.setattr(runner, "is_installed", lambda: installed)
+    monkeypatch.setattr(runner, "may_have_accelerator", lambda: accelerator)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     detector = Detector.from_pretrained("meso4-fakefaces", device=device, dtype=dtype)
     without_torch = chosen == "openvino" and not (accelerator and device == "auto")
-    assert (detector._model is None) == without_torch
+    assert (not detector._runner.is_loaded) == without_torch
     assert detector.predict(PORTRAIT, faces="none").backend == chosen
 
 
 def test_auto_goes_to_torch_where_openvino_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predictor_room, "is_installed", lambda: True)
-    monkeypatch.setattr(predictor_room, "may_have_accelerator", lambda: False)
+    monkeypatch.setattr(runner, "is_installed", lambda: True)
+    monkeypatch.setattr(runner, "may_have_accelerator", lambda: False)
     monkeypatch.setitem(sys.modules, "openvino", None)
     assert Detector.from_pretrained("meso4-fakefaces").predict(PORTRAIT, faces="none").backend == "torch-packed"
 

@@ -112,7 +112,7 @@ def test_page_and_case_are_saved_and_checked_again(report: CaseReport, detector:
     jsonschema.validate(case, json.loads((ROOT / "docs" / "case.schema.json").read_text("utf-8")))
     assert case == report.to_dict() and case["input"]["name"] == str(PORTRAIT)
     assert hashlib.sha256((tmp_path / "a.json").read_bytes()).hexdigest() in (tmp_path / "a.html").read_text("utf-8")
-    bundle = detector._bundle.folder  # type: ignore[union-attr]
+    bundle = detector._runner.bundle.folder  # type: ignore[union-attr]
     from deepfake_detect import verify
 
     assert verify(tmp_path / "a.json", PORTRAIT, model=bundle, device="cpu").ok
