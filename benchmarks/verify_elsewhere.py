@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -101,7 +102,7 @@ def _verified(place: Path, what: str) -> str:
     file = place / what
     content = file.read_bytes() if file.is_file() else b""
     if content:
-        middle = content.index(b'"temperature"') + 16 if what.endswith("card.json") else len(content) // 2
+        middle = content.index(b'"temperature": ') + 18 if what.endswith("card.json") else len(content) // 2
         file.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
     command = [sys.executable, "-m", "deepfake_detect", "verify", "case.json", "photo.jpg", "--model", "weights"]
     root = str(Path(__file__).resolve().parent.parent)
@@ -109,7 +110,7 @@ def _verified(place: Path, what: str) -> str:
     if content:
         file.write_bytes(content)
     lines = [line for line in (ran.stdout + ran.stderr).splitlines() if not line.startswith(("same", "versions"))]
-    return f"{ran.returncode} | {'; '.join(lines)[:200]}"
+    return f"{ran.returncode} | {'; '.join(re.sub(r': recorded.*| [(].*', '', line) for line in lines)[:200]}"
 
 
 def versions() -> str:

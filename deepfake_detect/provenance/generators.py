@@ -98,8 +98,8 @@ RULES: Final = (
         texts=(r'"AIGC"\s*:\s*\{[^{}]*"(Label|ContentProducer|ServiceProvider)"',),
     ),
     Rule(
-        generator="a job on Hugging Face",
-        what="the number of a job, most often of a generator",
+        generator="Hugging Face, most often of a generator,",
+        what="the number of a job",
         key="hf-job-id",
         strength="moderate",
     ),

@@ -47,7 +47,10 @@ def read_thumbnail(exif: bytes, tags: Tags) -> Grey | None:
 
 
 def crop_bars(grey: Grey) -> Grey:
-    """Cut off black bars, with which cameras fill up thumbnails; no more than a fifth on each side."""
+    """Cut off black bars, with which cameras fill up thumbnails; no more than a fifth on each side.
+
+    A picture that was straightened has some as well, which its thumbnail shows.
+    """
     for _ in range(2):
         dark = grey.max(axis=1) < _DARK
         most = len(grey) // 5
@@ -70,7 +73,7 @@ def describe_thumbnail(structure: JpegStructure, data: bytes, block: Block, tags
     if thumbnail is None or min(thumbnail.shape) < 16:
         return
     picture = decode_brightness(structure, data, side_px=2 * max(thumbnail.shape))
-    difference = compare(thumbnail, picture) if picture is not None else ""
+    difference = compare(thumbnail, crop_bars(picture)) if picture is not None else ""
     if difference:
         yield found_in(
             block,

@@ -131,6 +131,11 @@ CASES = {
         data=made.jpeg_with_resources(made.resource(0x0404, made.iptc_record(110, "Made with Google AI"))),
         code="generator", strength="strong", points_to="generated", words="Google", segment="APP13 Photoshop",
     ),
+    "openai": Case(
+        data=made.with_chunk(b"caBX", made.manifest_store([made.created(by="GPT-4o")])), code="c2pa-source-type",
+        strength="strong", points_to="generated", words="GPT-4o says: made by a trained model", segment="PNG caBX",
+        marker=b"caBX",
+    ),
     "firefly": Case(
         data=made.jpeg_with_xmp(made.xmp('xmp:CreatorTool="Adobe Firefly"')), code="generator", strength="strong",
         points_to="generated", words="Adobe Firefly", segment="APP1 XMP",
@@ -297,6 +302,36 @@ def test_a_trace_is_found_where_it_was_put(name: str) -> None:
     if case.marker:
         at = case.data.index(case.marker)
         assert finding.offset is not None and at - 8 <= finding.offset <= at
+
+
+ROWS = {
+    "Stable Diffusion web UI and its forks": ("a1111-png", "a1111-jpeg", "a1111-webp"),
+    "ComfyUI": ("comfyui-prompt", "comfyui-workflow", "comfyui-webp"),
+    "SwarmUI": ("swarmui",),
+    "Fooocus": ("fooocus",),
+    "InvokeAI": ("invokeai", "invokeai-1", "invokeai-2"),
+    "NovelAI": ("novelai", "novelai-comment"),
+    "Easy Diffusion": ("easy-diffusion",),
+    "Draw Things": ("draw-things", "draw-things-comment"),
+    "Midjourney": ("midjourney",),
+    "DALL-E, GPT-4o, GPT Image, Sora": ("openai",),
+    "Adobe Firefly": ("firefly",),
+    "Gemini, Imagen": ("google-xmp", "google-iptc"),
+    "Grok": ("grok",),
+    "FLUX": ("flux",),
+    "Ideogram": ("ideogram",),
+    "services in China": ("tc260-xmp", "tc260-png", "tc260-app", "tc260-exif"),
+    "any": ("source-type", "source-type-part", "ai-field"),
+}
+"""Rows of the table of generators in the documentation, and the made files that show that they are true."""
+
+
+def test_every_row_of_the_documented_table_has_a_file_that_is_recognised() -> None:
+    page = (PORTRAIT.parents[1] / "docs" / "provenance.md").read_text("utf-8")
+    table = page.partition("## Traces of generators")[2].partition("\n\nMidjourney's")[0]
+    rows = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("| ")][1:]
+    assert rows == list(ROWS)
+    assert all(CASES[name].strength == "strong" for names in ROWS.values() for name in names)
 
 
 @pytest.mark.parametrize("format_name", ["JPEG", "PNG", "WEBP", "TIFF", "GIF", "AVIF"])

@@ -46,6 +46,15 @@ def test_bars_around_a_thumbnail_are_no_difference() -> None:
     assert found(with_thumbnail(wide, small)) == []
 
 
+def test_a_black_edge_of_the_picture_is_no_difference() -> None:
+    """Of a photograph that was straightened: the edge is not level, and the thumbnail is small and bad."""
+    pixels = np.asarray(scene()).copy()
+    rows, columns = np.indices(pixels.shape[:2])
+    pixels[rows > 440 + columns / 60] = 0
+    straightened = Image.fromarray(pixels)
+    assert found(with_thumbnail(straightened, straightened.resize((100, 75)))) == []
+
+
 @pytest.mark.parametrize("quarter", [1, 2, 3])
 def test_a_picture_that_was_turned_is_no_difference(quarter: int) -> None:
     assert found(with_thumbnail(scene().rotate(90 * quarter, expand=True), scene().resize((160, 120)))) == []
