@@ -5,7 +5,8 @@
     python benchmarks/provenance.py time PHOTO... [--model NAME] [--runs 15]    # a verdict with and without it
 
 ``survey`` lists everything strong or moderate, and makes the exit status 1 where anything is strong. ``time`` measures
-processor time of the three in turn, so that what else runs on the machine meets all of them alike. Run from the root of the repository.
+processor time of the three in turn, so that what else runs on the machine meets all of them alike. Run from the root of
+the repository.
 """
 
 from __future__ import annotations
