@@ -1,44 +1,9 @@
 // Use an exported page in headless Chromium, and report what happened: node drive_page.mjs JOB.json RESULT.json
 //
 // NODE_PATH names a folder with playwright-core and axe-core; the job names the site, the pictures and the checks.
-import { createReadStream, readFileSync, writeFileSync } from "node:fs";
-import { stat } from "node:fs/promises";
-import { createServer } from "node:http";
-import { createRequire } from "node:module";
-import { extname, join, normalize } from "node:path";
-
-const require = createRequire(join(process.env.NODE_PATH, "x.js"));
-const { chromium } = require("playwright-core");
-const TYPES = {
-  ".html": "text/html; charset=utf-8",
-  ".js": "text/javascript",
-  ".mjs": "text/javascript",
-  ".css": "text/css",
-  ".json": "application/json",
-  ".svg": "image/svg+xml",
-};
-
-/** Serve a folder as a plain static host does, and note what was asked for. */
-export async function serve(folder, asked = []) {
-  const server = createServer(async (request, response) => {
-    const { pathname } = new URL(request.url, "http://localhost");
-    const file = join(folder, normalize(pathname.endsWith("/") ? `${pathname}index.html` : pathname));
-    asked.push(pathname);
-    try {
-      const { size } = await stat(file);
-      response.writeHead(200, { "Content-Type": TYPES[extname(file)] ?? "application/octet-stream", "Content-Length": size });
-      createReadStream(file).pipe(response);
-    } catch {
-      response.writeHead(404).end();
-    }
-  });
-  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
-  return { origin: `http://127.0.0.1:${server.address().port}`, close: () => server.close() };
-}
-
-export function launch(executablePath, args = []) {
-  return chromium.launch({ executablePath, headless: true, args: ["--no-sandbox", "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream", ...args] });
-}
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { launch, require, serve } from "./chromium.mjs";
 
 const TIMEOUT = 120_000;
 const ready = (page) => page.waitForFunction(() => document.body?.dataset.ready || document.querySelector("#status.failure"), null, { timeout: TIMEOUT });
