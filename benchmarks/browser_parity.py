@@ -1,7 +1,7 @@
 """Does the exported page say in Chromium what Python says of the same pictures?
 
-JPEGs of the test split are scored as they are, and once more as PNG: of those the browser decodes the same pixels, so that
-what is left is what the two make of them. Needs node, Chromium, and playwright-core below NODE_PATH.
+JPEGs of the test split are scored as they are, and once more as PNG, of which the browser certainly decodes the same
+pixels. Needs node, Chromium, and playwright-core below NODE_PATH.
 
     NODE_PATH=~/.cache/deepfake-detect/node/node_modules python benchmarks/browser_parity.py --data DATA
 """
@@ -36,9 +36,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100, help="pictures, spread over the sources of the test split")
     options = parser.parse_args()
     paths = choose(options.data, options.count)
-    print(
-        "| weights | file | pictures | faces | other label | other faces | score apart, most | 99 % by less | s, median |"
-    )
+    print("| weights | file | pictures | faces | other label | other faces | score apart, most | 99 % by less | s |")
     print("|---|---|---|---|---|---|---|---|---|")
     for name in options.model:
         compare(name, paths)

@@ -116,7 +116,7 @@ def _target(path: str | os.PathLike[str]) -> Path:
     return target
 
 
-def network_of(model: torch.nn.Module, size_px: int, dtype: Precision) -> Any:
+def network_of(model: torch.nn.Module, size_px: int, dtype: Precision, *, fold: bool = True) -> Any:
     """Return what adds the network to a graph: from the list of its operations, else by torch's exporter."""
     is_half = dtype == "float16"
     try:
@@ -127,7 +127,7 @@ def network_of(model: torch.nn.Module, size_px: int, dtype: Precision) -> Any:
 
     def add(graph: Nodes, pixels: str) -> str:
         values = np.float16 if is_half else np.float32
-        return add_network(graph, outline, tensors, pixels=pixels, size_hw=(size_px, size_px), dtype=values)
+        return add_network(graph, outline, tensors, pixels=pixels, size_hw=(size_px, size_px), dtype=values, fold=fold)
 
     return add
 

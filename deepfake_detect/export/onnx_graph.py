@@ -79,8 +79,9 @@ def add_network(
     pixels: str,
     size_hw: tuple[int, int],
     dtype: type[np.floating[Any]] = np.float32,
+    fold: bool = True,
 ) -> str:
-    """Add a network to a graph; batch norms are folded into the convolutions before them.
+    """Add a network to a graph.
 
     Args:
         graph: It is added to this.
@@ -89,6 +90,7 @@ def add_network(
         pixels: Name of the value that holds the pictures [N, 3, H, W], of ``dtype``.
         size_hw: Height and width of the pictures.
         dtype: float32 or float16: of the constants and of all values between.
+        fold: Fold batch norms into the convolutions before them; else the weights stay as they are.
 
     Returns:
         Name of the value that holds the logits [N, outputs], of ``dtype``.
@@ -98,7 +100,7 @@ def add_network(
     """
     builder = _Builder(graph, tensors, dtype)
     values: list[_Value] = [(pixels, (3, *size_hw))]
-    norms = foldable_norms(outline)
+    norms = foldable_norms(outline) if fold else {}
     for place, operation in enumerate(outline[1:], start=1):
         inputs = [values[other] for other in operation.inputs]
         if place in norms.values():

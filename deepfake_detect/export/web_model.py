@@ -1,4 +1,4 @@
-"""Prepare a detector's ONNX model for a web page: weights stored in float16, and a heat map as a second output."""
+"""Prepare a detector's ONNX model for a web page: weights stored in float16, and a heat map as an output."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOGIT: Final = "logit"
 HEAT: Final = "heat"
 """Name of the output that holds the heat maps [N, rows, columns]."""
 
-_SMALLEST = 256  # numbers of a tensor from which it is stored in float16: smaller ones are kept exact
+_SMALLEST = 32  # numbers of a tensor from which the node that turns it into float32 is worth its bytes
 
 
 HeatKind = Literal["grad-cam", "forged"]
@@ -30,10 +30,10 @@ HeatKind = Literal["grad-cam", "forged"]
 def make_web_model(model: torch.nn.Module, card: Card) -> tuple[bytes, HeatKind | None]:
     """Make the ONNX file of a page.
 
-    It computes in float32, so that the scores stay those of Python; only the storage of the weights is halved. A
-    network with a map of what is forged has that as the output `HEAT`. Where a network ends in a mean over the picture
-    and one dense layer, Grad-CAM of the last map has a closed form, which becomes that output: the map's channels,
-    weighted by the layer.
+    It computes in float32, so that the scores stay those of Python; weights that float16 holds without loss, as those
+    of the packaged bundles, are stored so. A network with a map of what is forged has that as the output `HEAT`. Where
+    a network ends in a mean over the picture and one dense layer, Grad-CAM of the last map has a closed form, which
+    becomes that output: the map's channels, weighted by the layer.
 
     Args:
         model: Maps [N, 3, H, W] to N logits.
@@ -46,7 +46,8 @@ def make_web_model(model: torch.nn.Module, card: Card) -> tuple[bytes, HeatKind 
         MissingExtra: The extra ``[onnx]`` is not installed.
         BackendUnavailable: The network cannot be translated.
     """
-    proto = compose_model(network_of(model, card.preprocessing.size_px, "float32"), card=card)
+    # batch norms stay apart: the weights of a bundle are float16 as they are, folded ones would lose digits
+    proto = compose_model(network_of(model, card.preprocessing.size_px, "float32", fold=False), card=card)
     heat = _add_heat(proto.graph)
     _store_in_half(proto.graph)
     content: bytes = proto.SerializeToString(deterministic=True)
@@ -99,7 +100,7 @@ def _pooled_linear(graph: Any) -> tuple[str, np.ndarray] | None:
 
 
 def _store_in_half(graph: Any) -> None:
-    """Store large float32 tensors in float16, and turn them into float32 as the file is loaded."""
+    """Store what float16 holds without loss in float16, and turn it into float32 as the file is loaded."""
     from onnx import TensorProto, helper, numpy_helper
 
     casts = []
@@ -107,8 +108,9 @@ def _store_in_half(graph: Any) -> None:
         if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < _SMALLEST:
             continue
         values = numpy_helper.to_array(tensor)
-        half = values.astype(np.float16)
-        if not np.isfinite(half).all():  # beyond what float16 holds
+        with np.errstate(over="ignore"):
+            half = values.astype(np.float16)
+        if not np.array_equal(half.astype(np.float32), values):
             continue
         name = tensor.name
         tensor.CopyFrom(numpy_helper.from_array(half, f"{name}_half"))

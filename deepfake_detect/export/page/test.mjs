@@ -4,7 +4,7 @@ import test from "node:test";
 import { Detector } from "./deepfake-detect.js";
 
 const SIDE = 256;
-const TOLERANCE = 0.02; // of a logit: the weights are stored in float16
+const TOLERANCE = 0.001; // of a logit
 
 function drawn(colour) {
   const data = new Uint8Array(SIDE * SIDE * 3);
