@@ -17,6 +17,7 @@ from deepfake_detect._version import __version__
 if TYPE_CHECKING:
     from deepfake_detect.auditing.checks import audit
     from deepfake_detect.auditing.report import AuditReport, Finding
+    from deepfake_detect.classifier import Classifier
     from deepfake_detect.detector import Detector
     from deepfake_detect.errors import (
         BackendUnavailable,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         WeightsCorrupted,
         WeightsMismatch,
     )
+    from deepfake_detect.evaluation.class_report import ClassReport
     from deepfake_detect.evaluation.report import Report
     from deepfake_detect.evaluation.stability import Stability
     from deepfake_detect.explain.explanation import Explanation
@@ -65,6 +67,8 @@ __all__ = [
     "Card",
     "CaseReport",
     "Client",
+    "ClassReport",
+    "Classifier",
     "Content",
     "ContentRouter",
     "DatasetError",
@@ -115,6 +119,7 @@ __getattr__, __dir__ = lazy_exports(
     {
         "auditing.checks": ("audit",),
         "auditing.report": ("AuditReport", "Finding"),
+        "classifier": ("Classifier",),
         "detector": ("Detector",),
         "errors": (
             "BackendUnavailable",
@@ -133,6 +138,7 @@ __getattr__, __dir__ = lazy_exports(
             "WeightsCorrupted",
             "WeightsMismatch",
         ),
+        "evaluation.class_report": ("ClassReport",),
         "evaluation.report": ("Report",),
         "evaluation.stability": ("Stability",),
         "explain.explanation": ("Explanation",),

@@ -40,7 +40,7 @@ class _TrainingOptions(TypedDict, total=False):
     ema: float
     favour: Mapping[str, float]
     pairs: float
-    class_weights: tuple[float, float] | Literal["balanced"] | None
+    class_weights: tuple[float, ...] | Literal["balanced"] | None
     patience: int | None
 
 
@@ -63,6 +63,49 @@ class TrainOptions(_TrainingOptions, total=False):
     out: str | os.PathLike[str] | None
     resume: bool
     callbacks: Sequence[Callable[[Epoch], Any]] | Callable[[Epoch], Any]
+
+
+class ClassifierOptions(TypedDict, total=False):
+    """Options of `Classifier.fine_tune` and `Classifier.train` that they pass on to `train_model` and `Schedule`."""
+
+    valid: Any
+    lr: float | None
+    batch_size: int | Literal["auto"]
+    freeze: Literal["backbone"] | int | None
+    augment: str | Augmentation | None
+    balance: bool | float
+    seed: int
+    out: str | os.PathLike[str] | None
+    resume: bool
+    callbacks: Sequence[Callable[[Epoch], Any]] | Callable[[Epoch], Any]
+    check: Check
+    workers: int | None
+    dtype: str | torch.dtype
+    epoch_samples: int | None
+    accumulate: int
+    optimizer: Optimizer
+    momentum: float
+    weight_decay: float
+    warmup: float
+    layer_decay: float
+    feature_views: int
+    smoothing: float
+    mixup: float
+    clip: float
+    ema: float
+    favour: Mapping[str, float]
+    class_weights: tuple[float, ...] | Literal["balanced"] | None
+    patience: int | None
+
+
+class HubOptions(TypedDict, total=False):
+    """Options of `find_bundle`."""
+
+    revision: str | None
+    cache_dir: str | os.PathLike[str] | None
+    force_download: bool
+    token: str | bool | None
+    local_files_only: bool
 
 
 class RateOptions(_TrainingOptions, total=False):

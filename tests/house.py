@@ -31,7 +31,7 @@ FLOORS = [  # an entry imports only entries of lower floors
     ["video", "explain", "auditing", "evaluation", "export"],
     ["training", "reporting"],
     ["_keywords"],
-    ["detector"],
+    ["detector", "classifier"],
     ["health"],
     ["serve"],
     ["cli"],

@@ -24,6 +24,7 @@ from deepfake_detect.datasets.read import Sample, read_dataset
 from deepfake_detect.errors import DatasetError
 from deepfake_detect.metrics.classification import bootstrap_interval, roc_auc
 from deepfake_detect.predict.predictor import Predictor
+from deepfake_detect.weights.card import DETECTS
 
 TELLING: dict[Severity, float] = {"error": 0.85, "warning": 0.65, "note": 0.6}
 """A cue is a finding of that severity where the interval of its AUC begins above this: a network would learn it."""
@@ -51,6 +52,7 @@ def audit(
     sample_limit: int | None = None,
     workers: int | None = None,
     seed: int = 0,
+    classes: Sequence[str] = DETECTS,
 ) -> AuditReport:
     """Look for what would let a detector learn something other than forgery, or make its figures wrong.
 
@@ -66,6 +68,8 @@ def audit(
         sample_limit: Number of pictures to open, drawn at random; all of them where None.
         workers: Threads; as many as there are processors where None.
         seed: Random seed of the draw, the cross-validation and its intervals.
+        classes: Names of the classes, where ``dataset`` is a list of samples of other classes than real and fake.
+            Duplicates, leaks, sizes and balance are then looked at, and not what only a forgery would change.
 
     Returns:
         The findings, the most severe first.
@@ -87,14 +91,19 @@ def audit(
         more += _faces(find_crops(opened, store, workers=workers))
     if predictor is not None:
         more += _flipped(predictor, _drawn(opened, _SCORED, seed), seed)
-    report = judge(samples, cues, more=more, seed=seed)
+    report = judge(samples, cues, more=more, seed=seed, classes=classes)
     if strict and not report.ok:
         raise DatasetError(f"the audit found errors in the data set, and strict refuses them:\n{report}")
     return report
 
 
 def judge(
-    samples: Sequence[Sample], cues: Sequence[Cues], *, more: Iterable[Finding] = (), seed: int = 0
+    samples: Sequence[Sample],
+    cues: Sequence[Cues],
+    *,
+    more: Iterable[Finding] = (),
+    seed: int = 0,
+    classes: Sequence[str] = DETECTS,
 ) -> AuditReport:
     """Judge a data set by the cues of its pictures, without opening one.
 
@@ -103,17 +112,21 @@ def judge(
         cues: Cues of all of its pictures, or of some.
         more: Findings by other means.
         seed: Random seed of the cross-validation and its intervals.
+        classes: As for `audit`.
 
     Returns:
         The findings, the most severe first.
     """
     readable = [cue for cue in cues if not cue.error]
-    aucs, revealing = _revealing_cues(readable, seed)
-    findings = [*_partial(samples, cues), *_unreadable(cues), *_balance(samples), *_polarity(samples), *revealing]
+    aucs: dict[str, tuple[float, tuple[float, float]]] = {}
+    findings = [*_partial(samples, cues), *_unreadable(cues), *_balance(samples, classes)]
+    if classes == DETECTS:
+        aucs, revealing = _revealing_cues(readable, seed)
+        findings += [*_polarity(samples), *revealing]
     findings += [*find_leaks(samples, readable), *_sizes(readable), *more]
     return AuditReport(
         n=len(samples),
-        counts=_counts(samples),
+        counts=_counts(samples, classes),
         aucs=aucs,
         findings=tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))),
     )
@@ -247,31 +260,40 @@ def _unreadable(cues: Sequence[Cues]) -> Iterator[Finding]:
         )
 
 
-def _balance(samples: Sequence[Sample]) -> Iterator[Finding]:
+def _balance(samples: Sequence[Sample], classes: Sequence[str]) -> Iterator[Finding]:
     count = Counter(sample.label for sample in samples)
-    if not (count[0] and count[1]):
+    numbers = _listed(f"{count[place]} {name}" for place, name in enumerate(classes))
+    if len(count) < 2:
+        blend = "; from real photographs alone, train with self_blend=1.0" if classes == DETECTS else ""
         yield Finding(
             code="one-class",
             severity="error",
-            title=f"only one class: {count[0]} real and {count[1]} fake pictures",
-            advice="Add the other class; from real photographs alone, train with self_blend=1.0.",
+            title=f"only one class: {numbers} pictures",
+            advice=f"Add the other class{blend}.",
         )
         return
     if max(count.values()) > 4 * min(count.values()):
         yield Finding(
             code="imbalance",
             severity="warning",
-            title=f"{count[0]} real and {count[1]} fake pictures: the larger class is {_larger(count):.0%} of all",
+            title=f"{numbers} pictures: the larger class is {_larger(count):.0%} of all",
             advice="Judge by balanced accuracy and AUC; the training draws both classes alike unless balance=False.",
         )
-    groups = {label: len({s.group or i for i, s in enumerate(samples) if s.label == label}) for label in (0, 1)}
-    if min(groups.values()) < LEAST_GROUPS:
+    groups = [len({s.group or i for i, s in enumerate(samples) if s.label == place}) for place in range(len(classes))]
+    if min(groups) < LEAST_GROUPS:
+        first, *others = (f"{number} of {name}" for number, name in zip(groups, classes, strict=True))
+        numbers = _listed([first.replace(" of ", " groups of ", 1), *others])
         yield Finding(
             code="few-groups",
             severity="note",
-            title=f"{groups[0]} groups of real and {groups[1]} of fake pictures; {LEAST_GROUPS} of each are few",
+            title=f"{numbers} pictures; {LEAST_GROUPS} of each are few",
             advice="Figures measured on so few persons or videos hold for them alone.",
         )
+
+
+def _listed(parts: Iterable[str]) -> str:
+    *first, last = parts
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _larger(count: Counter[int]) -> float:
@@ -312,8 +334,7 @@ def _faces(census: Census) -> Iterator[Finding]:
             )
 
 
-def _counts(samples: Sequence[Sample]) -> dict[str, dict[str, int]]:
-    word = {0: "real", 1: "fake"}
+def _counts(samples: Sequence[Sample], word: Sequence[str]) -> dict[str, dict[str, int]]:
     counts = {"classes": Counter(word[sample.label] for sample in samples)}
     counts["sources"] = Counter(f"{sample.source or '-'} {word[sample.label]}" for sample in samples)
     counts["splits"] = Counter(f"{sample.split or '-'} {word[sample.label]}" for sample in samples)

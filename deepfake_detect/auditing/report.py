@@ -14,6 +14,7 @@ from typing import Any, Literal
 from deepfake_detect.drawing.html import format_figure, paragraph, write_page
 from deepfake_detect.drawing.result import Result
 from deepfake_detect.errors import InvalidOption
+from deepfake_detect.weights.card import DETECTS
 
 Severity = Literal["error", "warning", "note"]
 """``"error"`` makes figures worthless, ``"warning"`` makes them doubtful, ``"note"`` is good to know."""
@@ -51,7 +52,7 @@ class AuditReport(Result):
 
     Attributes:
         n: Pictures, readable or not.
-        counts: ``"real"``, ``"fake"``; and the same of each source and each split.
+        counts: ``"real"``, ``"fake"``, or other classes; and the same of each source and each split.
         aucs: How well the label is told from ``"headers"``, ``"size"``, ``"sharpness"``, ``"colour"`` and
             ``"source"`` alone: AUC and its 95 % interval; nan where it cannot be measured.
         findings: The most severe first.
@@ -86,7 +87,7 @@ class AuditReport(Result):
         return [{**asdict(found), "examples": ", ".join(found.examples)} for found in self.findings]
 
     def __str__(self) -> str:
-        return "\n".join([self._lead(), self._told(), *self._lines()])
+        return "\n".join([self._lead(), *([self._told()] if self.aucs else []), *self._lines()])
 
     def __repr__(self) -> str:
         count = Counter(finding.severity for finding in self.findings)
@@ -112,7 +113,10 @@ class AuditReport(Result):
 
     def _lead(self) -> str:
         classes = self.counts["classes"]
-        return f"{self.n} pictures: {classes.get('real', 0)} real, {classes.get('fake', 0)} fake"
+        numbers = [
+            f"{classes.get(name, 0)} {name}" for name in (DETECTS if classes.keys() <= set(DETECTS) else classes)
+        ]
+        return f"{self.n} pictures: {', '.join(numbers)}"
 
     def _told(self) -> str:
         figures = ", ".join(f"{name} {format_figure(auc, ends)}" for name, (auc, ends) in self.aucs.items())
@@ -135,7 +139,8 @@ class AuditReport(Result):
             for f in self.findings
         ]
         warnings = [f.title for f in self.findings if f.severity == "error"]
-        return write_page(title="Audit", lead=f"{self._lead()}. {self._told()}.", warnings=warnings, parts=parts)
+        lead = f"{self._lead()}. {self._told()}." if self.aucs else f"{self._lead()}."
+        return write_page(title="Audit", lead=lead, warnings=warnings, parts=parts)
 
 
 def _plain(value: float) -> float | None:

@@ -55,7 +55,7 @@ def folder_rows(folder: Path, *, labels: Mapping[Any, str] | None = None) -> Ite
         parts = parent.relative_to(folder).parts
         if pictures and not parts:
             raise DatasetError(_outside(folder, pictures[0]))
-        split = next((SPLITS[part.lower()] for part in parts if part.lower() in SPLITS), "")
+        split = _split_of(parts)
         rest = _class_parts(Path(*parts))
         place = names.class_place(rest, parent)
         label = rest[place] if rest else ""
@@ -66,6 +66,28 @@ def folder_rows(folder: Path, *, labels: Mapping[Any, str] | None = None) -> Ite
     walk.warn()
 
 
+def class_folder_rows(folder: Path) -> Iterator[Row]:
+    """Yield a row for each picture in class folders of any names: the first folder below those of splits is its class.
+
+    Args:
+        folder: Hidden files and folders in it are left aside.
+
+    Raises:
+        DatasetError: A picture stands outside any class folder, or one file stands in two classes by links.
+    """
+    walk = _Walk(folder)
+    for parent, pictures in list(walk.folders()):
+        parts = parent.relative_to(folder).parts
+        classes = _class_parts(Path(*parts))
+        if pictures and not classes:
+            raise DatasetError(_outside(parent, pictures[0], expected="a folder for each class"))
+        for name in pictures:
+            if walk.is_new(parent / name, classes[0]):
+                source = "/".join(classes[1:])
+                yield {"image": parent / name, "label": classes[0], "split": _split_of(parts), "source": source}
+    walk.warn()
+
+
 @dataclass
 class _Walk:
     """A walk through a folder that enters each folder once, whatever links lead to it."""
@@ -73,7 +95,7 @@ class _Walk:
     root: Path
     entered: dict[str, Path] = field(default_factory=dict)
     repeated: list[tuple[Path, Path]] = field(default_factory=list)
-    files: dict[str, tuple[Path, int | None]] = field(default_factory=dict)
+    files: dict[str, tuple[Path, object]] = field(default_factory=dict)
 
     def folders(self) -> Iterator[tuple[Path, list[str]]]:
         """Yield each folder with its pictures, in order; what links lead to comes after the rest."""
@@ -82,7 +104,7 @@ class _Walk:
             walked += list(self._below(links.pop(0), links))
         yield from sorted(walked)
 
-    def is_new(self, path: Path, meaning: int | None) -> bool:
+    def is_new(self, path: Path, meaning: object) -> bool:
         """Return whether a file was not yet listed under another name."""
         real = os.path.realpath(path)
         first, first_meaning = self.files.setdefault(real, (path, meaning))
@@ -191,6 +213,10 @@ def _class_parts(path: Path) -> tuple[str, ...]:
     return tuple(part for part in path.parts if part.lower() not in SPLITS)
 
 
+def _split_of(parts: tuple[str, ...]) -> str:
+    return next((SPLITS[part.lower()] for part in parts if part.lower() in SPLITS), "")
+
+
 def _is_inside(path: str, folder: str) -> bool:
     return os.path.commonpath([path, folder]) == folder
 
@@ -199,7 +225,7 @@ def _twice(first: Path, second: Path) -> str:
     return f"{first} and {second} are the same by a link, in two classes; remove one of them"
 
 
-def _outside(folder: Path, picture: str) -> str:
+def _outside(folder: Path, picture: str, *, expected: str = "real/ and fake/") -> str:
     tables = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in TABLE_SUFFIXES)
     advice = f"; to read the table {tables[0]} in it, pass {folder / tables[0]}" if tables else ""
-    return f"{folder} holds {picture} outside any class folder, expected real/ and fake/ in it{advice}"
+    return f"{folder} holds {picture} outside any class folder, expected {expected} in it{advice}"

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from deepfake_detect.errors import DatasetError, InvalidOption
+from deepfake_detect.errors import DatasetError, InvalidOption, nearest
 
 REAL, FAKE = 0, 1
 """Where an integer cannot be avoided, 1 is fake."""
@@ -86,6 +86,49 @@ def read_labels(names: Iterable[Any], *, labels: Mapping[Any, str] | None = None
             f"'real' or 'fake': {_listed(unknown)}"
         )
     return {name: label for name, label in known.items() if label is not None}
+
+
+def class_name(label: Any) -> str:
+    """Return the name of a class from a label: numbers and bools as text; empty where there is none.
+
+    Example:
+        >>> class_name("cat"), class_name(2.0), class_name(None)
+        ('cat', '2', '')
+    """
+    label = plain_label(label)
+    if isinstance(label, float) and label.is_integer():
+        label = int(label)  # a column of integers with gaps, as pandas reads it
+    return "" if label is None else str(label).strip()
+
+
+def number_classes(names: Iterable[str], *, classes: Sequence[str] | None = None, where: str = "") -> dict[str, int]:
+    """Number the classes of a data set.
+
+    Args:
+        names: Those that occur.
+        classes: Those that may occur, in order; None sorts the names, numbers by their size.
+        where: The data set, for the error message.
+
+    Raises:
+        DatasetError: A name is not among ``classes``; or, without these, there is only one.
+
+    Example:
+        >>> number_classes({"10", "9"})
+        {'9': 0, '10': 1}
+    """
+    found = sorted(names, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name))
+    if classes is None:
+        if len(found) < 2:
+            expected = "expected two classes or more: a folder for each, or a column 'label'"
+            raise DatasetError(f"{where or 'the data set'} has the classes {_listed(found) or 'none'}, {expected}")
+        classes = found
+    unknown = [name for name in found if name not in classes]
+    if unknown:
+        raise DatasetError(
+            f"{where or 'the data set'} has the classes {_listed(found)}, expected {_listed(classes)}; "
+            f"rename {unknown[0]!r}, or leave it out{nearest(unknown[0], classes)}"
+        )
+    return {name: place for place, name in enumerate(classes)}
 
 
 def plain_label(label: Any) -> Any:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ from deepfake_detect.datasets.adapters import (
     is_torch,
     torch_rows,
 )
-from deepfake_detect.datasets.folders import SPLITS, folder_rows
-from deepfake_detect.datasets.labels import plain_label, read_labels
+from deepfake_detect.datasets.folders import SPLITS, class_folder_rows, folder_rows
+from deepfake_detect.datasets.labels import class_name, number_classes, plain_label, read_labels
 from deepfake_detect.datasets.tables import TABLE_SUFFIXES, frame_rows, is_frame, read_table, table_in
 from deepfake_detect.errors import DatasetError, ImageUnreadable
 from deepfake_detect.inputs.frames import VIDEO_SUFFIXES, sample_frames
@@ -29,9 +30,11 @@ logger = logging.getLogger("deepfake_detect")
 FRAMES = 16
 """Frames that stand for a video."""
 
-__all__ = ["FRAMES", "SPLITS", "Sample", "read_dataset"]
+__all__ = ["FRAMES", "SPLITS", "Sample", "read_classes", "read_dataset"]
 
 Row = dict[str, Any]
+
+FolderReader = Callable[[Path], Iterable[Row]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +43,7 @@ class Sample:
 
     Attributes:
         image: A path as a rule, or anything else that `open_image` takes, such as a frame of a video.
-        label: 1 is fake.
+        label: 1 is fake; or the number of the class, where there are other classes than real and fake.
         source: The collection it comes from.
         generator: What made it: ``"camera"`` or a tool.
         group: Pictures of one group (a person, a video) always go into the same split.
@@ -115,11 +118,55 @@ def read_dataset(
         >>> [(sample.name, sample.label) for sample in read_dataset([("a.jpg", "real"), ("b.jpg", "ai")])]
         [('a.jpg', 0), ('b.jpg', 1)]
     """
-    samples = list(_samples(dataset, labels, frames))
-    if not samples:
-        raise DatasetError(f"no labelled pictures in {_describe(dataset)}; expected {_EXPECTED}")
-    wanted = {SPLITS.get(split, split) for split in splits}
-    return [sample for sample in samples if not wanted or sample.split in wanted]
+    if _is_samples(dataset):
+        samples = list(dataset)
+    else:
+        rows = _all_rows(dataset, functools.partial(folder_rows, labels=labels))
+        meaning = functools.partial(read_labels, labels=labels, where=_describe(dataset))
+        samples = list(_labelled(rows, meaning, _describe(dataset), frames))
+    return _of_splits(samples, splits, dataset)
+
+
+def read_classes(
+    dataset: Any, *, classes: Sequence[str] | None = None, splits: Sequence[str] = (), frames: int = FRAMES
+) -> tuple[list[Sample], tuple[str, ...]]:
+    """List the pictures of a data set with classes of its own, such as cats and dogs, without decoding them.
+
+    In a folder the first folders count, as for ``ImageFolder``, below those of splits: ``train/cat/a.jpg`` is a cat;
+    the folders below name the source. A class is called what its folder or label is called; numbers are names, too.
+
+    Args:
+        dataset: As for `read_dataset`.
+        classes: Names of the classes in order, as on a card; others are refused. None takes those of the data: sorted,
+            numbers by their size.
+        splits: As for `read_dataset`.
+        frames: As for `read_dataset`.
+
+    Returns:
+        The samples, each with the number of its class; and the names of the classes.
+
+    Raises:
+        DatasetError: There are no pictures, a class is unknown, or there is only one.
+
+    Example:
+        >>> samples, classes = read_classes([("a.jpg", "dog"), ("b.jpg", "cat")])
+        >>> classes, [sample.label for sample in samples]
+        (('cat', 'dog'), [1, 0])
+    """
+    where = _describe(dataset)
+    if _is_samples(dataset):
+        if classes is None:
+            raise DatasetError("samples hold numbers of classes, not their names; give classes=, in order")
+        return _of_splits(dataset, splits, dataset), tuple(classes)
+    rows = _all_rows(dataset, class_folder_rows)
+    names = {class_name(row["label"]) for row in rows} - {""}
+    number = number_classes(names, classes=classes, where=where)
+
+    def read(labels: Iterable[Any]) -> dict[Any, int]:
+        return {label: number[class_name(label)] for label in labels}
+
+    samples = list(_labelled(rows, read, where, frames))
+    return _of_splits(samples, splits, dataset), tuple(number)
 
 
 _EXPECTED = (
@@ -128,20 +175,27 @@ _EXPECTED = (
 )
 
 
-def _samples(dataset: Any, labels: Mapping[Any, str] | None, frames: int) -> Iterable[Sample]:
-    if isinstance(dataset, list | tuple) and dataset and all(isinstance(item, Sample) for item in dataset):
-        return dataset
+def _is_samples(dataset: Any) -> bool:
+    return isinstance(dataset, list | tuple) and bool(dataset) and all(isinstance(item, Sample) for item in dataset)
+
+
+def _of_splits(samples: Sequence[Sample], splits: Sequence[str], dataset: Any) -> list[Sample]:
+    if not samples:
+        raise DatasetError(f"no labelled pictures in {_describe(dataset)}; expected {_EXPECTED}")
+    wanted = {SPLITS.get(split, split) for split in splits}
+    return [sample for sample in samples if not wanted or sample.split in wanted]
+
+
+def _all_rows(dataset: Any, read_folder: FolderReader) -> list[Row]:
     if isinstance(dataset, Mapping):  # DatasetDict: a data set for each split
-        parts = ((str(name), _rows(part, labels)) for name, part in dataset.items())
-        rows = [{**row, "split": name} for name, part in parts for row in part]
-    else:
-        rows = list(_rows(dataset, labels))
-    return _labelled(rows, labels, _describe(dataset), frames)
+        parts = ((str(name), _rows(part, read_folder)) for name, part in dataset.items())
+        return [{**row, "split": name} for name, part in parts for row in part]
+    return list(_rows(dataset, read_folder))
 
 
-def _rows(dataset: Any, labels: Mapping[Any, str] | None) -> Iterable[Row]:
+def _rows(dataset: Any, read_folder: FolderReader) -> Iterable[Row]:
     if isinstance(dataset, str | os.PathLike):
-        return _path_rows(Path(dataset).expanduser(), labels)
+        return _path_rows(Path(dataset).expanduser(), read_folder)
     if is_frame(dataset):
         return ({"image": row.pop("file"), **row} for row in frame_rows(dataset))
     if is_hugging_face(dataset):
@@ -160,10 +214,10 @@ def _rows(dataset: Any, labels: Mapping[Any, str] | None) -> Iterable[Row]:
     raise DatasetError(f"a {type(dataset).__name__} is no data set, expected {_EXPECTED}{advice}")
 
 
-def _path_rows(path: Path, labels: Mapping[Any, str] | None) -> Iterable[Row]:
+def _path_rows(path: Path, read_folder: FolderReader) -> Iterable[Row]:
     table = table_in(path) if path.is_dir() else path
     if table is None:
-        return folder_rows(path, labels=labels)
+        return read_folder(path)
     if not path.exists():
         raise DatasetError(f"no data set at {path}; expected {_EXPECTED}")
     if table.suffix.lower() not in TABLE_SUFFIXES:
@@ -182,11 +236,13 @@ def _pair(item: Any, index: int) -> Row:
     return {"image": item[0], "label": plain_label(item[1]), **group}
 
 
-def _labelled(rows: list[Row], labels: Mapping[Any, str] | None, where: str, frames: int) -> Iterator[Sample]:
+def _labelled(
+    rows: list[Row], read: Callable[[Iterable[Any]], Mapping[Any, int]], where: str, frames: int
+) -> Iterator[Sample]:
     labelled = [row for row in rows if row["label"] is not None and row["label"] != ""]
     if len(labelled) < len(rows):
         logger.info("%d of %d rows of %s have no label and are left out", len(rows) - len(labelled), len(rows), where)
-    meaning = read_labels((row["label"] for row in labelled), labels=labels, where=where)
+    meaning = read([row["label"] for row in labelled])
     for row in labelled:
         fields = {**row, "label": meaning[row["label"]], "split": _split(row.get("split", ""))}
         image = fields.pop("image")

@@ -84,22 +84,23 @@ def balanced_weights(
         favour: Factors on the weight of some sources, such as those that are hard to learn.
 
     Returns:
-        [N] float64 that sums to 1: half of it real, half fake; within a source that has both
-        classes, both have the same weight.
+        [N] float64 that sums to 1, as much of it for each class (real and fake, or more); within a source that has
+        several classes, all have the same weight.
 
     Raises:
         DatasetError: Only one class.
     """
     cells = Counter((sample.source, sample.label) for sample in samples)
     if len({label for _, label in cells}) < 2:
-        raise DatasetError(f"training needs real and fake pictures, found only {sorted(cells)}")
+        raise DatasetError(f"training needs pictures of two classes or more, found only {sorted(cells)}")
     classes = Counter(source for source, _ in cells)
     sizes = Counter(sample.source for sample in samples)
     counts = {source: size**power * (favour or {}).get(source, 1.0) for source, size in sizes.items()}
     weight = np.array([counts[s.source] / classes[s.source] / cells[s.source, s.label] for s in samples])
     label = np.array([sample.label for sample in samples])
-    for value in (0, 1):
-        weight[label == value] *= 0.5 / weight[label == value].sum()
+    values = np.unique(label)
+    for value in values:
+        weight[label == value] *= 1 / len(values) / weight[label == value].sum()
     return weight
 
 

@@ -143,6 +143,28 @@ def comparison(
     return finish()
 
 
+def confusion(table: Mapping[str, Mapping[str, int]], *, title: str = "") -> Image.Image:
+    """Draw how often each true class is called what: numbers, shaded by their share of the true class.
+
+    Args:
+        table: True class to predicted class to number of pictures.
+        title: Title.
+    """
+    names, side = list(table), 1.6 + 0.62 * max(2, len(table))
+    with draw_chart(side + 0.8, side, title=title) as (axes, finish):
+        axis = axes[0]
+        counts = np.array([[table[name][other] for other in names] for name in names])
+        shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+        axis.imshow(shares, cmap="Blues", vmin=0, vmax=1.25)
+        for row, column in np.ndindex(*counts.shape):
+            axis.annotate(f"{counts[row, column]:,}", (column, row), ha="center", va="center", fontsize=9)
+        axis.set_xticks(range(len(names)), names, rotation=45 if max(map(len, names)) > 6 else 0)
+        axis.set_yticks(range(len(names)), names)
+        axis.set(xlabel="predicted", ylabel="true")
+        axis.grid(visible=False)
+    return finish()
+
+
 def robustness(
     lines: Mapping[str, Mapping[str, tuple[float, float, float]]], *, label: str = "AUC", title: str = ""
 ) -> Image.Image:

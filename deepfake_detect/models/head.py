@@ -21,10 +21,10 @@ def last_linear(model: nn.Module) -> tuple[str, nn.Linear]:
         >>> last_linear(create_model("meso4", seed=0))
         ('head.logit', Linear(in_features=16, out_features=1, bias=True))
     """
-    found = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    if not found or found[-1][1].out_features != 1:
+    name, last = _last_dense(model)
+    if last.out_features != 1:
         raise UnknownModel(f"{type(model).__name__} does not end in a dense layer with one output")
-    return found[-1]
+    return name, last
 
 
 def add_hidden(model: nn.Module, width: int) -> None:
@@ -41,6 +41,21 @@ def add_hidden(model: nn.Module, width: int) -> None:
     parent = model.get_submodule(name.rpartition(".")[0])
     wider = nn.Sequential(nn.Linear(last.in_features, width), nn.ReLU(), nn.Linear(width, 1))
     setattr(parent, name.rpartition(".")[2], wider)
+
+
+def set_outputs(model: nn.Module, outputs: int) -> None:
+    """Replace the layer that gives the logit by one that gives several, in place.
+
+    Args:
+        model: Ends in a dense layer with one output.
+        outputs: Logits for each picture.
+
+    Raises:
+        UnknownModel: As for `last_linear`.
+    """
+    name, last = last_linear(model)
+    parent = model.get_submodule(name.rpartition(".")[0])
+    setattr(parent, name.rpartition(".")[2], nn.Linear(last.in_features, outputs))
 
 
 def head_of(model: nn.Module) -> tuple[str, nn.Module]:
@@ -62,4 +77,11 @@ def head_of(model: nn.Module) -> tuple[str, nn.Module]:
         wanted = net.get_classifier()
         return next((name, module) for name, module in model.named_modules() if module is wanted)
     head = getattr(model, "head", None)
-    return ("head", head) if isinstance(head, nn.Module) else last_linear(model)
+    return ("head", head) if isinstance(head, nn.Module) else _last_dense(model)
+
+
+def _last_dense(model: nn.Module) -> tuple[str, nn.Linear]:
+    layers = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    if not layers:
+        raise UnknownModel(f"{type(model).__name__} does not end in a dense layer")
+    return layers[-1]

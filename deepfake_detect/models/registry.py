@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from deepfake_detect._options import check_number
 from deepfake_detect.errors import InvalidOption, UnknownModel, UnknownWeights, nearest
 from deepfake_detect.models.cnn import Cnn4, Cnn6, CnnSimple
-from deepfake_detect.models.head import add_hidden
+from deepfake_detect.models.head import add_hidden, set_outputs
 from deepfake_detect.models.meso import Meso4, MesoInception4
 from deepfake_detect.models.timm_backbone import (
     Backbone,
@@ -95,7 +95,7 @@ def create_model(name: str, *, seed: int | None = None, dropout: float | None = 
             them from that state.
         dropout: Share of activations that training drops, 0 up to but not including 1; None takes what the
             architecture is known for.
-        outputs: Logits for each picture; several for networks of timm alone.
+        outputs: Logits for each picture.
 
     Returns:
         A module that maps RGB pictures [N, 3, H, W] to logits [N], positive for fake; with several outputs, to
@@ -104,7 +104,7 @@ def create_model(name: str, *, seed: int | None = None, dropout: float | None = 
     Raises:
         UnknownModel: No architecture of that name.
         MissingExtra: The architecture is one of timm's, and timm cannot be imported.
-        InvalidOption: ``dropout`` is out of range, or the architecture has one output only.
+        InvalidOption: ``dropout`` is out of range.
 
     Example:
         >>> import torch
@@ -118,7 +118,7 @@ def create_model(name: str, *, seed: int | None = None, dropout: float | None = 
     check_number("outputs", outputs, low=1, whole=True)
     check_number("seed", seed, low=0, whole=True, optional=True)
     name, hidden = _name_and_hidden(name)
-    build = functools.partial(_build, _builder(name, dropout, outputs), hidden)
+    build = _builder(name, dropout, hidden=hidden, outputs=outputs)
     with usual_defaults():
         if seed is None:
             return build()
@@ -141,7 +141,6 @@ def create_skeleton(name: str, *, outputs: int = 1) -> nn.Module:
     Raises:
         UnknownModel: As for `create_model`, and so are the others.
         MissingExtra: The architecture is one of timm's, and timm cannot be imported.
-        InvalidOption: The architecture has one output only.
 
     Example:
         >>> next(create_skeleton("meso4").parameters()).device
@@ -150,7 +149,7 @@ def create_skeleton(name: str, *, outputs: int = 1) -> nn.Module:
     plain, hidden = _name_and_hidden(name)
     try:
         with usual_defaults(), torch.device("meta"), _Undrawn():
-            model = _build(_builder(plain, None, outputs), hidden)
+            model = _builder(plain, None, hidden=hidden, outputs=outputs)()
     except (NotImplementedError, RuntimeError):
         return create_model(name, seed=0, outputs=outputs)
     is_whole = not any(module._non_persistent_buffers_set for module in model.modules())
@@ -237,21 +236,24 @@ def _name_and_hidden(name: str) -> tuple[str, int]:
     return (plain, int(width)) if plain and width.isdecimal() and int(width) > 0 else (name, 0)
 
 
-def _build(build: Callable[[], nn.Module], hidden: int) -> nn.Module:
+def _builder(name: str, dropout: float | None, *, hidden: int, outputs: int) -> Callable[[], nn.Module]:
+    if name.startswith(TIMM) and not hidden:
+        return functools.partial(create_backbone, name.removeprefix(TIMM), dropout=dropout, outputs=outputs)
+    if name.startswith(TIMM):
+        build: Callable[[], nn.Module] = functools.partial(create_backbone, name.removeprefix(TIMM), dropout=dropout)
+    else:
+        architecture = _architecture(name)
+        build = functools.partial(architecture.build, dropout=architecture.dropout if dropout is None else dropout)
+    return functools.partial(_with_head, build, hidden, outputs)
+
+
+def _with_head(build: Callable[[], nn.Module], hidden: int, outputs: int) -> nn.Module:
     model = build()
     if hidden:
         add_hidden(model, hidden)
+    if outputs > 1:
+        set_outputs(model, outputs)
     return model
-
-
-def _builder(name: str, dropout: float | None, outputs: int) -> Callable[[], nn.Module]:
-    if name.startswith(TIMM):
-        return functools.partial(create_backbone, name.removeprefix(TIMM), dropout=dropout, outputs=outputs)
-    architecture = _architecture(name)
-    if outputs != 1:
-        raise InvalidOption(f"outputs is {outputs}, but {name!r} has one; take a network of timm, as 'timm:NAME'")
-    chosen = architecture.dropout if dropout is None else dropout
-    return functools.partial(architecture.build, dropout=chosen)
 
 
 def _architecture(name: str) -> _Architecture:

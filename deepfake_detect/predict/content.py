@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -28,13 +29,14 @@ AROUND = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content(Result):
-    """What a picture shows, as a whole.
+    """What a picture shows, as a whole: what `classify_content` and a `Classifier` say.
 
     Attributes:
-        label: ``"animal"``, ``"face"``, ``"vehicle"`` or ``"other"``: the class of the highest score.
+        label: The class of the highest score; of `classify_content`, ``"animal"``, ``"face"``, ``"vehicle"`` or
+            ``"other"``.
         scores: Probability of each class, 0..1; they sum to 1.
         size_hw: Height and width of the picture, in pixels.
-        model: ``"content-classes@1"``.
+        model: ``"content-classes@1"``, or the name and version of a classifier.
     """
 
     label: str
@@ -76,17 +78,31 @@ def classify_content(image: ImageInput | None) -> Content:
     logits = content_logits(picture.pixels)
     if max(logits, key=lambda name: logits[name]) != "face":
         logits = _closer(picture.pixels) or logits
+    return content_of(logits, card=card, size_hw=picture.size_hw, name=name_image(image))
+
+
+def content_of(logits: Mapping[str, float], *, card: Card, size_hw: tuple[int, int], name: str) -> Content:
+    """Turn the logits of a picture into its class, and into scores by a softmax with the temperature of the card.
+
+    Args:
+        logits: Of each class.
+        card: Of the network.
+        size_hw: Height and width of the picture, in pixels.
+        name: Of the picture, for the error message.
+
+    Raises:
+        WeightsMismatch: A logit is not finite.
+    """
     if not all(math.isfinite(logit) for logit in logits.values()):
         raise WeightsMismatch(
-            f"{card.id} gives logits that are not finite for {name_image(image)}; "
-            "run `deepfake-detect doctor` to check the weights"
+            f"{card.id} gives logits that are not finite for {name}; run `deepfake-detect doctor` to check the weights"
         )
     highest = max(logits.values())
     weight = {name: math.exp((logit - highest) / card.temperature) for name, logit in logits.items()}
     return Content(
         label=max(logits, key=lambda name: logits[name]),
         scores={name: value / sum(weight.values()) for name, value in weight.items()},
-        size_hw=picture.size_hw,
+        size_hw=size_hw,
         model=card.id,
     )
 

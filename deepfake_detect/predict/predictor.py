@@ -80,7 +80,7 @@ class Predictor:
         if card.classes != DETECTS:
             raise WeightsMismatch(
                 f"{card.id} has the classes {', '.join(card.classes)}, expected a detector of {' and '.join(DETECTS)}; "
-                "use classify_content for what a picture shows"
+                "load it with Classifier.from_pretrained"
             )
         self.card = card
         self.revision = revision

@@ -17,7 +17,7 @@ from deepfake_detect.models.transfer import take_over
 from deepfake_detect.system.torch_defaults import usual_defaults
 from deepfake_detect.training.options import real_number, whole_number
 from deepfake_detect.weights.bundle import find_bundle
-from deepfake_detect.weights.card import CARD_FILE, WEIGHTS_FILE, Card, Preprocessing
+from deepfake_detect.weights.card import CARD_FILE, DETECTS, WEIGHTS_FILE, Card, Preprocessing
 from deepfake_detect.weights.hub import download_file
 from deepfake_detect.weights.load import load_model
 
@@ -36,6 +36,7 @@ def untrained(
     margin: float = 1.3,
     dropout: float | None = None,
     seed: int = 0,
+    classes: tuple[str, ...] = DETECTS,
 ) -> tuple[torch.nn.Module, Card]:
     """Build a new model, and the card that says how pictures are prepared for it.
 
@@ -48,6 +49,7 @@ def untrained(
         margin: Side of the crop as a multiple of the longer side of the face box.
         dropout: As for `create_model`.
         seed: Random seed of the new weights.
+        classes: Classes of the card; others than real and fake have a logit each, and whole pictures as input.
 
     Raises:
         InvalidOption: An option of the wrong type or out of range.
@@ -61,7 +63,8 @@ def untrained(
     margin = real_number("margin", margin, low=1)
     seed = whole_number("seed", seed)
     with usual_defaults():
-        model = create_model(architecture, seed=seed, dropout=dropout).float()
+        outputs = 1 if classes == DETECTS else len(classes)
+        model = create_model(architecture, seed=seed, dropout=dropout, outputs=outputs).float()
         if start is not None:
             taken = take_over(model, _starting_weights(architecture, start), where=os.fspath(start))
             logger.info(
@@ -69,7 +72,7 @@ def untrained(
             )
     mean, std = native_mean_std(architecture)
     preprocessing = Preprocessing(size_px=size_px or native_size_px(architecture), margin=margin, mean=mean, std=std)
-    return model, Card(name=name, version=0, architecture=architecture, preprocessing=preprocessing)
+    return model, Card(name=name, version=0, architecture=architecture, preprocessing=preprocessing, classes=classes)
 
 
 def _starting_weights(architecture: str, start: str | os.PathLike[str]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from deepfake_detect.training.crop_dataset import CropDataset
 from deepfake_detect.training.distributed import World, join, local_device
 from deepfake_detect.training.feature_cache import FeatureFeed, cache_features
 from deepfake_detect.training.history import epoch_line, epoch_table
+from deepfake_detect.training.objective import objective_of
 from deepfake_detect.training.optimizer import set_frozen
 from deepfake_detect.training.options import output_folder, whole_number
 from deepfake_detect.training.run_folder import RunFolder
@@ -65,9 +66,10 @@ def fit(
     ``set_default_dtype`` or ``inference_mode``, have no effect.
 
     Args:
-        model: Returns one logit for an input [N, 3, H, W]; ends with the weights of the best epoch, on the device.
-        train: Training crops of both classes, augmented.
-        card: Card of the bundle, preprocessing included.
+        model: Returns one logit for each picture of an input [N, 3, H, W], or one for each class of the card; ends with
+            the weights of the best epoch, on the device.
+        train: Training crops of all classes, augmented.
+        card: Card of the bundle, classes and preprocessing included.
         schedule: Settings of the training.
         out: Folder of the bundle, ``state.safetensors`` and ``history.csv``.
         valid: Validation crops, not augmented; scored after each epoch.
@@ -144,14 +146,15 @@ class _Run:
             self._choose(dtype)
         self.dtype = getattr(torch, self.progress.dtype)
         self.feed, self.valid = self._feeds(workers)
-        weights = self.schedule.weights_of([sample.label for sample in self.feed.samples])
+        labels = [sample.label for sample in self.feed.samples]
         self.learner = Learner(
             self._trained_part(self.model),
             self.schedule,
             device=self.device,
             dtype=self.dtype,
             world=self.world,
-            class_weights=weights,
+            class_weights=self.schedule.weights_of(labels, classes=len(self.card.classes)),
+            objective=objective_of(self.card.classes),
         )
         self.initial = copy.deepcopy(self.learner.tensors())
         if state:

@@ -20,12 +20,12 @@ from deepfake_detect.faces.finder import PACKAGED
 from deepfake_detect.system.torch_defaults import usual_defaults
 from deepfake_detect.training.augment import Augmentation
 from deepfake_detect.training.checkpoint import check_folder
-from deepfake_detect.training.final_card import calibrated_card, training_card
+from deepfake_detect.training.final_card import calibrated_card, calibrated_classes, training_card
 from deepfake_detect.training.loop import fit
 from deepfake_detect.training.options import output_folder
 from deepfake_detect.training.prepare import Check, prepare_data
 from deepfake_detect.training.schedule import Epoch, Schedule
-from deepfake_detect.weights.card import Card
+from deepfake_detect.weights.card import DETECTS, Card
 from deepfake_detect.weights.load import save_bundle
 
 logger = logging.getLogger("deepfake_detect")
@@ -122,6 +122,7 @@ def train_model(
             augment=augment,
             self_blend=self_blend,
             check=check,
+            classes=card.classes,
         )
         card = training_card(card, data.train.samples)
         with contextlib.nullcontext(folder) if folder else _temporary_folder() as run_folder:
@@ -138,7 +139,10 @@ def train_model(
                 resume=resume,
                 callbacks=callbacks,
             )
-        card = calibrated_card(model, card, data.held, device=device)
+        if card.classes == DETECTS:
+            card = calibrated_card(model, card, data.held, device=device)
+        else:
+            card = calibrated_classes(model, card, data.valid, device=device)
         if folder is not None:
             card = save_bundle(model, card, folder, half=False)
     return TrainingResult(

@@ -19,7 +19,7 @@ from deepfake_detect.training.augment import Augmentation
 from deepfake_detect.training.crop_dataset import CropDataset, self_blended
 from deepfake_detect.training.history import FEW
 from deepfake_detect.training.options import one_of, real_number
-from deepfake_detect.weights.card import Preprocessing
+from deepfake_detect.weights.card import DETECTS, Preprocessing
 
 logger = logging.getLogger("deepfake_detect")
 
@@ -60,6 +60,7 @@ def prepare_data(
     augment: str | Augmentation | None = "default",
     self_blend: float = 0.0,
     check: Check = "warn",
+    classes: Sequence[str] = DETECTS,
 ) -> Prepared:
     """Read, split and audit a data set, and find its faces.
 
@@ -73,6 +74,7 @@ def prepare_data(
         augment: Name of an augmentation, an `Augmentation`, or None.
         self_blend: Share of real images turned into self-blended fakes, 0 to 1, added to the others.
         check: What the audit does.
+        classes: Of the card. Where these are not real and fake, the data are samples, labelled by number.
 
     Raises:
         DatasetError: The data cannot be read, hold one class only, or a strict audit found an error.
@@ -85,13 +87,13 @@ def prepare_data(
     augmentation = _augmentation(augment)
     train, held = split_data(dataset, valid=valid, seed=seed, labels=labels)
     store = FaceStore()
-    report = check_data([*train, *held], check, store=None if faces == "none" else store)
+    report = check_data([*train, *held], check, store=None if faces == "none" else store, classes=classes)
     census, held_census = (find_crops(samples, store, faces=faces) for samples in (train, held))
     logger.info("%s", census)
     train_samples = _with_blends(census.samples, self_blend)
     valid_samples = _with_blends(held_census.samples, self_blend)
-    _need_both_classes(train_samples, faces)
-    _describe_split(train_samples, valid_samples)
+    _need_all_classes(train_samples, faces, classes)
+    _describe_split(train_samples, valid_samples, classes)
     return Prepared(
         train=CropDataset(train_samples, store, preprocessing=preprocessing, augmentation=augmentation),
         valid=CropDataset(valid_samples, store, preprocessing=preprocessing) if valid_samples else None,
@@ -124,13 +126,16 @@ def split_data(
     return [s for s in samples if s.split != "test"], read_dataset(valid, labels=labels)
 
 
-def check_data(samples: Sequence[Sample], check: Check, *, store: FaceStore | None = None) -> AuditReport | None:
+def check_data(
+    samples: Sequence[Sample], check: Check, *, store: FaceStore | None = None, classes: Sequence[str] = DETECTS
+) -> AuditReport | None:
     """Audit samples and log the findings; None where no audit is wanted.
 
     Args:
         samples: Training and validation samples.
         check: What the audit does.
         store: Faces are found, too, while the pictures are open, and kept here for the training.
+        classes: As for `audit`.
 
     Raises:
         DatasetError: A strict audit found an error.
@@ -139,7 +144,7 @@ def check_data(samples: Sequence[Sample], check: Check, *, store: FaceStore | No
     one_of("check", check, get_args(Check))
     if check == "off":
         return None
-    report = audit(samples, strict=check == "strict", faces=False, store=store)
+    report = audit(samples, strict=check == "strict", faces=False, store=store, classes=classes)
     logger.log(logging.INFO if report.ok else logging.WARNING, "audit: %s", report)
     return report
 
@@ -152,8 +157,11 @@ def _with_blends(samples: Sequence[Sample], share: float) -> list[Sample]:
     return [*samples, *self_blended(chosen)]
 
 
-def _need_both_classes(samples: Sequence[Sample], faces: FacePolicy) -> None:
+def _need_all_classes(samples: Sequence[Sample], faces: FacePolicy, classes: Sequence[str]) -> None:
     count = Counter(sample.label for sample in samples)
+    missing = [name for place, name in enumerate(classes) if not count[place]]
+    if missing and classes != DETECTS:
+        raise DatasetError(f"no readable training pictures of {', '.join(missing)}; add some of each class")
     if not (count[0] and count[1]):
         what = "pictures" if faces == "none" else "pictures with a face"
         advice = "add real photographs"
@@ -162,17 +170,17 @@ def _need_both_classes(samples: Sequence[Sample], faces: FacePolicy) -> None:
         raise DatasetError(f"training needs both classes, found {count[0]} real and {count[1]} fake {what}; {advice}")
 
 
-def _describe_split(train: Sequence[Sample], valid: Sequence[Sample]) -> None:
+def _describe_split(train: Sequence[Sample], valid: Sequence[Sample], classes: Sequence[str]) -> None:
     """Log how many pictures train and validate, and whether they are too few to validate."""
     grouped = any(sample.group for sample in (*train, *valid))
     how = "by group" if grouped else "each picture its own group: name persons or videos in a column 'group'"
     logger.info("split: %d train, %d validation, %s", len(train), len(valid), how)
     count = Counter(sample.label for sample in valid)
-    if min(count[0], count[1]) < FEW:
+    few = ", ".join(f"{count[place]} {name}" for place, name in enumerate(classes) if count[place] < FEW)
+    if few:
         logger.warning(
-            "too few to validate: %d real and %d fake validation pictures, at least %d of each are needed for figures "
-            "that mean something; add pictures, give valid=, or measure on others with evaluate",
-            count[0], count[1], FEW,
+            "too few to validate: %s among the validation pictures, at least %d of each class are needed for figures "
+            "that mean something; add pictures, give valid=, or measure on others with evaluate", few, FEW,
         )  # fmt: skip
 
 

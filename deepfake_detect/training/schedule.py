@@ -42,8 +42,8 @@ class Schedule:
         favour: Factors on how often some sources are drawn, where balanced.
         pairs: Share of the fakes that are followed, in the same step as a rule, by a real picture of their group: the
             frame that was forged, the photograph that was blended. It replaces another real one of its source.
-        class_weights: Weights of real and fake pictures in the loss; ``"balanced"`` gives both classes the same sum,
-            for a draw that is not balanced.
+        class_weights: Weights of real and fake pictures, or of each class, in the loss; ``"balanced"`` gives all
+            classes the same sum, for a draw that is not balanced.
         patience: Stop after so many epochs without a better validation (see `Epoch.merit`); None never stops early.
         seed: Random seed of the draw, the augmentation and the dropout.
 
@@ -70,7 +70,7 @@ class Schedule:
     balance: bool | float = True
     favour: Mapping[str, float] = field(default_factory=dict)
     pairs: float = 0.0
-    class_weights: tuple[float, float] | Literal["balanced"] | None = None
+    class_weights: tuple[float, ...] | Literal["balanced"] | None = None
     patience: int | None = None
     seed: int = 0
 
@@ -98,8 +98,9 @@ class Schedule:
             real_number(f"favour[{source!r}]", factor, low=0)
         if self.class_weights is None or self.class_weights == "balanced":
             return
-        if not isinstance(self.class_weights, tuple | list) or len(self.class_weights) != 2:
-            raise InvalidOption(f"class_weights is {self.class_weights!r}, expected 'balanced', two numbers, or None")
+        if not isinstance(self.class_weights, tuple | list) or len(self.class_weights) < 2:
+            expected = "'balanced', a number for each class, or None"
+            raise InvalidOption(f"class_weights is {self.class_weights!r}, expected {expected}")
         weights = tuple(real_number("class_weights", weight, low=0, ends="(]") for weight in self.class_weights)
         self._set("class_weights", weights)
 
@@ -111,20 +112,27 @@ class Schedule:
         """Power of the size of a source in a balanced draw; None draws each picture once."""
         return 0.5 if self.balance is True else None if self.balance is False else float(self.balance)
 
-    def weights_of(self, labels: Sequence[int]) -> tuple[float, float]:
-        """Return the weights of real and fake pictures in the loss.
+    def weights_of(self, labels: Sequence[int], *, classes: int = 2) -> tuple[float, ...]:
+        """Return the weights of the classes, such as real and fake, in the loss.
 
         Args:
-            labels: Labels of the training pictures, 1 is fake.
+            labels: Labels of the training pictures: 1 is fake, or the number of the class.
+            classes: Number of classes.
+
+        Raises:
+            InvalidOption: ``class_weights`` are not as many as there are classes.
 
         Example:
             >>> Schedule(epochs=1, class_weights="balanced").weights_of([0, 1, 1, 1])
             (2.0, 0.6666666666666666)
         """
         if self.class_weights != "balanced":
-            return self.class_weights or (1.0, 1.0)
-        fakes = sum(labels)
-        return len(labels) / (2 * max(1, len(labels) - fakes)), len(labels) / (2 * max(1, fakes))
+            weights = self.class_weights or (1.0,) * classes
+            if len(weights) != classes:
+                raise InvalidOption(f"class_weights is {weights}, expected a weight for each of {classes} classes")
+            return weights
+        counts = [labels.count(place) for place in range(classes)]
+        return tuple(len(labels) / (classes * max(1, count)) for count in counts)
 
     def frozen_in(self, epoch: int) -> bool:
         """Return whether the backbone is frozen in an epoch, counted from 0."""
@@ -154,7 +162,7 @@ class Epoch:
         valid_loss: Log loss of the averaged weights on the validation pictures, with plain labels.
         valid_auc: Validation AUC of the averaged weights.
         valid_accuracy: Balanced accuracy on the validation pictures, at logit 0.
-        collapsed: ``"real"`` or ``"fake"`` where every validation picture was called that; else empty.
+        collapsed: The class that every validation picture was called, where that is one; else empty.
         rate: Learning rate at the end.
         batch_size: Pictures in a step.
         samples_per_s: Training pictures per second.

@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
-from deepfake_detect.metrics.classification import balanced_accuracy, roc_auc
 from deepfake_detect.system.device import is_out_of_memory
 from deepfake_detect.training.batches import CropFeed
 from deepfake_detect.training.checkpoint import Progress, under
 from deepfake_detect.training.distributed import World
 from deepfake_detect.training.feature_cache import FeatureFeed
+from deepfake_detect.training.objective import REAL_OR_FAKE, Objective
 from deepfake_detect.training.optimizer import Average, make_optimizer, optimizer_tensors, restore_optimizer
 from deepfake_detect.training.schedule import Schedule
 
@@ -33,12 +32,13 @@ class Learner:
     """A model in training, the moving average of its weights, and its optimizer.
 
     Args:
-        model: On the device; returns [N] or [N, 1] logits.
+        model: On the device; returns [N] or [N, 1] logits, or [N, K] for the classes of the objective.
         schedule: Settings of the training.
         device: Device of the model.
         dtype: float32, or the precision of automatic mixed precision.
         world: The processes that train it together.
-        class_weights: Weights of real and fake pictures in the loss.
+        class_weights: Weight of each class in the loss.
+        objective: Loss and figures.
     """
 
     def __init__(
@@ -49,23 +49,25 @@ class Learner:
         device: torch.device,
         dtype: torch.dtype,
         world: World,
-        class_weights: tuple[float, float] = (1.0, 1.0),
+        class_weights: tuple[float, ...] = (1.0, 1.0),
+        objective: Objective = REAL_OR_FAKE,
     ) -> None:
         self.model = model.to(memory_format=torch.channels_last)
-        self.schedule, self.device, self.dtype, self.class_weights = schedule, device, dtype, class_weights
+        self.schedule, self.device, self.dtype = schedule, device, dtype
+        self.objective, self.class_weights = objective, class_weights
         self.average = Average(self.model, decay=schedule.ema)
         self.optimizer = make_optimizer(self.model, schedule)
         self.forward = world.wrap(self.model, partly=isinstance(schedule.freeze, int))
         self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
         self.rate = 0.0
-        self._outputs: list[tuple[float, float]] = []  # label and logit of the pictures of this epoch
+        self._outputs: list[tuple[float, Any]] = []  # label and logits of the pictures of this epoch
 
     def learn(self, batch: torch.Tensor, label: torch.Tensor, *, rate: float, progress: Progress) -> float:
         """Take one step; out of memory, in twice as many parts from now on.
 
         Args:
             batch: Input [N, ...].
-            label: Labels [N], 1 is fake.
+            label: Labels [N]: 1 is fake, or the numbers of the classes.
             rate: Learning rate of this step.
             progress: Its ``parts`` may grow; its ``step`` sets the decay of the average.
 
@@ -79,7 +81,7 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["scale"]
         batch, label = batch.to(self.device, non_blocking=True), label.to(self.device, non_blocking=True)
-        batch, target = self._mixed(batch, label * (1 - self.schedule.smoothing) + self.schedule.smoothing / 2)
+        batch, target = self._mixed(batch, self.objective.target(label, smoothing=self.schedule.smoothing))
         while True:
             try:
                 loss = self._gradient(batch, target, label, progress.parts)
@@ -95,14 +97,14 @@ class Learner:
         return loss
 
     def logits(self, batch: torch.Tensor, *, averaged: bool = True) -> torch.Tensor:
-        """Return the logits [N] of a batch: of the averaged weights in evaluation mode, or of the model in training."""
+        """Return the logits of a batch: of the averaged weights in evaluation mode, or of the model in training."""
         model = self.average.model if averaged else self.forward
         batch = batch.to(self.device)
         if batch.ndim == 4:
             batch = batch.contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             logit: torch.Tensor = model(batch)
-        return logit.float().reshape(-1)
+        return self.objective.shaped(logit.float())
 
     def begin_epoch(self) -> None:
         """Forget the outputs of the last epoch."""
@@ -111,7 +113,7 @@ class Learner:
     def progress_text(self, losses: Sequence[float]) -> str:
         """Return the text of the progress bar: mean loss, AUC where both classes were seen, and the rate."""
         if len(losses) % 10 == 0:
-            self._shown_auc = self._auc(self._outputs[-_SHOWN_PICTURES:])
+            self._shown_auc = self.objective.auc(*_as_arrays(self._outputs[-_SHOWN_PICTURES:]))
         recent = losses[-_SHOWN_STEPS:]
         auc = "" if math.isnan(self._shown_auc) else f"AUC {self._shown_auc:.3f}, "
         return f"loss {math.fsum(recent) / len(recent):.3f}, {auc}rate {self.rate:.1e}"
@@ -122,17 +124,8 @@ class Learner:
         """Return ``train_loss``, ``train_auc`` and ``train_accuracy`` of an `Epoch`; nan with mixup."""
         if self.schedule.mixup or not self._outputs:
             return dict.fromkeys(("train_loss", "train_auc", "train_accuracy"), math.nan)
-        label, logit = (torch.tensor(values, dtype=torch.float64) for values in zip(*self._outputs, strict=True))
-        return {
-            "train_loss": float(functional.binary_cross_entropy_with_logits(logit, label)),
-            "train_auc": self._auc(self._outputs),
-            "train_accuracy": balanced_accuracy(label.numpy(), logit.numpy(), threshold=0.0),
-        }
-
-    @staticmethod
-    def _auc(outputs: Sequence[tuple[float, float]]) -> float:
-        values = np.array(outputs) if outputs else np.zeros((0, 2))
-        return roc_auc(values[:, 0], values[:, 1])
+        figures = self.objective.figures(*_as_arrays(self._outputs))
+        return {f"train_{name}": figures[name] for name in ("loss", "auc", "accuracy")}
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return everything that the next step depends on."""
@@ -164,24 +157,20 @@ class Learner:
         self.optimizer.zero_grad()
         total = 0.0
         chunks = list(zip(batch.chunk(parts), target.chunk(parts), label.chunk(parts), strict=True))
-        outputs: list[tuple[float, float]] = []
+        outputs: list[tuple[float, Any]] = []
         for number, (part, part_target, part_label) in enumerate(chunks):
             with self._unsynchronized(last=number == len(chunks) - 1):
                 logit = self.logits(part, averaged=False)
                 loss = self._loss(logit, part_target) * (len(part) / len(batch))
                 self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
-            hard = (part_label > 0.5).tolist()  # labels of a teacher may be soft
+            hard = part_label.round().tolist()  # labels of a teacher may be soft
             outputs += zip(map(float, hard), logit.detach().tolist(), strict=True)
         self._outputs += outputs
         return total
 
     def _loss(self, logit: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        real, fake = self.class_weights
-        smoothing = self.schedule.smoothing
-        fake_share = (target - smoothing / 2) / (1 - smoothing)  # between 0 and 1 where two pictures are mixed
-        weight = None if real == fake == 1 else real + (fake - real) * fake_share
-        return functional.binary_cross_entropy_with_logits(logit, target, weight=weight)
+        return self.objective.loss(logit, target, smoothing=self.schedule.smoothing, weights=self.class_weights)
 
     def _unsynchronized(self, *, last: bool) -> Any:
         """Exchange gradients between processes only after the last part of a batch."""
@@ -217,10 +206,12 @@ def measure(learner: Learner, feed: CropFeed | FeatureFeed, *, size: int) -> dic
     labels, logits = label.numpy(), logit.numpy()
     if not np.isfinite(logits).all():
         return {"valid_loss": math.inf, "valid_auc": math.nan, "valid_accuracy": math.nan, "collapsed": ""}
-    one_sided = len(set(labels)) == 2 and (logits > 0).any() == (logits > 0).all()
-    return {
-        "valid_loss": float(functional.binary_cross_entropy_with_logits(logit, label)),
-        "valid_auc": roc_auc(labels, logits),
-        "valid_accuracy": balanced_accuracy(labels, logits, threshold=0.0),
-        "collapsed": ("fake" if logits[0] > 0 else "real") if one_sided else "",
-    }
+    figures = learner.objective.figures(labels, logits)
+    valid = {f"valid_{name}": figures[name] for name in ("loss", "auc", "accuracy")}
+    return {**valid, "collapsed": figures["collapsed"]}
+
+
+def _as_arrays(outputs: Sequence[tuple[float, Any]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return labels [N] and logits [N] or [N, K] of pictures; empty arrays where there are none."""
+    labels, logits = zip(*outputs, strict=True) if outputs else ((), ())
+    return np.array(labels, np.float64), np.array(logits, np.float64)

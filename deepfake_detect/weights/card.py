@@ -213,7 +213,7 @@ class Card:
         check_texts("classes", self.classes)
         if len(set(self.classes)) != len(self.classes) or len(self.classes) < 2:
             raise WeightsMismatch(f"classes is {self.classes}, expected two names or more, all different")
-        if len(self.classes) == 2 and self.classes != DETECTS:
+        if self.classes == DETECTS[::-1]:
             raise WeightsMismatch(f"classes is {self.classes}, expected {DETECTS}")
         check_real("temperature", self.temperature, low=1e-3, high=1e3)
         check_real("bias", self.bias, low=-1e3, high=1e3)

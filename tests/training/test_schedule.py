@@ -43,7 +43,7 @@ def epoch(number: int = 1, *, loss: float = math.nan, auc: float = math.nan) -> 
         {"feature_views": -1},
         {"class_weights": (0.0, 1.0)},
         {"class_weights": "fair"},
-        {"class_weights": (1.0, 2.0, 3.0)},
+        {"class_weights": (1.0,)},
         {"class_weights": 2.0},
         {"epochs": 2.5},
         {"epochs": "3"},
