@@ -49,8 +49,8 @@ class Classifier:
         WeightsMismatch: The card is that of a detector.
 
     Example:
-        >>> Classifier.from_pretrained("content-classes").predict("examples/portrait.jpg").label
-        'face'
+        >>> Classifier.from_pretrained("content-classes").classes
+        ('animal', 'face', 'vehicle', 'other')
     """
 
     def __init__(

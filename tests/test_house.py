@@ -34,7 +34,8 @@ LIGHT = {
 }
 HEAVY = {"torch", "timm", "torchvision", "huggingface_hub", "safetensors", "sklearn", "matplotlib"}
 PUBLIC_NAMES = {
-    "AsyncClient", "AuditReport", "Augmentation", "BackendUnavailable", "Card", "CaseReport", "Client", "Content",
+    "AsyncClient", "AuditReport", "Augmentation", "BackendUnavailable", "Card", "CaseReport",
+    "ClassReport", "Classifier", "Client", "Content",
     "ContentRouter", "DatasetError", "DeepfakeDetectError", "Detector", "DoctorReport", "Epoch", "Explanation",
     "Face", "Finding", "HubUnavailable", "ImageTooLarge", "ImageUnreadable", "InvalidOption", "LayerNotFound",
     "MetadataFinding", "MetadataFindings", "MissingExtra", "Prediction", "Preprocessing", "Report", "Schedule",

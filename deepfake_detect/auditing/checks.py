@@ -69,7 +69,7 @@ def audit(
         workers: Threads; as many as there are processors where None.
         seed: Random seed of the draw, the cross-validation and its intervals.
         classes: Names of the classes, where ``dataset`` is a list of samples of other classes than real and fake.
-            Duplicates, leaks, sizes and balance are then looked at, and not what only a forgery would change.
+            Duplicates, leaks and balance are then looked at, and not what may stand for a forgery.
 
     Returns:
         The findings, the most severe first.
@@ -122,8 +122,8 @@ def judge(
     findings = [*_partial(samples, cues), *_unreadable(cues), *_balance(samples, classes)]
     if classes == DETECTS:
         aucs, revealing = _revealing_cues(readable, seed)
-        findings += [*_polarity(samples), *revealing]
-    findings += [*find_leaks(samples, readable), *_sizes(readable), *more]
+        findings += [*_polarity(samples), *revealing, *_sizes(readable)]
+    findings += [*find_leaks(samples, readable), *more]
     return AuditReport(
         n=len(samples),
         counts=_counts(samples, classes),

@@ -49,6 +49,25 @@ def load_detector(model: str, *, device: str) -> Any:
         raise as_usage_error(error) from None
 
 
+def load_model(model: str, *, device: str) -> Any:
+    """Load the weights of ``--model``: a detector, or a classifier where the card has classes of its own."""
+    from deepfake_detect.classifier import Classifier
+    from deepfake_detect.weights.bundle import find_bundle
+    from deepfake_detect.weights.card import DETECTS
+
+    bundle = find_bundle(model)
+    if bundle.card.classes == DETECTS:
+        return load_detector(model, device=device)
+    return Classifier(model=bundle, card=bundle.card, revision=bundle.revision, device=device)
+
+
+def is_classifier(model: Any) -> bool:
+    """Return whether `load_model` loaded a classifier."""
+    from deepfake_detect.classifier import Classifier
+
+    return isinstance(model, Classifier)
+
+
 def predict_each(detector: Any, names: Sequence[str], **options: Any) -> Iterator[Any]:
     """Score pictures in order, in batches; each prediction carries the name from the command line, or the error."""
     predictions = detector.predict_many(open_stdin(names), on_error="yield", **options)

@@ -25,13 +25,17 @@ from deepfake_detect.cli import options as shared
 def command(
     data: str, model: str, device: str, save: Path | None, as_json: bool, robustness: bool, **options: Any
 ) -> None:
-    """Measure a detector on labelled pictures that it was not trained on."""
-    from deepfake_detect.cli.batch import load_detector
+    """Measure a detector or a classifier on labelled pictures that it was not trained on."""
+    from deepfake_detect.cli.batch import is_classifier, load_model
     from deepfake_detect.cli.console import log_on_stderr, write_line
 
     with log_on_stderr():
-        detector = load_detector(model, device=device)
-        report = detector.evaluate(data, robustness="all" if robustness else (), **shared.without_none(options))
+        loaded, chosen = load_model(model, device=device), shared.without_none(options)
+        if not is_classifier(loaded):
+            chosen["robustness"] = "all" if robustness else ()
+        elif robustness or "threshold" in chosen:
+            raise click.UsageError("--robustness and --threshold are for detectors of real and fake")
+        report = loaded.evaluate(data, **chosen)
     if save:
         report.save(save)
     write_line(report.to_json(indent=2) if as_json else str(report))

@@ -12,8 +12,11 @@ from deepfake_detect.cli import options as shared
 
 @click.command(epilog=shared.DATA_HELP)
 @shared.data_argument
+@click.option("--classes", is_flag=True, help="Tell apart the classes of the folders, whatever they are called.")
 @click.option(
-    "--arch", metavar="A", default="xception", show_default=True, help="Architecture listed by `models`, or timm:NAME."
+    "--arch",
+    metavar="A",
+    help="Architecture listed by `models`, or timm:NAME (default: xception; timm:mobilenetv2_100 for --classes).",
 )
 @click.option(
     "--start", metavar="W", help="Initial weights: imagenet, a .safetensors file, or a bundle (default: random)."
@@ -24,13 +27,18 @@ from deepfake_detect.cli import options as shared
 )
 @shared.bundle_option
 @shared.training_options
-def command(data: str, arch: str, out: Path, **options: Any) -> None:
-    """Train a new detector."""
+def command(data: str, classes: bool, arch: str | None, out: Path, **options: Any) -> None:
+    """Train a new detector; or, with --classes, a classifier of whole pictures.
+
+    With --classes, DATA holds a folder for each class, such as cats/ and dogs/, or labels of any names.
+    """
+    from deepfake_detect.classifier import Classifier
     from deepfake_detect.cli.console import log_on_stderr, write_line
     from deepfake_detect.cli.render import training_summary
     from deepfake_detect.detector import Detector
     from deepfake_detect.system.malloc import kept_memory
 
     with log_on_stderr(), kept_memory():
-        detector = Detector.train(data, model=arch, out=out, **shared.training_arguments(options))
-    write_line(training_summary(detector, out))
+        arguments = shared.training_arguments({"model": arch, **options})
+        trained = (Classifier if classes else Detector).train(data, out=out, **arguments)
+    write_line(training_summary(trained, out))

@@ -21,7 +21,7 @@ from deepfake_detect.system.malloc import keep_freed_memory
 
 SECTIONS = {
     "Pictures and videos": (
-        *("predict", "video", "explain", "stability", "faces", "metadata", "sheet", "report", "verify"),
+        *("predict", "classify", "video", "explain", "stability", "faces", "metadata", "sheet", "report", "verify"),
     ),
     "Training and evaluation": ("audit", "train", "fine-tune", "tune", "evaluate", "calibrate"),
     "Models": ("models", "download", "export", "doctor"),

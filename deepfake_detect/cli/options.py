@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,8 +31,20 @@ file,label and, where you have them, group and split. A video stands for its fra
 
 OPTIMIZERS = click.Choice(["adamw", "adam", "nadam", "sgd"])
 AUGMENTATIONS = click.Choice(["none", "light", "default", "strong", "keras"])
-FOLDER = click.Path(file_okay=False, path_type=Path)
-FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+class UserPath(click.Path):
+    """A path to write to; ``~`` is expanded here, since shells leave it alone in ``--out=~/mine``."""
+
+    def convert(
+        self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | bytes | os.PathLike[str]:
+        """Expand the path, and check that it is no file where a folder is meant, or the reverse."""
+        return super().convert(os.path.expanduser(value), param, ctx)
+
+
+FOLDER = UserPath(file_okay=False, path_type=Path)
+FILE = UserPath(dir_okay=False, path_type=Path)
 
 
 def combine(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:

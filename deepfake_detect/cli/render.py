@@ -226,6 +226,25 @@ def _explanation_cells(row: Row) -> Iterator[Row]:
     yield {**row, **checks, **shares, "reasons": "; ".join(row.get("reasons", ())), "error": error}
 
 
+def _content_text(row: Row) -> Iterator[str]:
+    ranked = sorted((row["scores"] or {}).items(), key=lambda pair: -pair[1])
+    scores = ", ".join(f"{name} {score:.3f}" for name, score in ranked[:3])
+    yield f"{row['label']:<10} {row['name']}{f'  ({scores})' if scores else ''}"
+
+
+def _content_cells(row: Row) -> Iterator[Row]:
+    height, width = row["size_hw"] or (None, None)
+    scores = row["scores"] or {}
+    yield {
+        **row,
+        "score": scores.get(row["label"]),
+        "scores": "; ".join(f"{name} {score:.6f}" for name, score in scores.items()),
+        "width": width,
+        "height": height,
+        "error": row["error"] and row["error"]["message"],
+    }
+
+
 PREDICTION = Form(
     text=_prediction_text,
     cells=_prediction_cells,
@@ -264,6 +283,13 @@ EXPLANATION = Form(
 )
 """An explanation: the score, the share of the heat on each part of the face, and why it is no evidence."""
 
+CONTENT = Form(
+    text=_content_text,
+    cells=_content_cells,
+    columns=("name", "label", "score", "scores", "width", "height", "model", "error"),
+)
+"""What a picture shows: a line; a row of a table."""
+
 FACES = Form(
     text=_faces_text,
     cells=_faces_cells,
@@ -289,9 +315,9 @@ def _is_free_or_same(folder: Path, name: str, path: str) -> bool:
         return False
 
 
-def training_summary(detector: Any, out: Path) -> str:
+def training_summary(trained: Any, out: Path) -> str:
     """Describe a finished training in a line: its epochs, which of them was kept, and where the bundle is."""
-    best = max(detector.history, key=lambda epoch: epoch.merit, default=None)
+    best = max(trained.history, key=lambda epoch: epoch.merit, default=None)
     score = "" if best is None or math.isnan(best.valid_auc) else f", validation AUC {best.valid_auc:.3f}"
     kept = f"{score} in epoch {best.epoch}, which was kept" if best and score else ""
-    return f"{detector.card.id}: {plural(len(detector.history), 'epoch')}{kept}; saved in {out}"
+    return f"{trained.card.id}: {plural(len(trained.history), 'epoch')}{kept}; saved in {out}"

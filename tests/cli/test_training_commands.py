@@ -60,6 +60,31 @@ def test_train_then_resume_then_fine_tune() -> None:
     assert Detector.from_pretrained("tuned", device="cpu").card.architecture == "cnn-simple"
 
 
+def test_a_classifier_is_trained_retrained_measured_and_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name, colour in (("cat", "red"), ("dog", "blue"), ("hen", "green")):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for number in range(4):
+            Image.new("RGB", (40, 30 + number), colour).save(tmp_path / "pets" / name / f"{number}.png")
+    options = ("--epochs", 1, "--batch-size", 4, "--no-audit", "--device", "cpu")
+    begun = run(
+        "train", tmp_path / "pets", "--classes", "--arch", "cnn-simple", "--size-px", 32, "--out=~/one", *options
+    )
+    assert begun.stdout.startswith("one@0: 1 epoch") and (tmp_path / "home" / "one" / "card.json").exists()
+    run("fine-tune", tmp_path / "pets", "--model", "~/one", "--out", tmp_path / "two", *options)
+    row = asked("classify", tmp_path / "pets" / "cat" / "0.png", "--model", tmp_path / "two")[0]
+    assert sorted(row["scores"]) == ["cat", "dog", "hen"] and row["model"] == "two@0"
+    report = asked("evaluate", tmp_path / "pets", "--model", tmp_path / "two", "--save=~/report")
+    assert (report["n"], sorted(report["confusion"])) == (12, ["cat", "dog", "hen"])
+    assert (tmp_path / "home" / "report" / "scores.csv").exists()
+    refused = run("evaluate", tmp_path / "pets", "--model", tmp_path / "two", "--robustness", status=2)
+    assert "for detectors" in refused.stderr
+    refused = run(
+        "train", tmp_path / "pets", "--classes", "--faces", "all", "--out", tmp_path / "no", *options, status=2
+    )
+    assert "whole pictures" in refused.stderr
+
+
 def test_a_folder_of_videos_with_a_table_becomes_a_training_set(world: Path) -> None:
     (world / "clips").mkdir()
     write_video(world / "clips" / "a.avi")
