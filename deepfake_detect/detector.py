@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import NoneType
-from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from deepfake_detect._options import check_choice, check_flag, check_number, check_type
 from deepfake_detect.engines.runner import Backend
@@ -511,6 +511,27 @@ class Detector(Predictor):
             write_history(Path(folder).expanduser(), history)
         return card
 
+    @overload
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        format: Literal["onnx"] = "onnx",
+        dtype: Precision = "float32",
+        preprocessing: bool = False,
+        data: Any = None,
+    ) -> ExportReport: ...
+
+    @overload
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        format: Literal["browser"],
+        runtime: str | os.PathLike[str] | None = None,
+        webgpu: bool | None = None,
+    ) -> SiteReport: ...
+
     def export(
         self,
         path: str | os.PathLike[str],
@@ -518,6 +539,7 @@ class Detector(Predictor):
         format: Literal["onnx", "browser"] = "onnx",
         dtype: Precision = "float32",
         preprocessing: bool = False,
+        data: Any = None,
         runtime: str | os.PathLike[str] | None = None,
         webgpu: bool | None = None,
     ) -> ExportReport | SiteReport:
@@ -527,31 +549,34 @@ class Detector(Predictor):
             path: Of the ONNX file, whose face finder is written next to it, as ``NAME.finder.onnx``; or of the folder
                 of the page. ``~`` is expanded, and files that are there are replaced.
             format: ``"onnx"``, which `from_pretrained` also loads; or ``"browser"``, a web page and a package for npm.
-            dtype: What the network of an ONNX file computes in: ``"float32"`` or ``"float16"``.
+            dtype: What the network of an ONNX file computes in: ``"float32"``, ``"float16"`` or ``"int8"``.
             preprocessing: Normalise in the graph of an ONNX file, which then takes face crops as bytes.
+            data: A labelled data set, as for `fine_tune`: int8 takes the ranges of values from a third of it, and the
+                report counts the verdicts that change on the others.
             runtime: Where a page's onnxruntime-web comes from, a folder or a ``.tgz`` of npm; None downloads it once.
             webgpu: Whether a page brings the runtime for WebGPU, too; None decides by the size of the model.
 
         Returns:
-            What was written.
+            What was written, and how it compares with this detector.
 
         Raises:
-            InvalidOption: An option that does not exist, or that the format does not have.
+            InvalidOption: An option that does not exist, or that the format does not have; or int8 without data.
             MissingExtra: The extra ``[onnx]`` is not installed.
             BackendUnavailable: The network cannot be translated, or onnxruntime-web is not to be had.
+            DatasetError: The data cannot be read, or show too few faces.
         """
         check_choice("format", format, ("onnx", "browser"))
         if format == "browser":
             from deepfake_detect.export.site import export_site
 
-            if dtype != "float32" or preprocessing:
-                raise InvalidOption("dtype and preprocessing are for format='onnx'; a page computes in float32")
+            if dtype != "float32" or preprocessing or data is not None:
+                raise InvalidOption("dtype, preprocessing and data are for format='onnx'; a page computes in float32")
             return export_site(self, path, runtime=runtime, webgpu=webgpu)
         from deepfake_detect.export.onnx_export import export_onnx
 
         if runtime is not None or webgpu is not None:
             raise InvalidOption("runtime and webgpu are for format='browser'")
-        return export_onnx(self, path, dtype=dtype, preprocessing=preprocessing)
+        return export_onnx(self, path, dtype=dtype, preprocessing=preprocessing, data=data)
 
     def push_to_hub(
         self,

@@ -51,7 +51,7 @@ HOMES = {  # the only modules, or whole wings, that import a third-party library
     "huggingface_hub": {"weights/hub"},
     "matplotlib": {"drawing/canvas"},
     "onnx": {"export"},
-    "onnxruntime": {"engines/onnx_engine"},
+    "onnxruntime": {"engines/onnx_engine", "export/quantize"},
     "onnxscript": {"export/torch_graph"},
     "openvino": {"engines/openvino_graph"},
     "optuna": {"training/search"},

@@ -20,7 +20,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--out", "path", metavar="PATH", type=_PATH, required=True, help="ONNX file, or folder of the page.")
 @click.option(
     "--dtype",
-    type=click.Choice(["float32", "float16"]),
+    type=click.Choice(["float32", "float16", "int8"]),
     default="float32",
     show_default=True,
     help="What the network of an ONNX file computes in.",
@@ -33,6 +33,9 @@ _PATH = click.Path(path_type=Path)
     help="onnxruntime-web for a page: folder or .tgz of npm.  [default: download]",
 )
 @click.option("--webgpu/--no-webgpu", default=None, help="Bring WebGPU for a page.  [default: for large models]")
+@click.option(
+    "--data", metavar="DATA", help="Labelled pictures: int8 needs them; the verdicts that change are counted."
+)
 @json_option
 def command(model: str, path: Path, as_json: bool, **options: Any) -> None:
     """Write a detector for programs without this package: an ONNX file, or a web page that works without a server.

@@ -11,12 +11,17 @@ import numpy as np
 from deepfake_detect._version import __version__
 from deepfake_detect.export.onnx_graph import OPSET, Nodes, require_onnx
 from deepfake_detect.weights.card import LIBRARY, Card
-from deepfake_detect.weights.onnx_file import LAYOUT, PREFIX, UNSEALED, Input, Precision, sealed
+from deepfake_detect.weights.onnx_file import LAYOUT, UNSEALED, Input, Precision, sealed
+from deepfake_detect.weights.onnx_file import PREFIX as METADATA_PREFIX
 
 IR_VERSION = 8
 """Layout of the ONNX file; the lowest that has `OPSET`, so that older runtimes read it."""
 
-_LOGIT, _SCORE = "logit", "score"
+LOGIT, SCORE = "logit", "score"
+"""Names of the outputs."""
+
+PREFIX = "detector_"
+"""What the names of values begin with that do not belong to the network."""
 
 
 def compose_model(
@@ -36,24 +41,26 @@ def compose_model(
     onnx = require_onnx()
     from onnx import TensorProto, helper
 
-    graph = Nodes(prefix="detector_")
+    graph = Nodes(prefix=PREFIX)
     pixels = "pixels" if input_kind == "pixels" else _normalised(graph, card)
     if dtype == "float16":
         pixels = graph.add("Cast", pixels, to=TensorProto.FLOAT16)
+    graph.prefix = ""
     logits = network(graph, pixels)
+    graph.prefix = PREFIX
     if dtype == "float16":
         logits = graph.add("Cast", logits, to=TensorProto.FLOAT)
-    graph.add("Reshape", logits, graph.constant(np.array([-1])), name=_LOGIT)
+    graph.add("Reshape", logits, graph.constant(np.array([-1])), name=LOGIT)
     temperature, bias = (
         graph.constant(np.array(getattr(card, name), np.float32), name=name) for name in ("temperature", "bias")
     )
-    graph.add("Sigmoid", graph.add("Add", graph.add("Div", _LOGIT, temperature), bias), name=_SCORE)
+    graph.add("Sigmoid", graph.add("Add", graph.add("Div", LOGIT, temperature), bias), name=SCORE)
     model = helper.make_model(
         helper.make_graph(
             graph.nodes,
             card.id,
             [_input(card, input_kind)],
-            [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch"]) for name in (_LOGIT, _SCORE)],
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch"]) for name in (LOGIT, SCORE)],
             graph.constants,
         ),
         opset_imports=[helper.make_opsetid("", OPSET)],
@@ -88,7 +95,7 @@ def to_bytes(model: Any, *, card: Card, dtype: Precision, input_kind: Input) -> 
         "input": input_kind,
         "sha256": UNSEALED,
     }
-    helper.set_model_props(model, {f"{PREFIX}{name}": value for name, value in metadata.items()})
+    helper.set_model_props(model, {f"{METADATA_PREFIX}{name}": value for name, value in metadata.items()})
     content: bytes = model.SerializeToString(deterministic=True)
     return sealed(content)
 

@@ -16,6 +16,7 @@ import torch
 from deepfake_detect._version import __version__
 from deepfake_detect.errors import UnknownModel, WeightsMismatch
 from deepfake_detect.models.registry import create_skeleton
+from deepfake_detect.system.atomic import whole_file
 from deepfake_detect.system.torch_defaults import usual_defaults
 from deepfake_detect.weights.bundle import WAITING_FILE, Bundle, read_bundle
 from deepfake_detect.weights.card import CARD_FILE, LIBRARY, WEIGHTS_FILE, Card
@@ -114,9 +115,8 @@ def write_file(path: Path, content: bytes) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".saving-", dir=path.parent) as stage:
-            _write_through(Path(stage, path.name), content)
-            os.replace(Path(stage, path.name), path)
+        with whole_file(path) as partial:
+            _write_through(partial, content)
     except OSError as error:
         raise OSError(
             error.errno, f"file not written ({error.strerror}); free some space or choose another folder", str(path)

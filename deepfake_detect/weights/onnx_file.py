@@ -95,9 +95,9 @@ def find_weights(name_or_path: str | os.PathLike[str], **options: Any) -> Bundle
         WeightsMismatch: As for `read_onnx`.
         HubUnavailable: As for `find_bundle`.
     """
-    if Path(name_or_path).suffix.lower() != SUFFIX:
-        return find_bundle(name_or_path, **options)
     path = Path(os.path.expanduser(name_or_path))
+    if path.suffix.lower() != SUFFIX or path.is_dir():
+        return find_bundle(name_or_path, **options)
     if options.get("revision") is not None:
         raise UnknownWeights(f"{path} is a file, which has no revision {options['revision']!r}; leave revision= out")
     if not path.is_file():
@@ -120,6 +120,20 @@ def read_onnx(path: Path) -> OnnxFile:
         content = path.read_bytes() if path.stat().st_size <= LARGEST_FILE else b""
     except OSError as error:
         raise WeightsCorrupted(f"{path} cannot be read ({error.strerror}); copy or export it again") from error
+    return parse_onnx(content, path=path)
+
+
+def parse_onnx(content: bytes, *, path: Path) -> OnnxFile:
+    """Check the bytes of an ONNX file, and read its card.
+
+    Args:
+        content: Of the file.
+        path: Named in messages.
+
+    Raises:
+        WeightsCorrupted: As for `read_onnx`.
+        WeightsMismatch: As for `read_onnx`.
+    """
     try:
         metadata = _metadata(content)
         refers = _refers_elsewhere(memoryview(content), "model")

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from dataclasses import replace
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
+from onnx import TensorProto
 from torch import nn
 
-from deepfake_detect import Preprocessing
+from deepfake_detect import BackendUnavailable, MissingExtra, Preprocessing
+from deepfake_detect.engines.trace import record
 from deepfake_detect.export.onnx_export import network_of
 from deepfake_detect.export.onnx_model import compose_model
 from deepfake_detect.weights.onnx_file import Precision
 from tests.engines.test_openvino_engine import OUTLINED
 from tests.engines.test_packed import pictures, settled
-from tests.small_world import CARD
+from tests.small_world import CARD, Texture
 
 SIZES_PX = {"efficientnet-b4": 96}
 
@@ -36,3 +40,55 @@ def test_the_logits_are_those_of_the_network(name: str) -> None:
     with torch.inference_mode():
         expected = model(batch).numpy()
     np.testing.assert_allclose(run(model, batch), expected, rtol=0, atol=1e-4 * max(1, np.abs(expected).max()))
+
+
+def test_float16_halves_the_weights_and_keeps_the_logits() -> None:
+    model, batch = settled("meso4", size_px=64), pictures(3, size_px=64)
+    with torch.inference_mode():
+        expected = model(batch).numpy()
+    np.testing.assert_allclose(run(model, batch, dtype="float16"), expected, rtol=0, atol=0.02)
+    card = replace(CARD, preprocessing=Preprocessing(size_px=64))
+    half = compose_model(network_of(model, 64, "float16"), card=card, dtype="float16")
+    kinds = {constant.data_type for constant in half.graph.initializer if constant.dims}
+    assert kinds == {TensorProto.FLOAT16, TensorProto.INT64}
+
+
+@pytest.mark.parametrize(("size", "wanted"), [(2, 8), (10, 4), (7, 7), (5, 1)])
+def test_adaptive_pooling_cuts_areas_as_torch_does(size: int, wanted: int) -> None:
+    class Pooled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pool, self.head = nn.AdaptiveAvgPool2d((wanted, 1)), nn.Linear(3 * wanted, 1)
+
+        def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            return self.head(self.pool(batch).flatten(1)).squeeze(1)  # type: ignore[no-any-return]
+
+    model, batch = Pooled().eval(), pictures(3, size_px=size)
+    assert record(model) is not None
+    with torch.inference_mode():
+        expected = model(batch).numpy()
+    np.testing.assert_allclose(run(model, batch), expected, atol=1e-6)
+
+
+def test_pictures_that_are_too_small_are_refused() -> None:
+    with pytest.raises(ValueError, match="smaller than the window"):
+        run(settled("xception", size_px=32), pictures(1, size_px=2))
+
+
+def test_a_network_without_a_list_of_operations_is_traced_by_torch() -> None:
+    """With an operator that no `Operation` stands for; the batch stays dynamic."""
+    model, batch = Texture().eval(), pictures(3, size_px=64)
+    assert record(model) is None
+    with torch.inference_mode():
+        expected = model(batch).numpy()
+    np.testing.assert_allclose(run(model, batch), expected, rtol=1e-5, atol=1e-5)
+    assert not logging.getLogger("torch.onnx").level
+
+
+def test_what_torch_cannot_trace_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.onnx, "export", lambda *_, **__: 1 / 0)
+    with pytest.raises(BackendUnavailable, match=r"cannot translate Texture \(ZeroDivisionError"):
+        run(Texture().eval(), pictures(1, size_px=64))
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(MissingExtra, match=r"to export a Texture needs the package onnxscript"):
+        run(Texture().eval(), pictures(1, size_px=64))
