@@ -358,6 +358,8 @@ class Detector(Predictor):
         every_s: float | None = None,
         faces: FaceChoice = "auto",
         threshold: float | None = None,
+        save: str | os.PathLike[str] | None = None,
+        progress: bool = False,
     ) -> VideoPrediction:
         """Score a video by evenly spaced frames.
 
@@ -369,6 +371,9 @@ class Detector(Predictor):
                 than ``max_frames``.
             faces: As for `predict`, in each frame.
             threshold: As for `predict`.
+            save: Where to write a copy of the video with its faces framed, and the scores over time below; ends in
+                .mp4.
+            progress: Show a progress bar, where standard error is a terminal.
 
         Returns:
             The verdict, with the scores of each frame and of each face that was followed.
@@ -382,7 +387,18 @@ class Detector(Predictor):
         check_faces(faces, threshold=threshold)
         check_number("max_frames", max_frames, low=1, whole=True)
         check_number("every_s", every_s, above=0, optional=True)
-        return predict_video(self, path, max_frames=max_frames, every_s=every_s, faces=faces, threshold=threshold)
+        check_type("save", save, (str, os.PathLike, NoneType), expected="a path that ends in .mp4, or None")
+        check_flag("progress", progress)
+        return predict_video(
+            self,
+            path,
+            max_frames=max_frames,
+            every_s=every_s,
+            faces=faces,
+            threshold=threshold,
+            save=save,
+            progress=progress,
+        )
 
     def stability(self, image: ImageInput, *, faces: FaceChoice = "auto", threshold: float | None = None) -> Stability:
         """Score a picture as it is and after JPEG, WebP, a smaller size, a crop and a screenshot.

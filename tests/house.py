@@ -40,7 +40,7 @@ FLOORS = [  # an entry imports only entries of lower floors
 FLOOR_OF = {entry: floor for floor, entries in enumerate(FLOORS) for entry in entries}
 
 HOMES = {  # the only modules, or whole wings, that import a third-party library
-    "av": {"inputs/frames"},
+    "av": {"inputs/frames", "video/encode"},
     "c2pa": {"provenance/c2pa_validation"},
     "click": {"cli"},
     "cv2": {"faces/finder", "inputs/resize"},

@@ -27,7 +27,13 @@ from deepfake_detect.cli import options as shared
 @shared.threshold_option
 @shared.style_options
 @shared.device_option
-@shared.save_option
+@click.option(
+    "--save",
+    metavar="DEST",
+    type=click.Path(path_type=Path),
+    help="Write the drawn picture, the JSON and the video with its faces framed of each into the folder DEST; or, of a "
+    "single video, the last alone, where DEST ends in .mp4.",
+)
 def command(paths: tuple[str, ...], model: str, device: str, save: Path | None, **options: Any) -> None:
     """Score videos by some of their frames.
 
@@ -35,13 +41,22 @@ def command(paths: tuple[str, ...], model: str, device: str, save: Path | None, 
     """
     from deepfake_detect.cli.batch import Outcome, analyse_each, load_detector, outcome_of, print_outcomes
     from deepfake_detect.cli.paths import expand_paths, suffixes_of
-    from deepfake_detect.cli.render import VIDEO
+    from deepfake_detect.cli.render import VIDEO, save_result
+    from deepfake_detect.video.annotated import write_annotated
 
     style, names = shared.style_from(options), expand_paths(paths, suffixes=suffixes_of("video"))
+    film = save if save is not None and save.suffix.lower() == ".mp4" else None
+    if film is not None and len(names) > 1:
+        raise click.UsageError(f"--save {save} is one file, but there are {len(names)} videos; name a folder")
+    if film is None and save is not None and save.is_file():
+        raise click.UsageError(f"--save {save} is a file, expected a folder, or a name that ends in .mp4")
     detector = load_detector(model, device=device)
 
     def score(name: str, item: Any) -> Outcome:
-        return outcome_of(name, detector.predict_video(name, **options))
+        prediction = detector.predict_video(name, save=film, progress=True, **options)
+        if save is not None and film is None:
+            write_annotated(prediction, save_result(prediction, save).with_suffix(".mp4"), progress=True)
+        return outcome_of(name, prediction)
 
     outcomes = analyse_each(names, score, expected="video")
-    print_outcomes(outcomes, total=len(names), style=style, form=VIDEO, save=save)
+    print_outcomes(outcomes, total=len(names), style=style, form=VIDEO)

@@ -6,9 +6,10 @@ import contextlib
 import math
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -29,6 +30,7 @@ _FORMATS: Final = (  # a playlist could name other files and addresses
     "3g2,3gp,asf,avi,dv,flv,gif,h264,hevc,ivf,m4a,m4v,matroska,mj2,mjpeg,mov,mp4,mpeg,mpegts,mpegvideo,mxf,nut,obu,ogg,"
     "rm,webm,wtv"
 )
+_UNEVEN = 0.02  # of the length: one that is longer by more than that has frames of uneven length
 _ASPECTS = (Fraction(1, 4), Fraction(4))  # of a pixel, width by height; what lies beyond is a damaged header
 
 
@@ -105,7 +107,8 @@ def read_header(path: str | os.PathLike[str]) -> VideoHeader:
         ImageUnreadable: No video, or one without frames.
     """
     with _open(Path(path)) as video:
-        count, fps = video.stated_count(), video.fps
+        count = video.stated_count()
+        fps = video.stated_fps(count)
         if count < 1:
             count, fps = _measure(video)
     if count < 1:
@@ -143,6 +146,28 @@ def read_frames(frames: Sequence[VideoFrame]) -> Iterator[Picture]:
         yield from _read_forward(todo)
         if len(todo) == before:
             return
+
+
+def every_frame(
+    path: str | os.PathLike[str], *, most_px: int | None = None
+) -> Iterator[tuple[VideoFrame, Callable[[], Picture]]]:
+    """Go through all frames of a video, and decode to pixels those that are asked for.
+
+    Args:
+        path: A video file.
+        most_px: Longer side of the pictures, upright; larger frames are made smaller. None keeps their size.
+
+    Yields:
+        The frame, with its time by the clock of the file, and a function that gives its picture, upright.
+
+    Raises:
+        ImageUnreadable: The video cannot be opened.
+    """
+    path = Path(path)
+    with _open(path) as video:
+        for index, (time_s, decoded) in enumerate(video.timed_frames()):
+            frame = VideoFrame(path=path, index=index, time_s=time_s)
+            yield frame, partial(_picture, video, decoded, frame, most_px=most_px)
 
 
 def _read_forward(todo: deque[VideoFrame]) -> Iterator[Picture]:
@@ -219,6 +244,15 @@ class _Video:
             return int(self._stream.frames)
         return math.floor(self._container.duration / 1e6 * self.fps + 0.5)
 
+    def stated_fps(self, count: int) -> float:
+        """Return the frames per second that so many frames have on average: fewer than named where some are missing."""
+        time_base, duration = self._stream.time_base, self._stream.duration
+        if not count or not duration or time_base is None:
+            return self.fps
+        duration_s = float(duration * time_base)
+        is_longer = duration_s > (1 + _UNEVEN) * (count + 1) / self.fps
+        return count / duration_s if is_longer else self.fps
+
     def frames(self) -> Iterator[av.VideoFrame]:
         """Decode all frames in the order in which they are shown, but for damaged ones."""
         import av
@@ -274,11 +308,14 @@ def _measure(video: _Video) -> tuple[int, float]:
     return len(times_s), spans / times_s[-1] if spans > 0 else video.fps
 
 
-def _picture(video: _Video, decoded: av.VideoFrame, frame: VideoFrame) -> Picture:
+def _picture(video: _Video, decoded: av.VideoFrame, frame: VideoFrame, *, most_px: int | None = None) -> Picture:
     """Convert to RGB with square pixels, upright."""
     aspect = video.pixel_aspect
     width = round(decoded.width * aspect) if aspect > 1 else decoded.width
     height = round(decoded.height / aspect) if aspect < 1 else decoded.height
+    if most_px is not None and max(width, height) > most_px:
+        scale = most_px / max(width, height)
+        width, height = max(1, round(scale * width)), max(1, round(scale * height))
     pixels = decoded.to_ndarray(format="rgb24", width=width, height=height)
     upright = np.ascontiguousarray(np.rot90(pixels, decoded.rotation // 90 % 4), np.uint8)
     return Picture(pixels=upright, size_hw=(upright.shape[0], upright.shape[1]), name=frame.name)

@@ -23,6 +23,8 @@ from deepfake_detect.inputs.image import Picture
 from deepfake_detect.predict.look import FaceChoice
 from deepfake_detect.predict.prediction import Prediction
 from deepfake_detect.predict.predictor import Predictor
+from deepfake_detect.system.progress import progress_bar
+from deepfake_detect.video.annotated import check_target, write_annotated
 from deepfake_detect.video.timeline import Mark, clock, draw_timeline
 from deepfake_detect.video.tracks import FrameScore, Track, follow_faces
 
@@ -41,6 +43,8 @@ def predict_video(
     every_s: float | None = None,
     faces: FaceChoice = "auto",
     threshold: float | None = None,
+    save: str | os.PathLike[str] | None = None,
+    progress: bool = False,
 ) -> VideoPrediction:
     """Score a video by evenly spaced frames.
 
@@ -57,6 +61,8 @@ def predict_video(
             evenly spaced ones of them are scored.
         faces: As for `Predictor.predict`, in each frame.
         threshold: As for `Predictor.predict`.
+        save: Where to write a copy of the video with its faces framed, and the scores over time below; ends in .mp4.
+        progress: Show a progress bar, where standard error is a terminal.
 
     Returns:
         The verdict, and what was said of each frame. Where the file ends early, or is damaged, the frames before that
@@ -64,13 +70,17 @@ def predict_video(
 
     Raises:
         ImageUnreadable: No video, or one in which no frame can be read; the message says what was found.
-        InvalidOption: An argument out of range.
+        InvalidOption: An argument out of range, or ``save`` cannot be written.
+        MissingExtra: FFmpeg has no encoder for ``save``.
     """
+    if save is not None:
+        check_target(save, source=os.fspath(path))
     start = time.perf_counter()
     header = read_header(path)
     reel = _Reel(_chosen(header, max_frames=max_frames, every_s=every_s))
     with closing(predictor.predict_many(reel, faces=faces, threshold=threshold)) as predictions:
-        said = list(predictions)
+        show = None if progress else False
+        said = list(progress_bar(predictions, total=reel.asked, title="score", unit="frame", show=show))
     if not said:
         raise ImageUnreadable(f"{path}: none of {reel.asked} frames can be decoded; get a whole copy of it")
     scores = [
@@ -79,7 +89,7 @@ def predict_video(
     ]
     frames, tracks = follow_faces(scores, card=predictor.card, threshold=threshold)
     worst = tracks[0] if tracks else None
-    return VideoPrediction(
+    prediction = VideoPrediction(
         name=str(path),
         label=worst.label if worst else "no-face",
         score=worst.score if worst else None,
@@ -93,6 +103,9 @@ def predict_video(
         seconds=time.perf_counter() - start,
         **_common(said[0]),
     )
+    if save is not None:
+        write_annotated(prediction, save, progress=progress)
+    return prediction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -200,7 +213,7 @@ class VideoPrediction(DrawnResult):
         """
         faces = draw_gallery([(self._said(), self._tiles())], columns=SHOWN)
         line = draw_timeline(
-            self._marks(),
+            self.marks(),
             duration_s=self.duration_s,
             threshold=self.threshold,
             uncertain=self.uncertain,
@@ -210,6 +223,21 @@ class VideoPrediction(DrawnResult):
         picture.paste(faces, (0, 0))
         picture.paste(line, (0, faces.height))
         return picture
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the verdict as JSON, its `plot` as a picture, or the video with its faces framed.
+
+        Args:
+            path: Ends in .json; in .png, .jpg, .jpeg or .webp; or in .mp4, for which the video is gone through twice.
+
+        Raises:
+            InvalidOption: Any other ending.
+            ImageUnreadable: The video is gone.
+        """
+        if Path(path).suffix.lower() == ".mp4":
+            write_annotated(self, path)
+        else:
+            super(VideoPrediction, self).save(path)  # slots=True makes a new class, which bare super() does not know
 
     def __repr__(self) -> str:
         return f"VideoPrediction({self._said()}, {self.model}, {short_name(self.name)})"
@@ -222,7 +250,8 @@ class VideoPrediction(DrawnResult):
         lost = f", {self.lost_frames} lost" if self.lost_frames else ""
         return f"{self.label}, {score}, {len(self.frames)} frames{share}{lost}"
 
-    def _marks(self) -> list[Mark]:
+    def marks(self) -> list[Mark]:
+        """Return a mark for the score of every face over time; the line joins those of the worst track."""
         worst, marks = self.tracks[0].number if self.tracks else None, []
         for frame in self.frames:
             for face, number in zip(frame.faces, frame.tracks, strict=True):

@@ -69,6 +69,24 @@ def draw_timeline(
     return image
 
 
+def mark_time(timeline: Image.Image, time_s: float, *, duration_s: float) -> Image.Image:
+    """Draw a line at one time on a copy of a timeline.
+
+    Args:
+        timeline: From `draw_timeline`.
+        time_s: Where.
+        duration_s: As given to `draw_timeline`, and no less than the time of its last mark.
+
+    Returns:
+        RGB picture of the same size.
+    """
+    image = timeline.copy()
+    ruler = _Ruler(draw=ImageDraw.Draw(image), width=image.width, duration_s=max(duration_s, 1e-3))
+    (across, bottom), (_, top) = ruler.place(min(time_s, ruler.duration_s), 0), ruler.place(0, 1)
+    ruler.draw.line((across, top, across, bottom), fill=_INK, width=2)
+    return image
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Ruler:
     """Where a time and a score lie on the paper."""

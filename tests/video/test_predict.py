@@ -139,14 +139,14 @@ def test_one_forged_person_of_two_is_found(tmp_path: Path, name: str) -> None:
     assert len(boxes) == 6
     assert all(left > 200 for left, *_ in boxes)
     assert (found.label, found.share_fake) == ("fake", 1.0)
-    assert [mark.score for mark in found._marks() if mark.joined] == [frame.score for frame in found.frames]
+    assert [mark.score for mark in found.marks() if mark.joined] == [frame.score for frame in found.frames]
 
 
 def test_frames_without_a_face_do_not_count(tmp_path: Path) -> None:
     empty = np.asarray(Image.fromarray(empty_scene()).resize((512, 512)))
     found = detector().predict_video(write(tmp_path / "clip.avi", [pixels(PORTRAIT)] * 3 + [empty] * 5))
     assert (len(found.frames), found.frames_with_face, found.share_fake) == (8, 3, 1.0)
-    assert [mark.score is None for mark in found._marks()] == [False] * 3 + [True] * 5
+    assert [mark.score is None for mark in found.marks()] == [False] * 3 + [True] * 5
     assert (found.tracks[0].frames, found.label, len(found.worst)) == (3, "fake", 3)
     assert found.logit == pytest.approx(sum(frame.logit for frame in found.frames[:3]) / 3)
 
@@ -340,7 +340,7 @@ def test_the_command_scores_a_folder(ask: Callable[..., Result], clips: Path, tm
     assert [Path(row["name"]).name for row in (one, two)] == ["one.avi", "two.avi"]
     assert (len(one["frames"]), one["model"], one["error"], two["label"]) == (2, "small@0", None, "no-face")
     kept = sorted(path.name for path in (tmp_path / "kept").iterdir())
-    assert kept == ["one.json", "one.png", "two.json", "two.png"]
+    assert kept == ["one.json", "one.mp4", "one.png", "two.json", "two.mp4", "two.png"]
     assert json.loads((tmp_path / "kept" / "one.json").read_text())["path"] == str(tmp_path / "one.avi")
 
 
