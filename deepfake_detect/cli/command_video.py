@@ -55,7 +55,9 @@ def command(paths: tuple[str, ...], model: str, device: str, save: Path | None, 
     def score(name: str, item: Any) -> Outcome:
         prediction = detector.predict_video(name, save=film, progress=True, **options)
         if save is not None and film is None:
-            write_annotated(prediction, save_result(prediction, save).with_suffix(".mp4"), progress=True)
+            write_annotated(
+                prediction.to_scored_video(), save_result(prediction, save).with_suffix(".mp4"), progress=True
+            )
         return outcome_of(name, prediction)
 
     outcomes = analyse_each(names, score, expected="video")

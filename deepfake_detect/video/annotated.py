@@ -6,9 +6,10 @@ import math
 import os
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -24,10 +25,8 @@ from deepfake_detect.system.atomic import whole_file
 from deepfake_detect.system.progress import progress_bar
 from deepfake_detect.video.encode import VideoWriter, find_encoder
 from deepfake_detect.video.motion import Motion, Sighting, Stage, follow_boxes
-from deepfake_detect.video.timeline import draw_timeline, mark_time
-
-if TYPE_CHECKING:
-    from deepfake_detect.video.predict import VideoPrediction
+from deepfake_detect.video.timeline import Mark, draw_timeline, mark_time
+from deepfake_detect.video.tracks import FrameScore
 
 FRAME_PX: Final = 960
 """Longer side of the frames as they are written; larger ones are made smaller."""
@@ -37,6 +36,31 @@ FIND_EVERY_S: Final = 0.15
 
 _LEAST_WIDTH_PX, _TITLE_PX = 480, 30
 _PAPER, _INK = (255, 255, 255), (26, 26, 26)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ScoredVideo:
+    """What is drawn of a video that was scored.
+
+    Attributes:
+        name: Path of the video.
+        title: The verdict on the whole video, in a line.
+        frames: That were scored, in the order of time.
+        marks: Their scores over time.
+        threshold: Score at and above which the label is ``"fake"``.
+        uncertain: Scores between which the label is ``"uncertain"``; None where there is no such interval.
+        size_hw: Height and width of the upright frames in pixels.
+        duration_s: As the file says.
+    """
+
+    name: str
+    title: str
+    frames: Sequence[FrameScore]
+    marks: Sequence[Mark]
+    threshold: float
+    uncertain: tuple[float, float] | None
+    size_hw: tuple[int, int]
+    duration_s: float
 
 
 def check_target(target: str | os.PathLike[str], *, source: str) -> Path:
@@ -64,7 +88,7 @@ def check_target(target: str | os.PathLike[str], *, source: str) -> Path:
     return path
 
 
-def write_annotated(prediction: VideoPrediction, target: str | os.PathLike[str], *, progress: bool = False) -> None:
+def write_annotated(video: ScoredVideo, target: str | os.PathLike[str], *, progress: bool = False) -> None:
     """Write a copy of a video with its faces framed, each with the verdict nearest in time, and the scores below.
 
     The video is gone through twice: faces are looked for every `FIND_EVERY_S` seconds and followed; then every frame is
@@ -72,7 +96,7 @@ def write_annotated(prediction: VideoPrediction, target: str | os.PathLike[str],
     whole or not at all.
 
     Args:
-        prediction: From `predict_video`.
+        video: What is drawn.
         target: Ends in .mp4.
         progress: Show a progress bar, where standard error is a terminal.
 
@@ -81,14 +105,14 @@ def write_annotated(prediction: VideoPrediction, target: str | os.PathLike[str],
         ImageUnreadable: The video is gone, or none of its frames can be decoded any more.
         MissingExtra: FFmpeg has no encoder for it.
     """
-    path, show = check_target(target, source=prediction.name), None if progress else False
+    path, show = check_target(target, source=video.name), None if progress else False
     with progress_bar(title="find faces", unit="frame", show=show) as bar:
-        motions, times_s = _find_motions(prediction, bar)
-    duration_s = max([prediction.duration_s, *times_s[-1:]])
-    with closing(_drawn_frames(prediction, motions, duration_s=duration_s)) as frames:
+        motions, times_s = _find_motions(video, bar)
+    duration_s = max([video.duration_s, *times_s[-1:]])
+    with closing(_drawn_frames(video, motions, duration_s=duration_s)) as frames:
         first = next(frames, None)
         if first is None:
-            raise ImageUnreadable(f"{prediction.name}: no frame can be decoded any more; get a whole copy of it")
+            raise ImageUnreadable(f"{video.name}: no frame can be decoded any more; get a whole copy of it")
         size_hw, fps = first[1].shape[:2], len(times_s) / max(duration_s, 1e-3)
         bar = progress_bar(chain([first], frames), total=len(times_s), title="draw", unit="frame", show=show)
         with whole_file(path) as partial, VideoWriter(partial, size_hw=size_hw, fps=fps) as writer, bar:
@@ -96,15 +120,15 @@ def write_annotated(prediction: VideoPrediction, target: str | os.PathLike[str],
                 writer.write(pixels, time_s)
 
 
-def _find_motions(prediction: VideoPrediction, bar: Any) -> tuple[list[Motion], list[float]]:
+def _find_motions(video: ScoredVideo, bar: Any) -> tuple[list[Motion], list[float]]:
     """Look for faces between the frames that were scored, and follow them; return the times of all frames, too."""
-    scored = {frame.index: frame for frame in prediction.frames}
-    scale = min(1.0, FRAME_PX / max(prediction.size_hw))
-    faces = [face for frame in prediction.frames for face in frame.faces]
+    scored = {frame.index: frame for frame in video.frames}
+    scale = min(1.0, FRAME_PX / max(video.size_hw))
+    faces = [face for frame in video.frames for face in frame.faces]
     finder = FaceFinder() if any(len(face.landmarks_xy) for face in faces) or not faces else None
     moments, times_s, due_s = [], [], 0.0
     unseen: Callable[[], Picture] | None = None
-    for frame, decode in every_frame(prediction.name, most_px=FRAME_PX):
+    for frame, decode in every_frame(video.name, most_px=FRAME_PX):
         times_s.append(frame.time_s)
         bar.update()
         unseen = None
@@ -132,14 +156,14 @@ def _sightings(faces: Sequence[Face], time_s: float, scale: float, *, is_scored:
 
 
 def _drawn_frames(
-    prediction: VideoPrediction, motions: Sequence[Motion], *, duration_s: float
+    video: ScoredVideo, motions: Sequence[Motion], *, duration_s: float
 ) -> Generator[tuple[float, npt.NDArray[np.uint8]], None, None]:
     """Draw every frame, all of them of one size: also where that of the video changes on the way."""
     canvas: _Canvas | None = None
     stage = Stage(motions)
-    for frame, decode in every_frame(prediction.name, most_px=FRAME_PX):
+    for frame, decode in every_frame(video.name, most_px=FRAME_PX):
         image = _framed(decode().pixels, stage.at(frame.time_s), frame.time_s)
-        canvas = canvas or _Canvas(prediction, image.size, duration_s)
+        canvas = canvas or _Canvas(video, image.size, duration_s)
         yield frame.time_s, canvas.compose(image, frame.time_s)
 
 
@@ -158,23 +182,23 @@ def _framed(pixels: npt.NDArray[np.uint8], motions: Sequence[Motion], time_s: fl
 class _Canvas:
     """What is the same on every frame: where the picture stands, the verdict on the video, and the scores over time."""
 
-    def __init__(self, prediction: VideoPrediction, frame_wh: tuple[int, int], duration_s: float) -> None:
+    def __init__(self, video: ScoredVideo, frame_wh: tuple[int, int], duration_s: float) -> None:
         self._frame_wh = frame_wh
         width = _even(max(frame_wh[0], _LEAST_WIDTH_PX))
         self._duration_s = duration_s
         self._timeline = draw_timeline(
-            prediction.marks(),
+            video.marks,
             duration_s=duration_s,
-            threshold=prediction.threshold,
-            uncertain=prediction.uncertain,
+            threshold=video.threshold,
+            uncertain=video.uncertain,
             width=width,
         )
         height = _even(frame_wh[1] + _TITLE_PX + self._timeline.height)
         self._paper = Image.new("RGB", (width, height), _PAPER)
-        score = "" if prediction.score is None else f" {prediction.score:.2f}"
-        words = f"Whole video: {prediction.label}{score}, by {prediction.model}. An estimate, no proof."
         middle = (width / 2, frame_wh[1] + _TITLE_PX / 2 + 2)
-        ImageDraw.Draw(self._paper).text(middle, words, fill=_INK, font=_fitting(words, width - 16), anchor="mm")
+        ImageDraw.Draw(self._paper).text(
+            middle, video.title, fill=_INK, font=_fitting(video.title, width - 16), anchor="mm"
+        )
 
     def compose(self, image: Image.Image, time_s: float) -> npt.NDArray[np.uint8]:
         """Put a frame and the timeline on the paper."""

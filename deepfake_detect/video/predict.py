@@ -24,7 +24,7 @@ from deepfake_detect.predict.look import FaceChoice
 from deepfake_detect.predict.prediction import Prediction
 from deepfake_detect.predict.predictor import Predictor
 from deepfake_detect.system.progress import progress_bar
-from deepfake_detect.video.annotated import check_target, write_annotated
+from deepfake_detect.video.annotated import ScoredVideo, check_target, write_annotated
 from deepfake_detect.video.timeline import Mark, clock, draw_timeline
 from deepfake_detect.video.tracks import FrameScore, Track, follow_faces
 
@@ -104,7 +104,7 @@ def predict_video(
         **_common(said[0]),
     )
     if save is not None:
-        write_annotated(prediction, save, progress=progress)
+        write_annotated(prediction.to_scored_video(), save, progress=progress)
     return prediction
 
 
@@ -235,9 +235,23 @@ class VideoPrediction(DrawnResult):
             ImageUnreadable: The video is gone.
         """
         if Path(path).suffix.lower() == ".mp4":
-            write_annotated(self, path)
+            write_annotated(self.to_scored_video(), path)
         else:
             super(VideoPrediction, self).save(path)  # slots=True makes a new class, which bare super() does not know
+
+    def to_scored_video(self) -> ScoredVideo:
+        """Return what `write_annotated` draws."""
+        score = "" if self.score is None else f" {self.score:.2f}"
+        return ScoredVideo(
+            name=self.name,
+            title=f"Whole video: {self.label}{score}, by {self.model}. An estimate, no proof.",
+            frames=self.frames,
+            marks=self.marks(),
+            threshold=self.threshold,
+            uncertain=self.uncertain,
+            size_hw=self.size_hw,
+            duration_s=self.duration_s,
+        )
 
     def __repr__(self) -> str:
         return f"VideoPrediction({self._said()}, {self.model}, {short_name(self.name)})"
