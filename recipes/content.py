@@ -1,4 +1,4 @@
-"""Train the network that tells animals, faces, vehicles and other things apart, and ship it.
+"""Train the network that classifies animals, faces, vehicles and other things, and ship it.
 
 Usage:
     python -m recipes.content --data DATA --weights MODELS --to deepfake_detect/pretrained
@@ -99,7 +99,7 @@ def crops_of(row: dict[str, Any], random: np.random.Generator, *, views: int) ->
 
 
 def tune(model: torch.nn.Module, data: Path, *, epochs: int, rate: float) -> None:
-    """Teach all layers, every class as often as the others."""
+    """Train all layers, every class as often as the others."""
     rows = list(listed(data, "train"))
     kinds = np.array([kind for _, kind in rows])
     share = 1 / np.bincount(kinds)[kinds]
@@ -160,11 +160,11 @@ def temperature_of(logits: torch.Tensor, label: torch.Tensor) -> float:
 
 def figures(logits: torch.Tensor, label: torch.Tensor) -> dict[str, Any]:
     """Count accuracy, its 95 % interval (Wilson 1927), and which class is taken for which."""
-    said, n = logits.argmax(1), len(label)
-    right = int((said == label).sum())
+    predicted, n = logits.argmax(1), len(label)
+    right = int((predicted == label).sum())
     ends = [round(end, 4) for end in wilson(right, n)]
     table = {
-        name: {other: int(((label == i) & (said == j)).sum()) for j, other in enumerate(CLASSES)}
+        name: {other: int(((label == i) & (predicted == j)).sum()) for j, other in enumerate(CLASSES)}
         for i, name in enumerate(CLASSES)
     }
     return {"n": n, "accuracy": round(right / n, 4), "accuracy_interval": ends, "confusion": table}
@@ -184,7 +184,7 @@ def _part(pixels: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def golden_logits(model: torch.nn.Module) -> dict[str, float]:
-    """What the network says of the pictures made in the package, one entry for each picture and class."""
+    """Return the logits of the pictures made in the package, one entry for each picture and class."""
     found = {}
     for name, pixels in golden_pictures().items():
         with torch.inference_mode():
@@ -196,13 +196,13 @@ def golden_logits(model: torch.nn.Module) -> dict[str, float]:
 def measure(data: Path) -> dict[str, Any]:
     """Measure what is packaged on the test split, face finder and all."""
     rows = list(listed(data, "test"))
-    said = torch.zeros(len(rows), len(CLASSES))
+    predicted = torch.zeros(len(rows), len(CLASSES))
     for place, (row, kind) in enumerate(rows):
         content = classify_content(row["file"])
-        said[place, CLASSES.index(content.label)] = 1
+        predicted[place, CLASSES.index(content.label)] = 1
         if content.label != CLASSES[kind]:
             print(f"{row['file']}: {CLASSES[kind]}, called {content.label} ({max(content.scores.values()):.2f})")
-    return figures(said, torch.tensor([kind for _, kind in rows]))
+    return figures(predicted, torch.tensor([kind for _, kind in rows]))
 
 
 def main() -> None:
@@ -222,7 +222,7 @@ def main() -> None:
     torch.set_num_threads(1)
     model = create_model(CARD.architecture, seed=0, outputs=len(CLASSES)).eval()
     take_over(model, safetensors.torch.load_file(options.weights / "mobilenetv2_100.imagenet.safetensors"))
-    model.net.classifier.weight.data.mul_(0.1)  # new: begins with no opinion
+    model.net.classifier.weight.data.mul_(0.1)  # new: logits begin near zero
     tune(model, options.data, epochs=options.epochs, rate=2e-4)
     train, valid, test = (
         show(model, options.data, split, views=VIEWS if split == "train" else 0) for split in ("train", "val", "test")

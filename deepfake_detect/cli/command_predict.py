@@ -65,6 +65,8 @@ def command(
     detector = load_detector(model, device=device)
     settings = [detector.card.to_json(), detector.revision, options["faces"], options["threshold"]]
     if routes:
+        if options["faces"] != "auto":
+            raise click.UsageError("--faces cannot be combined with --route: faces are found for the class face alone")
         detector, options = _router(detector, routes, device), {"threshold": options["threshold"]}
     if out is None:
         outcomes = _outcomes(detector, names, options, evidence)
@@ -79,13 +81,15 @@ def command(
 def _router(detector: Any, routes: tuple[str, ...], device: str) -> ContentRouter:
     """Load the weights of every route."""
     from deepfake_detect.cli.batch import load_detector
+    from deepfake_detect.predict.content import content_classes
     from deepfake_detect.predict.router import ContentRouter
 
     detectors = {"face": detector}
     for route in routes:
         name, _, model = route.partition("=")
-        if not model:
-            raise click.UsageError(f"--route {route}: expected CLASS=M, such as vehicle=FOLDER")
+        if not model or name not in content_classes():
+            known = ", ".join(content_classes())
+            raise click.UsageError(f"--route {route}: expected CLASS=M, such as vehicle=FOLDER; classes: {known}")
         detectors[name] = load_detector(model, device=device)
     return ContentRouter(detectors)
 
@@ -96,7 +100,7 @@ def _outcomes(detector: Any, names: list[str], options: dict[str, Any], evidence
 
     for prediction in predict_each(detector, names, **options):
         result = None if prediction.error else prediction
-        if evidence is not None and result is not None:
+        if evidence is not None and result is not None and result.settings is not None:  # None: no weights scored it
             save_case(result, evidence)
         yield Outcome(name=prediction.name, row=prediction.to_dict(), error=prediction.error, result=result)
 

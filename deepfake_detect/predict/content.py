@@ -53,11 +53,11 @@ class Content(Result):
 
 
 def classify_content(image: ImageInput | None) -> Content:
-    """Classify what a picture shows: a detector of face forgeries has no opinion on a lorry.
+    """Classify what a picture shows; detectors of face forgeries give no score for a lorry.
 
-    The whole picture is scaled to a square and classified on the CPU. Where that gives no face, but the finder finds
-    one of at least `LEAST_FACE` of the picture's shorter side, the square around that face is classified alone, and
-    counts where it is a face: so a person in front of a machine is one. The first call loads the network.
+    The whole picture is scaled to a square and classified on the CPU. Where the result is not ``"face"``, but the face
+    finder finds a face of at least `LEAST_FACE` of the picture's shorter side, the square around that face is
+    classified, too; if that gives ``"face"``, it is the result. The first call loads the network.
 
     Args:
         image: As for `Predictor.predict`.
@@ -108,7 +108,7 @@ def content_of(logits: Mapping[str, float], *, card: Card, size_hw: tuple[int, i
 
 
 def content_classes() -> tuple[str, ...]:
-    """Return the classes that `classify_content` tells apart.
+    """Return the classes of `classify_content`.
 
     Example:
         >>> content_classes()

@@ -42,14 +42,14 @@ def record_evidence(
         image: The picture that was scored. It is opened once more for its sha256.
         verdict: `Prediction.to_dict` of that picture.
         card: Of the weights that scored it.
-        faces: The choice of faces that was made.
-        threshold: What the caller gave in place of the card's threshold; None where the card decided.
+        faces: Which faces were scored, as for `Predictor.predict`.
+        threshold: Threshold that the caller set in place of the card's; None for the card's.
         stability: `Stability.to_dict`, where it was measured.
         metadata: `MetadataFindings.to_dict`; inspected here where None and the picture is a file of a format that
             `inspect_metadata` reads.
 
     Returns:
-        Plain JSON values. No part of the picture is among them but what its metadata say.
+        Plain JSON values. They hold no pixels; of the file only its metadata findings.
 
     Raises:
         ImageUnreadable: The picture cannot be opened any more.

@@ -174,7 +174,8 @@ class Prediction(DrawnResult):
         if self.error is not None:
             raise self.error
         if self.source is None or self.settings is None:
-            raise ImageUnreadable(f"{self.name}: this prediction holds no picture; predict it again to record it")
+            lacks = "no picture" if self.source is None else "no weights, since no detector scored it"
+            raise ImageUnreadable(f"{self.name}: this prediction holds {lacks}; predict it again to record it")
         return record_evidence(
             self.source,
             self.to_dict(),

@@ -1,4 +1,4 @@
-"""Find out what a picture shows, then ask the detector that is registered for it."""
+"""Classify the content of a picture, then score it with the detector registered for that class."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from deepfake_detect.predict.predictor import Predictor
 from deepfake_detect.predict.stream import OnError
 
 CHUNK = 32
-"""Pictures that are classified before the detectors are asked about them: at most so many are held at once."""
+"""Pictures that are classified before they are scored; at most so many are in memory at once."""
 
 FACE = "face"
 """The content class whose detector looks for faces; every other detector scores the whole picture."""
 
 
 class ContentRouter:
-    """Detect in two stages: the content of a picture decides which detector scores it.
+    """Detect in two stages: classify the content of a picture, then score it with the detector for that class.
 
     Results and errors are those of a `Detector`. A picture whose content has no detector gets no score: its label is
-    ``"no-face"``, and ``content`` says what it shows.
+    ``"no-face"``, and ``content`` holds its class.
 
     Args:
         detectors: Content class, such as ``"face"`` or ``"vehicle"``, to the detector for it.
@@ -92,18 +92,18 @@ class ContentRouter:
             yield from self._score(entries, threshold)
 
     def _score(self, entries: Sequence[_Entry], threshold: float | None) -> Iterator[Prediction]:
-        """Ask each detector about its own pictures, all at once; hand the answers out in the order of the pictures."""
+        """Score the pictures of each class together; yield the predictions in the order of the pictures."""
         names = [entry.content.label if entry.content else "" for entry in entries]
-        answers: dict[str, Iterator[Prediction]] = {}
+        predictions: dict[str, Iterator[Prediction]] = {}
         with contextlib.ExitStack() as stack:
             for name, detector in self.detectors.items():
-                own = [entry.image for entry, other in zip(entries, names, strict=True) if other == name]
+                images = [entry.image for entry, other in zip(entries, names, strict=True) if other == name]
                 faces: FaceChoice = "auto" if name == FACE else "none"
-                scored = detector.predict_many(own, threshold=threshold, faces=faces)
-                answers[name] = stack.enter_context(contextlib.closing(scored))  # ends its threads
+                scored = detector.predict_many(images, threshold=threshold, faces=faces)
+                predictions[name] = stack.enter_context(contextlib.closing(scored))  # ends its threads
             for name, entry in zip(names, entries, strict=True):
-                answer = next(answers[name]) if name in answers else _unscored(entry)
-                yield replace(answer, content=entry.content)
+                prediction = next(predictions[name]) if name in predictions else _unscored(entry)
+                yield replace(prediction, content=entry.content)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -27,13 +27,13 @@ BOX_TOLERANCE_PX = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseCheck:
-    """One question about a recorded verdict.
+    """One comparison of a recorded verdict with the present one.
 
     Attributes:
         name: ``"case"``, ``"file"``, ``"weights"``, ``"settings"``, ``"label"``, ``"score"`` or ``"faces"``.
-        ok: The answer is the recorded one.
-        recorded: What the case says.
-        found: What is there now.
+        ok: Whether the two agree.
+        recorded: Value in the case.
+        found: Value now.
     """
 
     name: str

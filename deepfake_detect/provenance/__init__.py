@@ -1,1 +1,1 @@
-"""Where a picture file says it comes from: metadata, traces of generators, C2PA manifests, JPEG structure."""
+"""Origin of a picture file, as the file states it: metadata, traces of generators, C2PA manifests, JPEG structure."""

@@ -37,12 +37,12 @@ _NOT_PROOF = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validation:
-    """What checking a manifest store gave.
+    """Outcome of validating a manifest store.
 
     Attributes:
         state: See `C2paState`.
         signer: Organisation and name of the certificate that signed the active manifest.
-        time: When it was signed, by a timestamp service; empty where no service was asked.
+        time: When it was signed, by a timestamp service; empty without a timestamp.
         failures: Codes of what is wrong, as the C2PA specification names them.
         chain: Titles of the active manifest's ingredients, each with the program that made it.
         is_unchanged: Whether signature and content match, whatever else is wrong.
@@ -64,7 +64,7 @@ class Validation:
 
 
 def is_installed() -> bool:
-    """Tell whether c2pa-python is installed, without importing it."""
+    """Return whether c2pa-python is installed, without importing it."""
     return importlib.util.find_spec("c2pa") is not None
 
 
@@ -148,7 +148,7 @@ def _ingredient(entry: dict[str, Any], manifests: dict[str, Any]) -> str:
 
 
 def describe_validation(validation: Validation, block: Block) -> Findings:
-    """Say what checking the manifest gave."""
+    """Describe the outcome of a validation."""
     signer = f"signed by {validation.signer or 'nobody named'}, {validation.time or 'without a certified time'}"
     chain = f"; made from {', '.join(validation.chain)}" if validation.chain else ""
     if validation.state == "invalid":

@@ -10,7 +10,7 @@ from deepfake_detect.provenance.blocks import Blocks
 from deepfake_detect.provenance.tiff_tags import read_tags
 
 MAX_CHUNKS: Final = 200_000
-"""Chunks of a PNG or WebP that are passed over; a large PNG has some ten thousand."""
+"""Chunks of a PNG or WebP that are skipped; a large PNG has some ten thousand."""
 
 MAX_UNPACKED_BYTES: Final = 2**20
 """Most bytes that a compressed text may become; larger ones are not a text but a bomb."""

@@ -35,7 +35,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DoubleCompression:
-    """What the coefficients tell.
+    """Evidence of an earlier compression in the coefficients.
 
     Attributes:
         modes: How many frequencies show an earlier compression.

@@ -1,4 +1,4 @@
-"""Say what EXIF tells of the origin of a picture: camera, software, dates, place, and the size it was taken at."""
+"""Describe the origin of a picture by its EXIF: camera, software, dates, place, and the size it was taken at."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def decode_comment(raw: bytes) -> str:
 
 
 def describe_exif(tags: Tags, block: Block, *, size_hw: tuple[int, int] | None, show_location: bool) -> Findings:
-    """Say what a block of EXIF tells of the origin of the picture.
+    """Describe the origin of a picture by a block of EXIF.
 
     Args:
         tags: The tags of the block.

@@ -61,7 +61,7 @@ class MetadataFinding:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class MetadataFindings(Result):
-    """What a file says about its own origin. It is kept apart from the score, which comes from the pixels alone.
+    """What a file states about its own origin. It is kept apart from the score, which comes from the pixels alone.
 
     Attributes:
         name: Path or URL of the picture, or a word such as ``"<bytes>"``.
@@ -177,7 +177,7 @@ def found_in(
 
 
 def limit_findings(findings: Findings, block: Block) -> Findings:
-    """Yield the first findings of a block, and one that says that there are more."""
+    """Yield the first findings of a block, and one that notes that there are more."""
     yield from itertools.islice(findings, MAX_OF_A_BLOCK)
     if next(findings, None) is not None:
         what = f"more than {MAX_OF_A_BLOCK} findings in one block; the others are not listed"

@@ -110,8 +110,8 @@ _CREDIT_KEYS = ("source", "creator tool", "photoshop:credit")
 
 
 def describe_texts(texts: Iterable[Text]) -> Findings:
-    """Say which generators wrote these texts, and which programs they name."""
-    for text in {(text.key, text.text): text for text in texts}.values():  # the same text twice says no more
+    """Name the generators that wrote these texts, and the programs that they mention."""
+    for text in {(text.key, text.text): text for text in texts}.values():  # duplicates add nothing
         rule = next((rule for rule in RULES if _matches(rule, text)), None)
         if rule is not None:
             yield found_in(

@@ -1,6 +1,6 @@
-"""Inspect the metadata of a picture: find the container, read its blocks, and collect what they tell.
+"""Inspect the metadata of a picture: find the container, read its blocks, and collect findings.
 
-Nothing here looks at the score of a detector, and no score looks at this: a file may say anything of itself.
+Findings never enter the score of a detector, since anybody can write metadata.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def inspect_metadata(
     show_location: bool = False,
     trust_anchors: str | os.PathLike[str] | None = None,
 ) -> MetadataFindings:
-    """Read what a picture file says of its own origin: software, camera, generators, C2PA, JPEG structure.
+    """Read what a picture file states of its own origin: software, camera, generators, C2PA, JPEG structure.
 
     The findings are statements of the file, and of how it is built. They never enter the score of a detector.
 
@@ -176,7 +176,7 @@ def _inspect_manifest(
 
 
 def _inspect_texts(blocks: Blocks) -> list[MetadataFinding]:
-    """Collect what XMP, IPTC and text chunks tell."""
+    """Collect the findings of XMP, IPTC and text chunks."""
     findings: list[MetadataFinding] = []
     texts = [Text(key=block.key, text=block.text, block=block) for block in blocks.of_kind("text")]
     for block in blocks.of_kind("xmp"):
@@ -219,7 +219,7 @@ def _describe_problems(blocks: Blocks) -> Findings:
 
 
 def _describe_absence(blocks: Blocks, *, is_silent: bool) -> Findings:
-    """State that there is no metadata, where there is none, or none that says anything."""
+    """Report that there is no metadata, or none that is known."""
     if not any(block.payload for block in blocks.blocks):
         yield MetadataFinding(
             code="no-metadata",

@@ -57,7 +57,7 @@ def iterate_resources(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def describe_iptc(blocks: Blocks) -> Findings:
-    """Say what the IPTC records and Photoshop's resources tell of the origin of a picture."""
+    """Describe the origin of a picture by its IPTC records and Photoshop's resources."""
     for block in blocks.of_kind("iptc"):
         yield from limit_findings(_describe_records(read_records(block.payload), block), block)
     for block in blocks.of_kind("photoshop"):

@@ -1,4 +1,4 @@
-"""Say what the structure of a JPEG tells: encoder and quality, chroma subsampling, scans, what follows the picture."""
+"""Describe the structure of a JPEG: encoder and quality, chroma subsampling, scans, what follows the picture."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _TABLES_NOT_PROOF = "which program saved the picture last: many programs and cam
 
 
 def describe_jpeg(structure: JpegStructure, data: bytes, *, double: DoubleCompression | None) -> Findings:
-    """Say what the structure of a JPEG tells of its history.
+    """Describe the history of a JPEG by its structure.
 
     Args:
         structure: As read from the file.
         data: The whole file.
-        double: What the coefficients tell of an earlier compression; None where that was not examined.
+        double: Evidence of an earlier compression; None where that was not examined.
     """
     encoder = identify_encoder({number: steps for number, (_, steps) in structure.tables.items()})
     if encoder is not None:

@@ -91,7 +91,7 @@ def read_jpeg(data: bytes) -> JpegStructure:
 
 
 def _marker_at(data: bytes, place: int) -> tuple[int, int] | None:
-    """Return where the next marker stands and its code; stray bytes before it are passed over, as decoders do."""
+    """Return where the next marker stands and its code; stray bytes before it are skipped, as by decoders."""
     match = _NEXT_MARKER.search(data, place) if data[place : place + 1] != b"\xff" else None
     offset = match.end() - 2 if match else place
     if fill := _FILL.match(data, offset):

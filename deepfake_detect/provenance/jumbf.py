@@ -45,7 +45,7 @@ def read_jumbf(data: bytes) -> list[JumbfBox]:
     """Read the superboxes of a JUMBF structure.
 
     Args:
-        data: Boxes of type ``jumb``; others are passed over.
+        data: Boxes of type ``jumb``; others are skipped.
 
     Raises:
         JumbfError: More boxes or levels than the limits allow.

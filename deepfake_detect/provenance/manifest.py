@@ -1,4 +1,4 @@
-"""Read what a C2PA manifest says, without checking whether it is true: claim generator, assertions, actions.
+"""Read the content of C2PA manifests, without verifying it: claim generator, assertions, actions.
 
 The layout is that of the C2PA specification (https://spec.c2pa.org): a manifest store holds manifests, of which the
 last is the active one; a manifest holds a claim, a signature and a store of assertions.
@@ -26,7 +26,7 @@ class Action:
 
     Attributes:
         name: Name of the action.
-        software: Program that did it; empty where it is not said.
+        software: Program that did it; empty where it is missing.
         source_type: Last part of the IPTC Digital Source Type; empty where there is none.
     """
 
@@ -37,12 +37,12 @@ class Action:
 
 @dataclass(slots=True, kw_only=True)
 class Manifest:
-    """What one manifest says.
+    """Content of one manifest.
 
     Attributes:
         label: Its identifier.
         claim_generator: Program that wrote the claim.
-        title: Title of the picture, as the claim says.
+        title: Title of the picture in the claim.
         assertions: Labels of the assertions.
         actions: In their order.
         ingredients: Titles of the files it was made from.
@@ -142,7 +142,7 @@ def _text(value: Any) -> str:
 
 
 def describe_manifests(manifests: Sequence[Manifest], block: Block, *, checked: bool | None) -> Findings:
-    """Say what the manifests of a file tell of the origin of the picture.
+    """Describe the origin of a picture by the manifests of its file.
 
     Args:
         manifests: The active one is the last; the others belong to files that the picture was made from.
@@ -173,7 +173,7 @@ def _words(action: Action) -> str:
 
 
 def _describe_source(action: Action, block: Block, *, checked: bool | None, whole: bool) -> MetadataFinding:
-    """Say what an action tells of the source, of the whole picture or of a file that it was made from."""
+    """Describe the source type that an action states, of the whole picture or of a file that it was made from."""
     unknown: tuple[str, Strength, PointsTo | None] = ("a code that IPTC does not list", "neutral", None)
     meaning, strength, points_to = SOURCE_TYPES.get(action.source_type, unknown)
     by = f" by {action.software}" if action.software else ""
@@ -190,7 +190,7 @@ def _describe_source(action: Action, block: Block, *, checked: bool | None, whol
 
 
 def _weighed(strength: Strength, points_to: PointsTo | None, *, checked: bool | None, whole: bool) -> Strength:
-    """Weaken what a changed file or only a part says; strengthen the statement of a verified photograph."""
+    """Weaken statements of a changed file or of a part only; strengthen that of a verified photograph."""
     if checked is False and points_to is not None:
         return "weak"
     if not whole and strength == "strong":

@@ -1,4 +1,4 @@
-"""Compare the quantisation tables of a JPEG with those of known encoders, and tell the quality."""
+"""Compare the quantisation tables of a JPEG with those of known encoders, and find the quality."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _FAMILIES: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoder:
-    """What the tables of a JPEG tell of its encoder.
+    """The encoder of a JPEG, by its tables.
 
     Attributes:
         name: ``"libjpeg"``, ``"mozjpeg"``, ``"Photoshop"``; empty where the tables are those of none of them.

@@ -112,7 +112,7 @@ GENERATORS: Final = {
     "DreamStudio": "Stability AI",
     "Stability AI": "Stability AI",
 }
-"""What stands in a field, to the name of the generator; names that are words of their own are left out."""
+"""Text in a field to the name of the generator; names that are common words are left out."""
 
 _GENERATOR_NOT_PROOF = (
     "that the whole picture is synthetic (generators also change photographs), nor that the label is true: anybody "
@@ -127,7 +127,7 @@ _RANKS: tuple[tuple[tuple[str, ...], Strength, str], ...] = (
 
 
 def describe_software(text: str, *, block: Block, field: str) -> Findings:
-    """Say what a software field tells: a generator, an editor, or nothing that is known.
+    """Describe the program that a software field names: a generator, an editor, or nothing that is known.
 
     Args:
         text: Content of the field.

@@ -61,7 +61,7 @@ def crop_bars(grey: Grey) -> Grey:
 
 
 def describe_thumbnail(structure: JpegStructure, data: bytes, block: Block, tags: Tags) -> Findings:
-    """Say whether the thumbnail shows the same as the picture.
+    """Report a thumbnail that shows something else than the picture.
 
     Args:
         structure: Of the picture.
@@ -86,7 +86,7 @@ def describe_thumbnail(structure: JpegStructure, data: bytes, block: Block, tags
 
 
 def compare(thumbnail: Grey, picture: Grey) -> str:
-    """Say in words how a thumbnail differs from its picture; empty where it agrees, turned or not.
+    """Return in words how a thumbnail differs from its picture; empty where it agrees, turned or not.
 
     Args:
         thumbnail: [H, W] without bars.

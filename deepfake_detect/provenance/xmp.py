@@ -1,4 +1,4 @@
-"""Read XMP packets, and say what they tell of the origin of a picture.
+"""Read XMP packets, and describe the origin of a picture by them.
 
 The packet is read with the standard library's expat. A document type declaration ends the reading: XMP has none, and
 without one there are no entities that could be expanded.
@@ -163,7 +163,7 @@ def _short(name: str) -> str:
 
 
 def describe_xmp(xmp: Xmp, block: Block) -> Findings:
-    """Say what a packet tells of the origin of the picture."""
+    """Describe the origin of a picture by a packet."""
     if xmp.problem:
         yield found_in(block, "unreadable", f"{xmp.problem}", not_proof="anything: damaged metadata is common")
     for source_type in dict.fromkeys(xmp.values.get("Iptc4xmpExt:DigitalSourceType", ())):
@@ -186,7 +186,7 @@ def describe_xmp(xmp: Xmp, block: Block) -> Findings:
 
 
 def describe_source_type(source_type: str, block: Block) -> Findings:
-    """Say what an IPTC Digital Source Type means."""
+    """Describe an IPTC Digital Source Type."""
     code = source_type.rstrip("/").rpartition("/")[2]
     meaning, strength, points_to = SOURCE_TYPES.get(code, ("a code that IPTC does not list", "neutral", None))
     yield found_in(

@@ -47,7 +47,26 @@ def test_a_route_scores_what_shows_no_face(tmp_path: Path, noise: Path) -> None:
     assert scene["score"] is not None and scene["size_hw"] == [200, 200]
 
 
-@pytest.mark.parametrize(("route", "message"), [("vehicle", "expected CLASS=M"), ("fish=", "expected CLASS=M")])
+def test_a_picture_that_no_detector_scores_has_no_case(tmp_path: Path, noise: Path) -> None:
+    faces, route = small_bundle(tmp_path / "f", name="faces"), f"face={small_bundle(tmp_path / 't', name='other')}"
+    cases = tmp_path / "cases"
+    done = run("predict", noise, PORTRAIT, "--model", faces, "--route", route, "--evidence", cases)
+    assert done.exit_code == 0 and done.stdout.splitlines()[0].startswith("no-face")
+    (case,) = cases.iterdir()
+    assert json.loads(case.read_text("utf-8"))["weights"]["id"].startswith("other@")
+
+
+def test_the_choice_of_faces_cannot_be_combined_with_a_route() -> None:
+    done = run(
+        "predict", PORTRAIT, "--model", "meso4-fakefaces", "--faces", "all", "--route", "vehicle=meso4-fakefaces"
+    )
+    assert done.exit_code == 2 and "--faces cannot be combined with --route" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("route", "message"),
+    [("vehicle", "expected CLASS=M"), ("fish=", "expected CLASS=M"), ("fish=folder", "classes: animal, face")],
+)
 def test_a_route_without_weights_is_refused(route: str, message: str) -> None:
     done = run("predict", PORTRAIT, "--model", "meso4-fakefaces", "--route", route)
     assert done.exit_code == 2 and message in done.stderr
