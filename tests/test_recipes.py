@@ -39,6 +39,7 @@ from recipes.plans import MOBILE, NEW, PLANS, XCEPTION  # noqa: E402
 from recipes.subgroups import by_person, facts_of, words_of  # noqa: E402
 from recipes.train import TWINS, Bench, shuffle_labels  # noqa: E402
 from recipes.twins import coarsely, level, upsample, write_twins  # noqa: E402
+from recipes.whole import HELD_OUT, LEARNED, photographs, write_copies  # noqa: E402
 
 SOURCES = sorted({*(source for sources in FAMILIES.values() for source in sources), *TWINS, "mebeauty", "utkface"})
 
@@ -300,3 +301,21 @@ def test_figures_of_content_classes() -> None:
     label = torch.tensor([random.choice(4, p=row) for row in sharp.softmax(1).numpy()])
     assert temperature_of(sharp * 3, label) == pytest.approx(3, rel=0.12)
     assert math.isfinite(temperature_of(sharp, label))
+
+
+def test_a_photograph_of_things_and_its_forged_copy_differ_in_pixels_alone(tmp_path: Path) -> None:
+    rows = ["file,label,source,generator,group,split,note"]
+    for split in ("train", "val", "test"):
+        Image.open(PORTRAIT).resize((170, 120)).save(tmp_path / f"{split}.jpg")
+        rows.append(f"{split}.jpg,,content,camera,{split},{split},class=vehicles")
+    (tmp_path / "manifest.csv").write_text("\n".join(rows))
+    things = photographs(tmp_path, "train", "val", "test")
+    samples = read_dataset(write_copies(things, tmp_path / "copies", dict.fromkeys([*LEARNED, *HELD_OUT], upsample)))
+    assert {sample.source for sample in samples if sample.split == "test"} == {*LEARNED, *HELD_OUT}
+    assert len([sample for sample in samples if sample.split != "test"]) == 4
+    fakes = {(s.group, s.source): Path(s.image) for s in samples if s.label == 1}
+    for sample in (sample for sample in samples if sample.label == 0):
+        fake = Image.open(fakes[sample.group, sample.source])
+        with Image.open(sample.image) as real, fake:
+            assert (real.size, real.layer, real.quantization) == (fake.size, fake.layer, fake.quantization)
+            assert np.abs(np.asarray(real, float) - np.asarray(fake)).mean() > 0.1
