@@ -57,6 +57,7 @@ HOMES = {  # the only modules, or whole wings, that import a third-party library
     "optuna": {"training/search"},
     "pandas": {"drawing/result"},
     "prometheus_client": {"serve"},
+    "platformdirs": {"system/folders"},
     "pyarrow": {"cli/resume"},
     "pydantic": {"serve"},
     "python_multipart": {"serve"},

@@ -7,7 +7,6 @@ import hashlib
 import logging
 import math
 import os
-import tempfile
 import uuid
 import zipfile
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from deepfake_detect.faces.face import Face
 from deepfake_detect.faces.finder import FaceFinder
 from deepfake_detect.inputs.frames import VideoFrame
 from deepfake_detect.inputs.image import Picture, open_image
+from deepfake_detect.system.folders import private_temporary_folder, user_cache_folder
 
 logger = logging.getLogger("deepfake_detect")
 
@@ -179,20 +179,14 @@ class FaceStore:
 def default_folder() -> Path:
     """Return where faces are stored: ``DEEPFAKE_DETECT_CACHE``, or ``deepfake-detect`` in the user's cache folder.
 
-    A temporary folder where the user has no home.
+    A private temporary folder where the user has no home.
     """
     configured = os.environ.get("DEEPFAKE_DETECT_CACHE")
-    if configured:
-        return Path(configured).expanduser()
-    try:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    except RuntimeError:  # no HOME, and the user is unknown
-        cache = Path(tempfile.gettempdir())
-    return cache / "deepfake-detect" / "faces"
+    return Path(configured).expanduser() if configured else user_cache_folder() / "faces"
 
 
 def _writable(folder: Path, name: str) -> Path:
-    """Create a folder for the faces; below the temporary folder where the usual place cannot be written."""
+    """Create a folder for the faces; in a private temporary folder where the usual place cannot be written."""
     try:
         (folder / name).mkdir(parents=True, exist_ok=True)
         usable = os.access(folder / name, os.W_OK)
@@ -200,7 +194,7 @@ def _writable(folder: Path, name: str) -> Path:
         usable = False
     if usable:
         return folder / name
-    instead = Path(tempfile.gettempdir(), "deepfake-detect", "faces")
+    instead = private_temporary_folder() / "faces"
     (instead / name).mkdir(parents=True, exist_ok=True)
     logger.warning(
         "%s cannot be written, so found faces are kept in %s; set DEEPFAKE_DETECT_CACHE to another folder",
