@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from deepfake_detect.models.head import head_of
 from deepfake_detect.training.schedule import Schedule
@@ -17,7 +17,7 @@ class Average:
     """The exponential moving average of the weights and buffers of a model.
 
     The decay grows from 0.1 to the given one, so that the first epochs do not lag behind. It begins with the present
-    weights, where ``torch.optim.swa_utils.AveragedModel`` would copy those after the first step.
+    weights, not with those after the first step.
 
     Args:
         model: The model to follow.
@@ -25,18 +25,21 @@ class Average:
     """
 
     def __init__(self, model: nn.Module, *, decay: float) -> None:
-        self.model = copy.deepcopy(model).requires_grad_(False).eval()
         self.decay = decay
+        self._averaged = AveragedModel(model, multi_avg_fn=self._move, use_buffers=True)
+        self.model = self._averaged.module.requires_grad_(False).eval()
 
-    @torch.no_grad()
     def update(self, model: nn.Module, *, step: int) -> None:
         """Add the present weights of the model to the average, after ``step`` steps."""
-        weight = 1 - min(self.decay, (1 + step) / (10 + step))
-        average, current = self.model.state_dict(), model.state_dict()
-        floats = [name for name, value in average.items() if value.is_floating_point()]
-        torch._foreach_lerp_([average[name] for name in floats], [current[name] for name in floats], weight)
-        for name in average.keys() - set(floats):
-            average[name].copy_(current[name])
+        self._share = 1 - min(self.decay, (1 + step) / (10 + step))
+        self._averaged.n_averaged.fill_(1)  # at 0 the average would become the present weights
+        self._averaged.update_parameters(model)
+
+    def _move(self, averages: Any, values: Any, _: torch.Tensor | int) -> None:
+        if averages[0].is_floating_point():
+            torch._foreach_lerp_(averages, values, self._share)
+        else:  # counters
+            torch._foreach_copy_(averages, values)
 
 
 def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
