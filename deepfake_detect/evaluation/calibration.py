@@ -18,7 +18,7 @@ from deepfake_detect.inputs.image import PICTURE_SUFFIXES
 from deepfake_detect.metrics.classification import expected_calibration_error, fit_platt, fit_temperature
 from deepfake_detect.metrics.conformal import Threshold, conformal_threshold, least_count
 from deepfake_detect.predict.predictor import Predictor
-from deepfake_detect.predict.verdict import judge
+from deepfake_detect.predict.verdict import calibrate_logit, judge
 from deepfake_detect.weights.card import Card
 
 Method = Literal["conformal", "platt", "temperature", "platt+conformal"]
@@ -224,7 +224,7 @@ def _fit_score(card: Card, scored: _Scored, method: str) -> Card:
     calibration = {
         **_facts(card, scored, method),
         "ece_before": round(expected_calibration_error(scored.label, scored.score), 4),
-        "ece_after": _error_on_others(scored, method),
+        "ece_after": _error_on_others(scored, card, method),
         "note": (
             f"The score is a probability for pictures like the {len(scored.samples)} that it was fitted on, with as "
             "many fakes among them; on others it is a hint."
@@ -304,7 +304,7 @@ def _fit(logit: np.ndarray, label: np.ndarray, method: str) -> tuple[float, floa
     return fit_platt(logit, label, smooth=True)
 
 
-def _error_on_others(scored: _Scored, method: str) -> float | None:
+def _error_on_others(scored: _Scored, card: Card, method: str) -> float | None:
     """Measure the calibration error by cross-validation; None where there are too few groups."""
     groups = {sample.group or index for index, sample in enumerate(scored.samples)}
     if len(groups) < FOLDS:
@@ -316,7 +316,8 @@ def _error_on_others(scored: _Scored, method: str) -> float | None:
         if len(set(scored.label[~inside])) < 2:
             return None
         temperature, bias = _fit(scored.logit[~inside], scored.label[~inside], method)
-        after[inside] = _sigmoid(scored.logit[inside] / temperature + bias)
+        fitted = replace(card, temperature=temperature, bias=bias)
+        after[inside] = _sigmoid(calibrate_logit(scored.logit[inside], card=fitted))
     return round(expected_calibration_error(scored.label, after), 4)
 
 

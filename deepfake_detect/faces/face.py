@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -46,6 +48,15 @@ class Face:
             "logit": None if self.logit is None else float(self.logit),
             "label": self.label,
         }
+
+
+def worst_face(faces: Iterable[Face]) -> Face | None:
+    """Return the face with the highest score, and of those the highest logit; the first of equals, None without any."""
+    return max(faces, key=_severity, default=None)
+
+
+def _severity(face: Face) -> tuple[float, float]:
+    return (0.0 if face.score is None else face.score, -math.inf if face.logit is None else face.logit)
 
 
 def overlap(one: Box, other: Box) -> float:

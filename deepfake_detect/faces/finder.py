@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal
@@ -229,16 +231,31 @@ def _read_from_hub(address: str, *, local_files_only: bool) -> bytes:
 
 def _load_network(name: str, weights: bytes, threshold: float) -> Any:
     data, nothing = np.frombuffer(weights, np.uint8), np.zeros(0, np.uint8)
-    with _LOADING:  # OpenCV 5 warns at every load that targets cannot be chosen; its log level is global
-        level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+    with _LOADING, _quiet():
         try:
             return cv2.FaceDetectorYN.create("onnx", data, nothing, (32, 32), threshold, _OVERLAP, 500)
         except cv2.error as error:
             raise WeightsCorrupted(
                 f"face finder {name} ({len(weights)} bytes) is no ONNX file that cv2.FaceDetectorYN reads: {error.err}"
             ) from None
-        finally:
-            cv2.utils.logging.setLogLevel(level)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back OpenCV 5's warning at every load that targets cannot be chosen, where the host wants to see warnings.
+
+    OpenCV's log level is that of the process: it is raised for the milliseconds of a load, in which warnings of other
+    threads are held back, too, and nothing else; a level that the host sets meanwhile stays.
+    """
+    log = cv2.utils.logging
+    level = log.getLogLevel()
+    if level > log.LOG_LEVEL_ERROR:
+        log.setLogLevel(log.LOG_LEVEL_ERROR)
+    try:
+        yield
+    finally:
+        if log.getLogLevel() == log.LOG_LEVEL_ERROR:
+            log.setLogLevel(level)
 
 
 def _drop_doubles(rows: np.ndarray, *, overlap: float = _OVERLAP) -> np.ndarray:

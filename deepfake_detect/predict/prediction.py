@@ -17,7 +17,7 @@ from deepfake_detect.drawing.annotate import COLOURS, draw_banner, draw_faces
 from deepfake_detect.drawing.result import DrawnResult, Frame, make_frame, short_name, show_picture
 from deepfake_detect.errors import DeepfakeDetectError, ImageUnreadable
 from deepfake_detect.faces.crop import crop_square
-from deepfake_detect.faces.face import Face
+from deepfake_detect.faces.face import Face, worst_face
 from deepfake_detect.inputs.image import ImageInput, open_image
 from deepfake_detect.predict.evidence import record_evidence
 from deepfake_detect.weights.card import Card
@@ -315,11 +315,6 @@ class Predictions(list[Prediction]):
             if prediction.error is None:
                 paths += prediction._write_crops(Path(folder), margin=margin, prefix=f"{number:04d}-")
         return paths
-
-
-def worst_face(faces: tuple[Face, ...]) -> Face | None:
-    """Return the face with the highest score, the larger of two with the same; None where there is none."""
-    return max(faces, key=lambda face: face.score or 0.0, default=None)
 
 
 def _number(value: float | None) -> float | None:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from deepfake_detect.errors import WeightsMismatch
-from deepfake_detect.faces.face import FaceLabel
+from deepfake_detect.faces.face import FaceLabel, worst_face
 from deepfake_detect.predict.look import Look
-from deepfake_detect.predict.prediction import Prediction, Settings, worst_face
+from deepfake_detect.predict.prediction import Prediction, Settings
 from deepfake_detect.weights.card import Card
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from deepfake_detect.drawing.result import Result
 from deepfake_detect.errors import DatasetError, DeepfakeDetectError, UnknownWeights
 from deepfake_detect.inputs.image import ImageInput
 from deepfake_detect.predict.evidence import SCHEMA, environment, fingerprint_card, fingerprint_case, fingerprint_input
@@ -48,7 +49,7 @@ class CaseCheck:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verification:
+class Verification(Result):
     """The outcome of checking a recorded verdict again.
 
     Attributes:
@@ -77,10 +78,6 @@ class Verification:
             "versions": {name: list(pair) for name, pair in self.versions.items()},
             "prediction": None if self.prediction is None else self.prediction.to_dict(),
         }
-
-    def to_json(self, *, indent: int | None = None) -> str:
-        """Return `to_dict` as JSON text."""
-        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False, allow_nan=False)
 
     def __str__(self) -> str:
         other = [f"versions   {name}: recorded {old}, now {new}" for name, (old, new) in self.versions.items()]

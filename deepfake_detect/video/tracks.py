@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
-from deepfake_detect.faces.face import Face, overlap
+from deepfake_detect.faces.face import Box, Face, overlap, worst_face
 from deepfake_detect.predict.verdict import judge
 from deepfake_detect.weights.card import Card
 
@@ -20,8 +20,6 @@ PATIENCE: Final = 2
 
 ENOUGH: Final = 0.25
 """Least share of the frames with a face in which a face must be seen to be judged by itself."""
-
-_Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -43,7 +41,7 @@ class FrameScore:
     @property
     def worst(self) -> Face | None:
         """Give the face with the highest score; None without a face."""
-        return max(self.faces, key=_logit, default=None)
+        return worst_face(self.faces)
 
     @property
     def score(self) -> float | None:
@@ -131,9 +129,9 @@ def follow_faces(
     return told, tuple(sorted(kept, key=lambda track: -track.logit))
 
 
-def _numbers(frames: Sequence[Sequence[_Box]]) -> list[list[int]]:
+def _numbers(frames: Sequence[Sequence[Box]]) -> list[list[int]]:
     """Give the boxes of every frame numbers, the same one where it is the same face; the best overlap goes first."""
-    last: dict[int, tuple[int, _Box]] = {}  # number of a face: the frame in which it was seen last, and where
+    last: dict[int, tuple[int, Box]] = {}  # number of a face: the frame in which it was seen last, and where
     numbers: list[list[int]] = []
     for at, boxes in enumerate(frames):
         known = {number: box for number, (seen, box) in last.items() if at - seen <= PATIENCE}
