@@ -519,6 +519,7 @@ class Detector(Predictor):
         """
         from deepfake_detect.weights.load import save_bundle
 
+        check_type("folder", folder, (str, os.PathLike), expected="the path of a folder")
         history = self.history  # before the folder is written, which may be that of the weights
         card = save_bundle(self.model, self.card, folder, half=None)
         if history:
@@ -624,6 +625,11 @@ class Detector(Predictor):
         from deepfake_detect.weights.load import save_bundle
         from deepfake_detect.weights.model_card import write_model_card
 
+        check_type("repo_id", repo_id, str, expected="'owner/name'")
+        check_type("private", private, (bool, NoneType), expected="True, False or None")
+        check_type("revision", revision, (str, NoneType), expected="a branch, or None")
+        check_type("commit_message", commit_message, (str, NoneType), expected="a line of text, or None")
+        check_type("token", token, (str, bool, NoneType), expected="an access token, True, False or None")
         check_flag("create_pr", create_pr)
         with tempfile.TemporaryDirectory() as folder:
             card = replace(self.card, hub_repo=repo_id)

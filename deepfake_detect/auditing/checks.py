@@ -9,10 +9,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
 
+from deepfake_detect._options import check_flag, check_number, check_type
 from deepfake_detect.auditing.cues import COLOUR, HEADERS, SHARPNESS, SIZE, Cues, collect_cues
 from deepfake_detect.auditing.leaks import find_leaks
 from deepfake_detect.auditing.report import SEVERITIES, SHOWN, AuditReport, Finding, Severity
@@ -76,12 +78,21 @@ def audit(
 
     Raises:
         DatasetError: The data cannot be read; or, where strict, an error was found.
+        InvalidOption: An option of a wrong type or out of range.
 
     Example:
         >>> report = audit([("examples/portrait.jpg", "real"), ("examples/portrait_fake.jpg", "fake")], faces=False)
         >>> [finding.code for finding in report.findings]
         ['few-groups', 'near-duplicates-across-labels']
     """
+    check_flag("strict", strict)
+    check_flag("faces", faces)
+    check_type("store", store, (FaceStore, NoneType), expected="a FaceStore, or None")
+    check_type("predictor", predictor, (Predictor, NoneType), expected="a Detector, or None")
+    check_number("sample_limit", sample_limit, low=1, whole=True, optional=True)
+    check_number("workers", workers, low=1, whole=True, optional=True)
+    check_number("seed", seed, low=0, whole=True)
+    check_type("classes", classes, (tuple, list), expected="the names of the classes, in order")
     samples = read_dataset(dataset)
     store = FaceStore() if faces and store is None else store
     cues = collect_cues(_drawn(samples, sample_limit, seed), workers=workers, store=store)

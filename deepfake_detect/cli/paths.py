@@ -49,6 +49,8 @@ def better_error(path: str, error: DeepfakeDetectError, *, expected: str = "pict
         expected: ``"picture"`` or ``"video"``.
     """
     other, command = ("video", "video") if expected == "picture" else ("picture", "predict")
+    if expected == "picture" and Path(path).is_fifo():  # as bash makes of <(COMMAND)
+        return type(error)(f"{path} is a named pipe, expected a file; run: COMMAND | deepfake-detect predict -")
     if os.path.isdir(path):
         return type(error)(_nothing_in(path, expected=expected, other=other, command=command))
     if os.path.isfile(path) and Path(path).suffix.lower() in suffixes_of(other):

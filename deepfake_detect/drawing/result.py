@@ -68,12 +68,12 @@ class DrawnResult(Result):
         """Write the result as JSON, or its `plot` as a picture.
 
         Args:
-            path: Ends in .json, or in .png, .jpg, .jpeg or .webp.
+            path: Ends in .json, or in .png, .jpg, .jpeg or .webp; ``~`` is expanded.
 
         Raises:
             InvalidOption: Any other ending.
         """
-        target = Path(path)
+        target = Path(os.path.expanduser(path))
         suffix = target.suffix.lower()
         if suffix == ".json":
             target.write_text(self.to_json(indent=2) + "\n", encoding="utf-8")

@@ -208,13 +208,13 @@ class Report(Figures, Result):
         matplotlib is missing, everything but the charts is written, and the page says how to get them.
 
         Args:
-            folder: Made where it is missing.
+            folder: Made where it is missing; ``~`` is expanded.
             count: Faces of each kind in the gallery.
 
         Returns:
             Path of ``report.html``.
         """
-        folder = Path(folder)
+        folder = Path(os.path.expanduser(folder))
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "report.json").write_text(self.to_json(indent=2) + "\n", encoding="utf-8")
         self._write_scores(folder / "scores.csv")

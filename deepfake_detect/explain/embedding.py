@@ -82,7 +82,7 @@ class Embedding:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write `plot` as a picture, by the ending of the file."""
-        self.plot().save(path)
+        self.plot().save(os.path.expanduser(path))
 
     def _points(self, axes: Any, names: Sequence[str], name: str, ink: str, mark: str) -> None:
         chosen = [other == name for other in names]

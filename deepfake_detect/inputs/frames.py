@@ -106,14 +106,15 @@ def read_header(path: str | os.PathLike[str]) -> VideoHeader:
     Raises:
         ImageUnreadable: No video, or one without frames.
     """
-    with _open(Path(path)) as video:
+    file = Path(os.path.expanduser(path))
+    with _open(file) as video:
         count = video.stated_count()
         fps = video.stated_fps(count)
         if count < 1:
             count, fps = _measure(video)
     if count < 1:
         raise ImageUnreadable(f"{path}: a video without frames; get a whole copy of it")
-    return VideoHeader(path=Path(path), count=count, fps=fps)
+    return VideoHeader(path=file, count=count, fps=fps)
 
 
 def choose_frames(header: VideoHeader, *, count: int = 16, every_s: float | None = None) -> tuple[VideoFrame, ...]:

@@ -17,7 +17,7 @@ def list_files(path: str, *, suffixes: Set[str] = PICTURE_SUFFIXES) -> list[str]
     any folders).
 
     Args:
-        path: Any path, URL or data URI.
+        path: Any path, URL or data URI; ``~`` is expanded.
         suffixes: Which files of a folder to take.
 
     Returns:
@@ -29,6 +29,7 @@ def list_files(path: str, *, suffixes: Set[str] = PICTURE_SUFFIXES) -> list[str]
         >>> list_files("examples/*_fake.jpg"), list_files("examples/portrait.jpg")
         (['examples/portrait_fake.jpg'], None)
     """
+    path = os.path.expanduser(path)
     if os.path.isdir(path):
         return files_below(path, suffixes=suffixes)
     if os.path.lexists(path) or "://" in path or path[:5].lower() == "data:" or not glob.has_magic(path):

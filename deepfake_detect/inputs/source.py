@@ -114,6 +114,7 @@ def _as_text(head: bytes) -> str | None:
 def _open_path(path: str, name: str) -> BinaryIO:
     if not path:
         raise ImageUnreadable(f"an empty string is no path, {INPUTS}")
+    path = os.path.expanduser(path)
     try:
         _refuse_special_file(os.stat(path).st_mode, name)  # to open a pipe would wait for its writer
         return open(path, "rb")

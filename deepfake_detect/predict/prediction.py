@@ -221,7 +221,7 @@ class Prediction(DrawnResult):
             InvalidOption: The margin is not above 0.
             DeepfakeDetectError: The picture could not be scored, or cannot be opened any more.
         """
-        return self._write_crops(Path(folder), margin=margin)
+        return self._write_crops(Path(os.path.expanduser(folder)), margin=margin)
 
     def __repr__(self) -> str:
         count = f"{len(self.faces)} face{'' if len(self.faces) == 1 else 's'}"
@@ -310,10 +310,10 @@ class Predictions(list[Prediction]):
             Paths of the files.
         """
         check_number("margin", margin, above=0)
-        paths = []
+        target, paths = Path(os.path.expanduser(folder)), []
         for number, prediction in enumerate(self, start=1):
             if prediction.error is None:
-                paths += prediction._write_crops(Path(folder), margin=margin, prefix=f"{number:04d}-")
+                paths += prediction._write_crops(target, margin=margin, prefix=f"{number:04d}-")
         return paths
 
 

@@ -280,6 +280,7 @@ class Predictor:
             The faces with a crop each.
         """
         check_faces(faces)
+        check_number("workers", workers, low=0, whole=True)
         finder = self._face_finder(faces, workers)
         return look_at(image, preprocessing=self.card.preprocessing, finder=finder, faces=faces)
 

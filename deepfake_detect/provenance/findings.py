@@ -118,7 +118,7 @@ class MetadataFindings(Result):
         Raises:
             InvalidOption: Any other ending.
         """
-        target = Path(path)
+        target = Path(os.path.expanduser(path))
         contents = {".json": self.to_json(indent=2), ".txt": str(self)}
         if target.suffix.lower() not in contents:
             raise InvalidOption(f"{target}: ends in {target.suffix!r}, expected .json or .txt")

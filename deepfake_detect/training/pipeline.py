@@ -7,7 +7,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 
 from deepfake_detect.auditing.report import AuditReport
 from deepfake_detect.datasets.crops import Census, FacePolicy
-from deepfake_detect.errors import InvalidOption, nearest
+from deepfake_detect.errors import InvalidOption
 from deepfake_detect.faces.finder import PACKAGED
 from deepfake_detect.system.torch_defaults import usual_defaults
 from deepfake_detect.training.augment import Augmentation
@@ -24,7 +24,7 @@ from deepfake_detect.training.final_card import calibrated_card, calibrated_clas
 from deepfake_detect.training.loop import fit
 from deepfake_detect.training.options import output_folder
 from deepfake_detect.training.prepare import Check, prepare_data
-from deepfake_detect.training.schedule import Epoch, Schedule
+from deepfake_detect.training.schedule import Epoch, make_schedule
 from deepfake_detect.weights.card import DETECTS, Card
 from deepfake_detect.weights.load import save_bundle
 
@@ -107,7 +107,7 @@ def train_model(
     folder = _checked_folder(out, resume=resume)
     head_only = schedule.get("freeze") == "backbone"
     default_lr = 1e-3 if fresh or head_only else 2e-4
-    settings = _schedule(lr=default_lr if lr is None else lr, **schedule)
+    settings = make_schedule(lr=default_lr if lr is None else lr, **schedule)
     if faces is None:
         faces = "none" if card.preprocessing.finder == WHOLE_PICTURES else "keep-largest"
     card = _for_faces(card, faces)
@@ -178,11 +178,3 @@ def _checked_folder(out: Any, *, resume: Any) -> Path | None:
 
 def _temporary_folder() -> contextlib.AbstractContextManager[str]:
     return tempfile.TemporaryDirectory(prefix="deepfake-detect-")
-
-
-def _schedule(**values: Any) -> Schedule:
-    known = [field.name for field in fields(Schedule)]
-    for name in values:
-        if name not in known:
-            raise InvalidOption(f"there is no option {name!r}{nearest(name, known)}")
-    return Schedule(**values)

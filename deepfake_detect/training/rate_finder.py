@@ -21,7 +21,7 @@ from deepfake_detect.training.distributed import World
 from deepfake_detect.training.optimizer import set_frozen
 from deepfake_detect.training.options import real_number, whole_number
 from deepfake_detect.training.prepare import prepare_data
-from deepfake_detect.training.schedule import Schedule
+from deepfake_detect.training.schedule import make_schedule
 from deepfake_detect.training.step import Diverged, Learner
 from deepfake_detect.weights.card import Card
 
@@ -98,7 +98,7 @@ def find_rate(
     data_options = {
         name: options.pop(name) for name in ("valid", "labels", "faces", "augment", "self_blend") if name in options
     }
-    schedule = Schedule(**{"epochs": 1, "ema": 0.0, **options})
+    schedule = make_schedule(**{"epochs": 1, "ema": 0.0, **options})
     where = find_device(device)
     random = torch.random.fork_rng(devices=[where] if where.type == "cuda" else [])
     with usual_defaults(), random:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
-from deepfake_detect.errors import InvalidOption
+from deepfake_detect.errors import InvalidOption, nearest
 from deepfake_detect.training.options import one_of, real_number, whole_number
 
 Optimizer = Literal["adamw", "adam", "nadam", "sgd"]
@@ -196,6 +196,19 @@ class Epoch:
         if math.isnan(self.valid_loss):
             return 0.0, float(self.epoch)
         return 0.0 if math.isnan(self.valid_auc) else self.valid_auc, -self.valid_loss
+
+
+def make_schedule(**values: Any) -> Schedule:
+    """Build a `Schedule`; a name that does not exist is refused, and the nearest one offered.
+
+    Raises:
+        InvalidOption: An option that does not exist, or as for `Schedule`.
+    """
+    known = [item.name for item in fields(Schedule)]
+    for name in values:
+        if name not in known:
+            raise InvalidOption(f"there is no option {name!r}{nearest(name, known)}")
+    return Schedule(**values)
 
 
 _RANGES = (

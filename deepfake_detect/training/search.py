@@ -12,18 +12,19 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from PIL import Image
 
 from deepfake_detect.drawing import charts
-from deepfake_detect.errors import DatasetError, MissingExtra, TrainingDiverged
+from deepfake_detect.errors import DatasetError, InvalidOption, MissingExtra, TrainingDiverged, nearest
 from deepfake_detect.training.initial import untrained
+from deepfake_detect.training.options import one_of, output_folder, real_number, whole_number
 from deepfake_detect.training.pipeline import train_model
 from deepfake_detect.training.prepare import check_data, split_data
-from deepfake_detect.training.schedule import Epoch
+from deepfake_detect.training.schedule import Epoch, Schedule
 
 logger = logging.getLogger("deepfake_detect")
 
@@ -132,17 +133,24 @@ def tune(
     Raises:
         MissingExtra: Optuna is not installed.
         DatasetError: As for `Detector.fine_tune`.
-        ValueError: A range in a grid, or an option that does not exist.
+        InvalidOption: A range in a grid, an option or a setting that does not exist, or one of a wrong type or value.
     """
+    trials, epochs = whole_number("trials", trials, least=1), whole_number("epochs", epochs, least=1)
+    one_of("sampler", sampler, ("tpe", "random", "grid"))
+    one_of("prune", prune, (True, False))
+    seed = whole_number("seed", seed)
+    if size_px is not None:
+        size_px = whole_number("size_px", size_px, least=8, also=", or None")
+    searched = _space(model, SPACE if space is None else space, sampler)
+    folder_out = output_folder(out)
+    _check_names(options)
     optuna = _optuna()
-    models = [model] if isinstance(model, str) else list(model)
-    searched = {"model": models, **(SPACE if space is None else space)}
-    train, held = split_data(dataset, valid=valid, seed=seed)
+    train, held = split_data(dataset, valid=valid, seed=seed, labels=options.pop("labels", None))
     check_data([*train, *held], options.pop("check", "warn"))
-    with _folder(out) as folder:
+    with _folder(folder_out) as folder:
         search = _Search(
             folder=Path(folder),
-            kept=out is not None,
+            kept=folder_out is not None,
             space=searched,
             run={"dataset": train, "valid": held, "epochs": epochs, "seed": seed, "size_px": size_px, **options},
             start=start,
@@ -150,7 +158,7 @@ def tune(
         study = search.study(optuna, sampler=sampler, prune=prune, seed=seed)
         search.go_on(optuna, study, trials)
         ranked = search.ranked(study)
-        if out is not None:
+        if folder_out is not None:
             search.keep(ranked)
     return ranked
 
@@ -289,12 +297,7 @@ class _Search:
     def _sampler(self, optuna: Any, sampler: str, seed: int) -> Any:
         kinds = optuna.samplers
         if sampler == "grid":
-            ranges = [name for name, values in self.space.items() if isinstance(values, tuple)]
-            if ranges:
-                raise ValueError(f"a grid takes lists, but {', '.join(ranges)} has a range; list the values to try")
             return kinds.GridSampler(self.space, seed=seed)
-        if sampler not in ("tpe", "random"):
-            raise ValueError(f"sampler is {sampler!r}, expected 'tpe', 'random' or 'grid'")
         return kinds.TPESampler(seed=seed) if sampler == "tpe" else kinds.RandomSampler(seed=seed)
 
     def _same_space(self, study: Any) -> None:
@@ -306,6 +309,46 @@ class _Search:
             raise DatasetError(
                 f"{self.folder} holds a search of the space {known}, asked for {told}; choose another out"
             )
+
+
+def _space(model: Any, space: Any, sampler: str) -> dict[str, Any]:
+    """Return the settings to search, each a list of values or a range ``(low, high)``.
+
+    Raises:
+        InvalidOption: It is no mapping, a setting does not exist, or holds nothing to try; or a range in a grid.
+    """
+    models = [model] if isinstance(model, str) else list(model) if isinstance(model, Sequence) else []
+    if not (models and all(isinstance(name, str) for name in models)):
+        raise InvalidOption(f"model is {model!r}, expected a name of list_models(), or several")
+    if not isinstance(space, Mapping):
+        raise InvalidOption(f"space is {space!r}, expected a dict of settings, such as {{'lr': (1e-4, 1e-2)}}")
+    known = [*SPACE, "size_px", "self_blend", *(item.name for item in fields(Schedule))]
+    for name, values in space.items():
+        if name not in known:
+            raise InvalidOption(f"space has {name!r}, which is no setting{nearest(str(name), known)}")
+        if isinstance(values, tuple):
+            _check_range(name, values, sampler)
+        elif not (isinstance(values, list) and values):
+            raise InvalidOption(f"space[{name!r}] is {values!r}, expected a list of values, or a range (low, high)")
+    return {"model": models, **space}
+
+
+def _check_names(options: Mapping[str, Any]) -> None:
+    of_data = ("labels", "augment", "faces", "self_blend", "check", "callbacks", "device", "dtype", "workers")
+    known = [*of_data, *(item.name for item in fields(Schedule))]
+    for name in options:
+        if name not in known:
+            raise InvalidOption(f"there is no option {name!r}{nearest(name, known)}")
+
+
+def _check_range(name: str, ends: tuple[Any, ...], sampler: str) -> None:
+    if sampler == "grid":
+        raise InvalidOption(f"a grid takes lists, but {name} has a range; list the values to try")
+    if len(ends) != 2:
+        raise InvalidOption(f"space[{name!r}] is {ends!r}, expected a list of values, or a range (low, high)")
+    low, high = (real_number(f"space[{name!r}]", end, low=-math.inf) for end in ends)
+    if low >= high:
+        raise InvalidOption(f"space[{name!r}] is {ends!r}, expected the lower end first")
 
 
 def _suggest(trial: Any, name: str, values: Any) -> Any:

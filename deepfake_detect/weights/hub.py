@@ -205,7 +205,7 @@ class _Order:
                     revision=revision,
                     library_name=LIBRARY,
                     library_version=__version__,
-                    cache_dir=None if self.cache_dir is None else Path(self.cache_dir),
+                    cache_dir=None if self.cache_dir is None else Path(os.path.expanduser(self.cache_dir)),
                     force_download=self.force_download,
                     token=_clean(self.token),
                     local_files_only=self.local_files_only,
