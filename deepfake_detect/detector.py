@@ -420,7 +420,7 @@ class Detector(Predictor):
         self,
         image: ImageInput,
         *,
-        method: str = "grad-cam",
+        method: str | None = None,
         layer: str | None = None,
         faces: FaceChoice = "auto",
         faithfulness: Level | Literal["off"] | None = "quick",
@@ -431,8 +431,9 @@ class Detector(Predictor):
 
         Args:
             image: As for `predict`.
-            method: ``"grad-cam"``, ``"grad-cam++"``, ``"hirescam"``, ``"eigen-cam"``, ``"integrated-gradients"`` or
-                ``"occlusion"``.
+            method: ``"localise"`` (the network's own map of what is forged, where it has one), ``"grad-cam"``,
+                ``"grad-cam++"``, ``"hirescam"``, ``"eigen-cam"``, ``"integrated-gradients"`` or ``"occlusion"``. None
+                takes the first that the network has.
             layer: A name of ``model.named_modules()``; None takes the last that gives a map.
             faces: As for `predict`.
             faithfulness: ``"quick"`` checks the face with the highest score with some 40 runs of the model, ``"full"``
@@ -470,7 +471,7 @@ class Detector(Predictor):
         threshold: float | None = None,
         explain: bool = True,
         stability: bool = True,
-        method: str = "grad-cam",
+        method: str | None = None,
         faithfulness: Level | Literal["off"] | None = "quick",
     ) -> CaseReport:
         """Make a report for people: verdict, faces, reasons, stability, metadata, limits, and how to check it again.

@@ -84,9 +84,8 @@ threshold_option = click.option(
 method_option = click.option(
     "--method",
     metavar="M",
-    default="grad-cam",
-    show_default=True,
-    help="Or grad-cam++, hirescam, eigen-cam, integrated-gradients, occlusion.",
+    help="localise, grad-cam, grad-cam++, hirescam, eigen-cam, integrated-gradients or occlusion "
+    "(default: the first of these that the model has).",
 )
 faithfulness_option = click.option(
     "--faithfulness",

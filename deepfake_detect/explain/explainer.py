@@ -18,7 +18,7 @@ from deepfake_detect.errors import InvalidOption, nearest
 from deepfake_detect.explain.explanation import Explanation, FaceHeat
 from deepfake_detect.explain.faithfulness import LEVELS, Level, measure_faithfulness
 from deepfake_detect.explain.layers import find_layer
-from deepfake_detect.explain.methods import METHODS, ODD, OF_PIXELS, enlarge
+from deepfake_detect.explain.methods import LOCALISE, METHODS, NAMES, ODD, OF_PIXELS, enlarge, has_map, localise
 from deepfake_detect.explain.regions import Subject, measure_regions
 from deepfake_detect.faces.crop import crop_square
 from deepfake_detect.faces.face import Face
@@ -34,6 +34,7 @@ from deepfake_detect.system.torch_defaults import usual_defaults
 Target = Literal["fake", "real"]
 
 _AT_ONCE = 16
+_LAYERLESS = OF_PIXELS | {LOCALISE}
 
 
 @usual_defaults()
@@ -41,7 +42,7 @@ def explain_image(
     predictor: Predictor,
     image: ImageInput,
     *,
-    method: str = "grad-cam",
+    method: str | None = None,
     layer: str | None = None,
     faces: FaceChoice = "auto",
     faithfulness: Level | Literal["off"] | None = "quick",
@@ -53,8 +54,9 @@ def explain_image(
     Args:
         predictor: A `Predictor` or a `Detector`.
         image: Anything that `Predictor.predict` takes.
-        method: ``"grad-cam"``, ``"grad-cam++"``, ``"hirescam"``, ``"eigen-cam"``, ``"integrated-gradients"`` or
-            ``"occlusion"``; see `deepfake_detect.explain.methods` for the papers.
+        method: ``"localise"`` (the network's own map of what is forged, where it has one), ``"grad-cam"``,
+            ``"grad-cam++"``, ``"hirescam"``, ``"eigen-cam"``, ``"integrated-gradients"`` or ``"occlusion"``; see
+            `deepfake_detect.explain.methods` for the papers. None takes the first that the network has.
         layer: A name of ``predictor.model.named_modules()``; None takes the last that gives a map, see `find_layer`.
         faces: See `FaceChoice`.
         faithfulness: ``"quick"`` checks the decisive face with some 40 runs of the model, ``"full"`` every face with
@@ -78,7 +80,8 @@ def explain_image(
         >>> explanation.heat.shape, explanation.layer, round(sum(explanation.regions.values()), 6)
         ((512, 512), 'head.pool', 1.0)
     """
-    _check(method, layer, faithfulness, target)
+    method = _chosen_method(method, predictor.model)
+    _check(layer, method, faithfulness, target)
     check_faces(faces, threshold=threshold)
     mapper = _Mapper(predictor, method, layer)
     look = predictor.look(image, faces=faces)
@@ -86,7 +89,7 @@ def explain_image(
     shown = target or ("real" if prediction.label == "real" else "fake")
     if shown == "real":
         raw = mapper.for_real(look.crops, raw)
-    maps = _scaled(raw, predictor.card.preprocessing.size_px)
+    maps = _scaled(raw, predictor.card.preprocessing.size_px, is_share=method == LOCALISE)
     scored = zip(prediction.faces, look.crops, maps, strict=True)
     explained = [
         _face_heat(mapper, face, crop, heat, _level(face, prediction, faithfulness), shown, look.size_hw)
@@ -108,10 +111,12 @@ class _Mapper:
     def __init__(self, predictor: Predictor, method: str, layer: str | None) -> None:
         self.predictor, self.method = predictor, method
         size_px = predictor.card.preprocessing.size_px
-        self.layer = None if method in OF_PIXELS else find_layer(predictor.model, layer, size_px=size_px)[0]
+        self.layer = None if method in _LAYERLESS else find_layer(predictor.model, layer, size_px=size_px)[0]
 
     def maps(self, model: nn.Module, batch: Tensor, *, sign: float = 1.0) -> tuple[Tensor, Tensor]:
         """Compute maps [N, h, w] and logits [N]; of the predictor's own model by its packed network, where possible."""
+        if self.method == LOCALISE:
+            return localise(model, batch, sign=sign)
         if self.layer is None:
             return METHODS[self.method](model, batch, None, sign=sign)
         if model is self.predictor.model and (packed := self.predictor.spliced(batch, self.layer)) is not None:
@@ -155,14 +160,23 @@ class _Mapper:
         return to_batch(crops, preprocessing=self.predictor.card.preprocessing).to(self.predictor.device)
 
 
-def _check(method: str, layer: str | None, faithfulness: str | None, target: str | None) -> None:
-    if method not in METHODS:
+def _chosen_method(method: str | None, model: nn.Module) -> str:
+    if method is None:
+        return LOCALISE if has_map(model) else "grad-cam"
+    if method not in NAMES:
+        raise InvalidOption(f"method is {method!r}, expected one of {', '.join(NAMES)}{nearest(str(method), NAMES)}")
+    if method == LOCALISE and not has_map(model):
         raise InvalidOption(
-            f"method is {method!r}, expected one of {', '.join(METHODS)}{nearest(str(method), METHODS)}"
+            "method is 'localise', but this network has no map of what is forged; 'xception-dense' has one, "
+            "and 'grad-cam' works for every network"
         )
+    return method
+
+
+def _check(layer: str | None, method: str, faithfulness: str | None, target: str | None) -> None:
     check_type("layer", layer, (str, NoneType), expected="a name of model.named_modules(), or None")
-    if layer is not None and method in OF_PIXELS:
-        raise InvalidOption(f"layer is {layer!r}, but {method} works on pixels; leave it out")
+    if layer is not None and method in _LAYERLESS:
+        raise InvalidOption(f"layer is {layer!r}, but {method} needs none; leave it out")
     levels = (*LEVELS, "off")
     if faithfulness is not None and faithfulness not in levels:
         offer = nearest(str(faithfulness), levels)
@@ -171,11 +185,11 @@ def _check(method: str, layer: str | None, faithfulness: str | None, target: str
         raise InvalidOption(f"target is {target!r}, expected 'fake', 'real' or None")
 
 
-def _scaled(raw: Tensor, size_px: int) -> np.ndarray:
-    """Keep what speaks for the class shown, at the size of the crop; the maximum over all faces is 1."""
+def _scaled(raw: Tensor, size_px: int, *, is_share: bool) -> np.ndarray:
+    """Keep what speaks for the class shown, at the size of the crop; probabilities as they are, else up to 1."""
     hot = enlarge(raw.clamp(min=0), size_px=size_px).float().cpu().numpy()
     top = float(hot.max(initial=0.0))
-    return hot / top if top > 0 else hot
+    return hot / top if top > 0 and not is_share else hot
 
 
 def _level(face: Face, prediction: Prediction, faithfulness: str | None) -> Level | None:

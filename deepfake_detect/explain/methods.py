@@ -6,8 +6,8 @@ Maps are returned as computed: above zero lies what speaks for the class to expl
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final, Protocol
+from collections.abc import Callable, Iterator
+from typing import Final, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from deepfake_detect.errors import InvalidOption
 from deepfake_detect.explain.layers import Tapped, tap, undisturbed
+from deepfake_detect.models.timm_backbone import Backbone
 
 STEPS: Final = 32
 """Pictures on the path from a constant one to the real one, in `integrated_gradients`."""
@@ -191,6 +192,42 @@ def occlusion(
     return sign * fall / count, logit
 
 
+def localise(model: nn.Module, batch: Tensor, *, sign: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Read the map of what is forged that a network has learned beside its verdict; one forward pass.
+
+    Other methods ask where a score comes from; this one answers where the network sees a forgery, which is what it was
+    trained to say from masks.
+
+    Args:
+        model: Its ``localise`` maps [N, 3, S, S] to N logits, and to logits of each place [N, h, w]; see `has_map`.
+        batch: [N, 3, S, S], on the model's device.
+        sign: 1 for forged, -1 for not forged.
+
+    Returns:
+        The probability of each place [N, h, w], 0..1, and the logits [N].
+
+    Example:
+        >>> from deepfake_detect import create_model
+        >>> maps, logit = localise(create_model("xception-dense", seed=0).eval(), torch.zeros(1, 3, 64, 64))
+        >>> maps.shape, logit.shape
+        (torch.Size([1, 4, 4]), torch.Size([1]))
+    """
+    with undisturbed(model, batch):
+        logit, places = cast("Callable[[Tensor], tuple[Tensor, Tensor]]", model.localise)(batch)
+    return torch.sigmoid(sign * places.float()), logit.float()
+
+
+def has_map(model: nn.Module) -> bool:
+    """Tell whether a network has learned a map of what is forged.
+
+    Example:
+        >>> from deepfake_detect import create_model
+        >>> has_map(create_model("meso4")), has_map(create_model("xception-dense"))
+        (False, True)
+    """
+    return hasattr(model.net if isinstance(model, Backbone) else model, LOCALISE)
+
+
 METHODS: Final[dict[str, Method]] = {
     "grad-cam": grad_cam,
     "grad-cam++": grad_cam_plus_plus,
@@ -199,7 +236,13 @@ METHODS: Final[dict[str, Method]] = {
     "integrated-gradients": integrated_gradients,
     "occlusion": occlusion,
 }
-"""The methods by name."""
+"""The methods that work for every network, by name."""
+
+LOCALISE: Final = "localise"
+"""The name of `localise`."""
+
+NAMES: Final = (*METHODS, LOCALISE)
+"""Every choice of ``method=``."""
 
 OF_PIXELS: Final = frozenset({"integrated-gradients", "occlusion"})
 """Methods that work on pixels, and need no layer."""

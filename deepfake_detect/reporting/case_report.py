@@ -164,7 +164,7 @@ def report_image(
     threshold: float | None = None,
     explain: bool = True,
     stability: bool = True,
-    method: str = "grad-cam",
+    method: str | None = None,
     faithfulness: Level | Literal["off"] | None = "quick",
 ) -> CaseReport:
     """Make the report of a picture: verdict, reasons, stability, metadata.

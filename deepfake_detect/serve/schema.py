@@ -38,7 +38,9 @@ class PredictOptions(Options):
 class ExplainOptions(Options):
     """How a picture is to be explained."""
 
-    method: Literal["grad-cam", "grad-cam++", "hirescam", "eigen-cam", "integrated-gradients", "occlusion"] = "grad-cam"
+    method: (
+        Literal["localise", "grad-cam", "grad-cam++", "hirescam", "eigen-cam", "integrated-gradients", "occlusion"] | None
+    ) = None
     faithfulness: Literal["quick", "full", "off"] = Field("quick", description="How far the map is checked.")
     target: Literal["fake", "real"] | None = Field(None, description="Class to explain; the verdict where missing.")
     format: Literal["json", "png"] = Field("json", description="The figures as JSON, or the drawing as PNG.")

@@ -32,6 +32,13 @@ class Patch(nn.Module):
         return torch.as_tensor(self.head(self.pool(batch).mean(1).flatten(1))[:, 0])
 
 
+class Mapped(Patch):
+    """Says of each place of 16 pixels that it is forged where it is dark."""
+
+    def localise(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        return self(batch), -nn.functional.avg_pool2d(batch.mean(1), 16)
+
+
 def patch_detector() -> Detector:
     return Detector(model=Patch(), card=CARD, device="cpu")
 
@@ -70,6 +77,28 @@ def test_the_heat_lies_on_the_cause_in_the_original_picture(method: str) -> None
     outside = found.heat.copy()
     outside[int(top) : int(bottom) + 1, int(left) : int(right) + 1] = 0
     assert not outside.any()
+
+
+def test_a_network_with_a_map_of_what_is_forged_shows_that_unless_told_otherwise() -> None:
+    detector = Detector(model=Mapped(), card=CARD, device="cpu")
+    forged = detector.explain(PORTRAIT, target="fake", faithfulness="off")
+    assert (forged.method, forged.layer) == ("localise", None)
+    crop = detector.look(PORTRAIT).crops[0].astype(np.float32) / 127.5 - 1
+    darkness = -crop.mean(-1).reshape(4, 16, 4, 16).mean((1, 3))
+    assert forged.faces[0].heat[8::16, 8::16] == pytest.approx(1 / (1 + np.exp(-darkness)), abs=0.05)
+    assert forged.faces[0].heat[0, 0] == pytest.approx(1 / (1 + np.exp(-darkness[0, 0])), abs=1e-5)  # a probability
+    genuine = detector.explain(PORTRAIT, target="real", faithfulness="off")
+    assert genuine.faces[0].heat == pytest.approx(1 - forged.faces[0].heat, abs=1e-5)
+    assert detector.explain(PORTRAIT, method="hirescam", faithfulness="off").method == "hirescam"
+    assert forged.prediction.logit == pytest.approx(detector.predict(PORTRAIT).logit, abs=1e-5)
+
+
+def test_a_network_without_such_a_map_says_what_to_take_instead() -> None:
+    assert patch_detector().explain(PORTRAIT, faithfulness="off").method == "grad-cam"
+    with pytest.raises(InvalidOption, match="has no map of what is forged.*'grad-cam' works"):
+        patch_detector().explain(PORTRAIT, method="localise")
+    with pytest.raises(InvalidOption, match="localise needs none"):
+        Detector(model=Mapped(), card=CARD, device="cpu").explain(PORTRAIT, method="localise", layer="pool")
 
 
 def test_every_face_has_its_heat_where_it_stands() -> None:
@@ -213,7 +242,7 @@ def test_wrong_words_are_refused() -> None:
         detector.explain(PORTRAIT, faithfulness="quik")
     with pytest.raises(ValueError, match="target is 'no-face'"):
         detector.explain(PORTRAIT, target="no-face")
-    with pytest.raises(InvalidOption, match="occlusion works on pixels"):
+    with pytest.raises(InvalidOption, match="occlusion needs none"):
         detector.explain(PORTRAIT, method="occlusion", layer="head")
     with pytest.raises(LayerNotFound, match="no layer called 'nowhere'"):
         detector.explain(PORTRAIT, layer="nowhere")
