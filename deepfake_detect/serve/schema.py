@@ -39,7 +39,8 @@ class ExplainOptions(Options):
     """How a picture is to be explained."""
 
     method: (
-        Literal["localise", "grad-cam", "grad-cam++", "hirescam", "eigen-cam", "integrated-gradients", "occlusion"] | None
+        Literal["localise", "grad-cam", "grad-cam++", "hirescam", "eigen-cam", "integrated-gradients", "occlusion"]
+        | None
     ) = None
     faithfulness: Literal["quick", "full", "off"] = Field("quick", description="How far the map is checked.")
     target: Literal["fake", "real"] | None = Field(None, description="Class to explain; the verdict where missing.")

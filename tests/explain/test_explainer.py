@@ -95,7 +95,7 @@ def test_a_network_with_a_map_of_what_is_forged_shows_that_unless_told_otherwise
 
 def test_a_network_without_such_a_map_says_what_to_take_instead() -> None:
     assert patch_detector().explain(PORTRAIT, faithfulness="off").method == "grad-cam"
-    with pytest.raises(InvalidOption, match="has no map of what is forged.*'grad-cam' works"):
+    with pytest.raises(InvalidOption, match=r"has no map of what is forged.*'grad-cam' works"):
         patch_detector().explain(PORTRAIT, method="localise")
     with pytest.raises(InvalidOption, match="localise needs none"):
         Detector(model=Mapped(), card=CARD, device="cpu").explain(PORTRAIT, method="localise", layer="pool")
