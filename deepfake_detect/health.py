@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from deepfake_detect.errors import DeepfakeDetectError
+from deepfake_detect.errors import DeepfakeDetectError, MissingExtra
 
 GOLDEN_TOLERANCE = 1e-3
 """Largest difference between a golden logit and the card's. Another processor, or another version of torch,
@@ -104,7 +104,7 @@ def doctor() -> DoctorReport:
     """
     checks = [_python(), *_packages(), _offline(), _cache()]
     if all(check.ok or check.name in _DISPENSABLE for check in checks):
-        checks += [_device(), _finder(), *_bundles()]
+        checks += [_device(), _onnxruntime(), _finder(), *_bundles()]
     return DoctorReport(checks=tuple(checks))
 
 
@@ -138,6 +138,17 @@ def _device() -> Check:
     engine = ", networks run by OpenVINO" if is_installed() else ""
     threads = torch.get_num_threads()
     return Check(name="device", ok=True, found=f"cpu, {threads} thread{'' if threads == 1 else 's'}{engine}")
+
+
+def _onnxruntime() -> Check:
+    """Name the version and the devices of onnxruntime, which only ONNX files need."""
+    from deepfake_detect.engines.onnx_engine import list_devices, require_onnxruntime
+
+    try:
+        found = f"{require_onnxruntime().__version__}, ONNX files run on {', '.join(list_devices())}"
+    except MissingExtra as error:
+        found = f"not there, so ONNX files cannot be loaded: {error}"
+    return Check(name="onnxruntime", ok=True, found=found)
 
 
 def _finder() -> Check:

@@ -53,6 +53,14 @@ def test_all_is_well() -> None:
     assert set(found) >= {"python", "torch", "timm", "opencv-python-headless", "pillow", "device", "face finder"}
     assert "sha256 correct, 4 golden logits" in found["weights small@0"]
     assert str(report).endswith("All is well.")
+    assert found["onnxruntime"].partition(", ")[2].startswith("ONNX files run on cpu")
+
+
+def test_onnxruntime_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    report = dd.doctor()
+    (check,) = (check for check in report.checks if check.name == "onnxruntime")
+    assert check.ok and "pip install 'deepfake-detect[onnx]'" in check.found
 
 
 def test_the_report_as_json() -> None:
