@@ -16,8 +16,8 @@ from deepfake_detect.engines.runner import Backend
 from deepfake_detect.errors import InvalidOption
 from deepfake_detect.predict.look import FaceChoice, check_faces
 from deepfake_detect.predict.predictor import Predictor
-from deepfake_detect.weights.bundle import find_bundle
 from deepfake_detect.weights.card import Card
+from deepfake_detect.weights.onnx_file import find_weights
 
 if TYPE_CHECKING:  # what only some callers need is imported when they do
     import torch
@@ -72,13 +72,13 @@ class Detector(Predictor):
         token: str | bool | None = None,
         local_files_only: bool = False,
     ) -> Detector:
-        """Load weights that are in the package, in a folder, or on the Hugging Face Hub.
+        """Load weights that are in the package, in a folder, in an ONNX file, or on the Hugging Face Hub.
 
-        Packaged weights and folders need no network. The sha256 on the card is checked at every load.
+        Packaged weights, folders and files need no network. The sha256 on the card is checked at every load.
 
         Args:
             name_or_path: ``"xception-fakefaces"`` (the newest packaged version), ``"xception-fakefaces@1"``,
-                a folder, or ``"owner/name"``, also with ``@revision``, on the Hub.
+                a folder, an ONNX file that `export` wrote, or ``"owner/name"``, also with ``@revision``, on the Hub.
             revision: Branch, tag or commit on the Hub.
             device: As for `Predictor`.
             dtype: As for `Predictor`.
@@ -102,13 +102,15 @@ class Detector(Predictor):
             >>> detector.predict("examples/portrait.jpg").label
             'real'
         """
-        check_type("name_or_path", name_or_path, (str, os.PathLike), expected="a name, a folder, or 'owner/name'")
+        check_type(
+            "name_or_path", name_or_path, (str, os.PathLike), expected="a name, a folder, a file, or 'owner/name'"
+        )
         check_type("revision", revision, (str, NoneType), expected="a branch, tag or commit, or None")
         check_type("cache_dir", cache_dir, (str, os.PathLike, NoneType), expected="a folder, or None")
         check_type("token", token, (str, bool, NoneType), expected="an access token, True, False or None")
         check_flag("force_download", force_download)
         check_flag("local_files_only", local_files_only)
-        bundle = find_bundle(
+        weights = find_weights(
             name_or_path,
             revision=revision,
             cache_dir=cache_dir,
@@ -117,7 +119,7 @@ class Detector(Predictor):
             local_files_only=local_files_only,
         )
         return cls(
-            model=bundle, card=bundle.card, revision=bundle.revision, device=device, dtype=dtype, backend=backend
+            model=weights, card=weights.card, revision=weights.revision, device=device, dtype=dtype, backend=backend
         )
 
     @classmethod

@@ -24,13 +24,13 @@ LIGHT = {
     "": "__init__ __main__ _version errors detector",
     "cli/": " ".join(Path(file).stem for file in TREES if entry_of(file) == "cli"),
     "drawing/": "annotate result",
-    "engines/": "outline openvino_graph openvino_engine",
+    "engines/": "outline openvino_graph openvino_engine onnx_engine",
     "faces/": "face",
     "inputs/": "source image listing",
     "metrics/": "classification",
     "predict/": "predictor stream preprocess content look verdict prediction intake several",
     "system/": "device progress",
-    "weights/": "card bundle golden",
+    "weights/": "card bundle golden onnx_file",
 }
 HEAVY = {"torch", "timm", "torchvision", "huggingface_hub", "safetensors", "sklearn", "matplotlib"}
 PUBLIC_NAMES = {

@@ -66,7 +66,7 @@ model_option = click.option(
     metavar="M",
     default=DEFAULT_MODEL,
     show_default=True,
-    help="Packaged name, folder, or owner/name on the Hub.",
+    help="Packaged name, folder, ONNX file, or owner/name on the Hub.",
 )
 device_option = click.option(
     "--device", metavar="D", default="auto", show_default=True, help="Device to compute on: cuda, mps or cpu."

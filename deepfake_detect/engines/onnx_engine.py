@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 
 import numpy as np
 
@@ -116,6 +116,7 @@ class OnnxRunner:
     bundle = None
     is_loaded = False
     uses_openvino = False
+    backend: Literal["auto"] = "auto"
 
     def __init__(
         self,
@@ -125,7 +126,7 @@ class OnnxRunner:
         dtype: str | torch.dtype = "auto",
         backend: str = "auto",
     ) -> None:
-        self.file, self.dtype, self.backend = file, file.dtype, "auto"
+        self.file, self.dtype = file, file.dtype
         self.to(device, dtype=dtype, backend=backend)
 
     def to(
@@ -158,8 +159,8 @@ class OnnxRunner:
             BackendUnavailable: Always.
         """
         raise BackendUnavailable(
-            f"{self.file.path} is an ONNX file: it can score, evaluate and calibrate, but explain, fine_tune, summary, "
-            f"save_pretrained and push_to_hub need the weights in torch; "
+            f"{self.file.path} is an ONNX file: it can score, evaluate, calibrate and export, but explain, fine_tune, "
+            f"summary, save_pretrained and push_to_hub need the weights in torch; "
             f"load those that it was exported from: Detector.from_pretrained({self.file.card.id!r})"
         )
 
@@ -184,7 +185,7 @@ class OnnxRunner:
 
     def __getstate__(self) -> dict[str, Any]:
         """Give what a copy, or a process that unpickles it, opens anew."""
-        return {"file": self.file, "dtype": self.dtype, "backend": self.backend, "device": self.device}
+        return {"file": self.file, "dtype": self.dtype, "device": self.device}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

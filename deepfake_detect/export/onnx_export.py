@@ -19,7 +19,7 @@ from deepfake_detect.engines.torch_engine import run
 from deepfake_detect.engines.trace import try_record
 from deepfake_detect.errors import BackendUnavailable, InvalidOption
 from deepfake_detect.export.onnx_graph import OPSET, Nodes, add_network, require_onnx
-from deepfake_detect.export.onnx_model import LOGIT, PREFIX, SCORE, compose_model, to_bytes
+from deepfake_detect.export.onnx_model import LOGIT, PREFIX, SCORE, compose_model, to_bytes, with_card
 from deepfake_detect.export.quantize import quantize_model
 from deepfake_detect.export.torch_graph import add_traced
 from deepfake_detect.export.verdict_changes import (
@@ -33,7 +33,7 @@ from deepfake_detect.predict.preprocess import normalise
 from deepfake_detect.weights.card import Card
 from deepfake_detect.weights.golden import golden_pictures
 from deepfake_detect.weights.load import digest_of, write_file
-from deepfake_detect.weights.onnx_file import SUFFIX, Input, Precision, parse_onnx
+from deepfake_detect.weights.onnx_file import SUFFIX, Input, OnnxFile, Precision, parse_onnx
 
 FINDER_SUFFIX = ".finder.onnx"
 """Ending of the face finder's file, in place of ``.onnx``."""
@@ -58,7 +58,8 @@ class ExportReport:
         opset: Version of ONNX's operators that the file uses.
         onnxruntime: Version of onnxruntime that the file was checked with.
         size_bytes: Of the file.
-        logit_difference: Largest distance of its logits from torch's in float32, on the built-in pictures.
+        logit_difference: Largest distance of its logits from torch's in float32, on the built-in pictures; None where
+            the detector is an ONNX file itself.
         changes: How the verdicts on ``data`` differ from those in float32; None without.
     """
 
@@ -70,7 +71,7 @@ class ExportReport:
     opset: int
     onnxruntime: str
     size_bytes: int
-    logit_difference: float
+    logit_difference: float | None = None
     changes: VerdictChanges | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -88,11 +89,12 @@ class ExportReport:
 
     def __str__(self) -> str:
         facts = f"{self.size_bytes / 1e6:.2f} MB, {self.dtype}, takes {self.input}, opset {self.opset}"
-        lines = [
-            f"{self.model}: {self.path}, {facts}",
-            f"logits within {self.logit_difference:.1g} of torch's in float32, by onnxruntime {self.onnxruntime}",
-        ]
-        lines += [] if self.finder is None else [f"face finder: {self.finder}"]
+        lines = [f"{self.model}: {self.path}, {facts}"]
+        if self.logit_difference is not None:
+            difference = f"{self.logit_difference:.1g}"
+            lines.append(f"logits within {difference} of torch's in float32, by onnxruntime {self.onnxruntime}")
+        if self.finder is not None:
+            lines.append(f"face finder: {self.finder}")
         return "\n".join(lines if self.changes is None else [*lines, str(self.changes)])
 
 
@@ -132,29 +134,18 @@ def export_onnx(
     if dtype == "int8" and data is None:
         raise InvalidOption("dtype='int8' needs a labelled data set, to take the ranges of values from: pass data=")
     require_onnx()
+    if predictor.onnx_file is not None:
+        return _export_again(predictor, predictor.onnx_file, target, dtype=dtype, preprocessing=preprocessing)
     card = replace(predictor.card, sha256=digest_of(predictor.model))
     kind: Input = "crops" if preprocessing else "pixels"
     exact = _compose(predictor.model, card, "float32" if dtype == "int8" else dtype, kind)
     faces = None if data is None else find_labelled_faces(predictor, data)
     model = _quantised(exact, faces[0].pixels, card, kind) if dtype == "int8" and faces is not None else exact
-    content = to_bytes(model, card=card, dtype=dtype, input_kind=kind)
-    network = OnnxSessions(parse_onnx(content, path=target), "cpu")
-    report = ExportReport(
-        path=target,
-        finder=_finder_path(predictor, target),
-        model=card.id,
-        dtype=dtype,
-        input=kind,
-        opset=OPSET,
-        onnxruntime=require_onnxruntime().__version__,
-        size_bytes=len(content),
-        logit_difference=_check_logits(network, predictor, dtype),
-        changes=None if faces is None else _changes(network, predictor, faces[1]),
-    )
-    write_file(target, content)
-    if report.finder is not None and predictor.finder is not None:
-        write_file(report.finder, predictor.finder.weights)
-    return report
+    file = parse_onnx(to_bytes(model, card=card, dtype=dtype, input_kind=kind), path=target)
+    network = OnnxSessions(file, "cpu")
+    difference = _check_logits(network, predictor, dtype)
+    changes = None if faces is None else _changes(network, predictor, faces[1])
+    return replace(_written(predictor, file), logit_difference=difference, changes=changes)
 
 
 def _target(path: str | os.PathLike[str]) -> Path:
@@ -183,6 +174,39 @@ def network_of(model: torch.nn.Module, size_px: int, dtype: Precision, *, fold: 
 
 def _traced(graph: Nodes, pixels: str, *, model: torch.nn.Module, size_px: int, dtype: torch.dtype) -> str:
     return add_traced(graph, model, pixels=pixels, size_px=size_px, dtype=dtype)
+
+
+def _export_again(
+    predictor: Predictor, file: OnnxFile, target: Path, *, dtype: Precision, preprocessing: bool
+) -> ExportReport:
+    """Write an ONNX file with another card, such as after `calibrate`."""
+    if (dtype, preprocessing) != (file.dtype, file.input == "crops"):
+        raise InvalidOption(
+            f"{file.path} computes in {file.dtype} and takes {file.input}, which cannot be changed: pass "
+            f"dtype={file.dtype!r} and preprocessing={file.input == 'crops'}, or export {file.card.id} from its bundle"
+        )
+    model = with_card(require_onnx().load_from_string(file.content), predictor.card)
+    content = to_bytes(model, card=predictor.card, dtype=dtype, input_kind=file.input)
+    return _written(predictor, parse_onnx(content, path=target))
+
+
+def _written(predictor: Predictor, file: OnnxFile) -> ExportReport:
+    """Write a file, and the face finder next to it, byte for byte; ``docs/onnx.md`` describes the finder's outputs."""
+    finder = predictor.finder
+    finder_path = None if finder is None else file.path.with_name(file.path.stem + FINDER_SUFFIX)
+    write_file(file.path, file.content)
+    if finder is not None and finder_path is not None:
+        write_file(finder_path, finder.weights)
+    return ExportReport(
+        path=file.path,
+        finder=finder_path,
+        model=file.card.id,
+        dtype=file.dtype,
+        input=file.input,
+        opset=OPSET,
+        onnxruntime=require_onnxruntime().__version__,
+        size_bytes=len(file.content),
+    )
 
 
 def _compose(model: torch.nn.Module, card: Card, dtype: Precision, kind: Input) -> Any:
@@ -224,7 +248,3 @@ def _torch_logits(predictor: Predictor, pixels: np.ndarray) -> np.ndarray:
     device = next(model.parameters()).device
     batch = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2)
     return run(copy_structure(model).eval(), batch, device=device, dtype=torch.float32).numpy()
-
-
-def _finder_path(predictor: Predictor, target: Path) -> Path | None:
-    return None if predictor.finder is None else target.with_name(target.stem + FINDER_SUFFIX)

@@ -20,6 +20,8 @@ IR_VERSION = 8
 LOGIT, SCORE = "logit", "score"
 """Names of the outputs."""
 
+_CALIBRATION = ("temperature", "bias")  # constants that have the names of the card's fields
+
 PREFIX = "detector_"
 """What the names of values begin with that do not belong to the network."""
 
@@ -51,9 +53,7 @@ def compose_model(
     if dtype == "float16":
         logits = graph.add("Cast", logits, to=TensorProto.FLOAT)
     graph.add("Reshape", logits, graph.constant(np.array([-1])), name=LOGIT)
-    temperature, bias = (
-        graph.constant(np.array(getattr(card, name), np.float32), name=name) for name in ("temperature", "bias")
-    )
+    temperature, bias = (graph.constant(np.array(getattr(card, name), np.float32), name=name) for name in _CALIBRATION)
     graph.add("Sigmoid", graph.add("Add", graph.add("Div", LOGIT, temperature), bias), name=SCORE)
     model = helper.make_model(
         helper.make_graph(
@@ -69,6 +69,22 @@ def compose_model(
         producer_version=__version__,
     )
     onnx.checker.check_model(model)
+    return model
+
+
+def with_card(model: Any, card: Card) -> Any:
+    """Return an exported model with the calibration of another card of the same weights.
+
+    Args:
+        model: An ``onnx.ModelProto`` that `compose_model` made; it is changed.
+        card: Gives temperature and bias.
+    """
+    from onnx import numpy_helper
+
+    for constant in model.graph.initializer:
+        if constant.name in _CALIBRATION:
+            value = np.array(getattr(card, constant.name), np.float32)
+            constant.CopyFrom(numpy_helper.from_array(value, constant.name))
     return model
 
 

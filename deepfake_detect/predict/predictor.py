@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Self, get_args, overload
 import numpy as np
 
 from deepfake_detect._options import check_choice, check_flag, check_number
+from deepfake_detect.engines.onnx_engine import OnnxRunner
 from deepfake_detect.engines.runner import Backend, Runner
-from deepfake_detect.errors import MissingExtra, WeightsMismatch
+from deepfake_detect.errors import InvalidOption, MissingExtra, WeightsMismatch
 from deepfake_detect.faces.finder import PACKAGED, FaceFinder
 from deepfake_detect.inputs.image import ImageInput
 from deepfake_detect.predict.content import classify_content
@@ -28,6 +29,7 @@ from deepfake_detect.system.device import count_processors
 from deepfake_detect.system.progress import progress_bar
 from deepfake_detect.weights.bundle import Bundle
 from deepfake_detect.weights.card import DETECTS, Card
+from deepfake_detect.weights.onnx_file import OnnxFile
 
 if TYPE_CHECKING:  # torch is imported where it is needed: with OpenVINO a verdict needs none
     import torch
@@ -50,26 +52,27 @@ class Predictor:
 
     Args:
         model: From `create_model`, or any module that maps [N, 3, size_px, size_px] to N logits. Or a `Bundle`, whose
-            weights are loaded when they are needed.
+            weights are loaded when they are needed; or an `OnnxFile`, which onnxruntime runs without torch.
         card: Preprocessing, calibration and threshold.
         revision: Commit on the Hub that the weights came from.
-        device: ``"auto"`` is cuda, then mps, then cpu; or any name that torch knows.
+        device: ``"auto"`` is cuda, then mps, then cpu; or any name that torch knows. Of an ONNX file ``"cpu"``,
+            ``"cuda"``, ``"coreml"`` or ``"directml"``.
         dtype: ``"float32"``, ``"float16"`` or ``"bfloat16"`` (the last two as automatic mixed
-            precision: the weights stay float32). ``"auto"`` is float16 on cuda, else float32.
+            precision: the weights stay float32). ``"auto"`` is float16 on cuda, else float32; an ONNX file has its own.
         backend: See `Backend`.
         finder: The face finder; None takes the one that the card names.
 
     Raises:
         InvalidOption: An unknown device, dtype or backend, or three that do not go together.
         BackendUnavailable: ``backend="openvino"``, and OpenVINO cannot run the network.
-        MissingExtra: ``backend="openvino"``, and OpenVINO is not installed.
-        WeightsMismatch: The card is not that of a detector.
+        MissingExtra: ``backend="openvino"``, and OpenVINO is not installed; or an ONNX file, and onnxruntime is not.
+        WeightsMismatch: The card is not that of a detector, or onnxruntime cannot run the file.
     """
 
     def __init__(
         self,
         *,
-        model: torch.nn.Module | Bundle,
+        model: torch.nn.Module | Bundle | OnnxFile,
         card: Card,
         revision: str | None = None,
         device: str | torch.device = "auto",
@@ -86,7 +89,11 @@ class Predictor:
         self.revision = revision
         self._finder, self._is_ours = finder, finder is None
         self._crowd: FaceFinder | None = None  # finds in several threads at once
-        self._runner = Runner(model, device=device, dtype=dtype, backend=backend)
+        self._runner: Runner | OnnxRunner = (
+            OnnxRunner(model, device=device, dtype=dtype, backend=backend)
+            if isinstance(model, OnnxFile)
+            else Runner(model, device=device, dtype=dtype, backend=backend)
+        )
 
     def to(
         self,
@@ -114,15 +121,32 @@ class Predictor:
 
         Reading it does not change what answers: where OpenVINO has run the weights so far, it still does. Weights that
         are changed in place count from the next prediction on. ``to(backend="torch")`` has torch run the network.
+
+        Raises:
+            BackendUnavailable: The detector is an ONNX file, which holds no such module.
         """
         return self._runner.model
 
     @property
+    def onnx_file(self) -> OnnxFile | None:
+        """The ONNX file that this detector was loaded from; None for any other."""
+        return self._runner.file if isinstance(self._runner, OnnxRunner) else None
+
+    @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """Where the model is.
+
+        Raises:
+            InvalidOption: onnxruntime runs it on a device that torch has no name for.
+        """
         import torch
 
-        return torch.device(self._runner.device)
+        try:
+            return torch.device(self._runner.device)
+        except RuntimeError:
+            raise InvalidOption(
+                f"onnxruntime computes on {self._runner.device!r}, which torch has no name for"
+            ) from None
 
     @property
     def dtype(self) -> torch.dtype:

@@ -16,7 +16,7 @@ from deepfake_detect.predict.evidence import SCHEMA, environment, fingerprint_ca
 from deepfake_detect.predict.look import FaceChoice
 from deepfake_detect.predict.prediction import Prediction
 from deepfake_detect.predict.predictor import Predictor
-from deepfake_detect.weights.bundle import find_bundle
+from deepfake_detect.weights.onnx_file import find_weights
 
 SCORE_TOLERANCE = 0.01
 """How far a score may move and still count as the same. Another processor or engine moves it by some 1e-5, another
@@ -98,8 +98,8 @@ def verify(
     Args:
         case: File written by ``prediction.save("case.json")``, or its content.
         image: The picture that the case is about.
-        model: Where the weights are, if they are not packaged: a folder or ``owner/name``. The name on the case where
-            None.
+        model: Where the weights are, if they are not packaged: a folder, an ONNX file or ``owner/name``. None takes the
+            name on the case.
         tolerance: How far the score may move, 0..1.
         options: ``device``, ``dtype`` and ``backend``, as for `Predictor`.
 
@@ -122,7 +122,7 @@ def verify(
     record = read_case(case)
     weights, settings = record["weights"], record["settings"]
     try:
-        bundle = find_bundle(model if model is not None else weights["id"])
+        bundle = find_weights(model if model is not None else weights["id"])
     except UnknownWeights as error:
         raise UnknownWeights(f"{error}; pass model= with the folder or repository of {weights['id']}") from None
     predictor = Predictor(model=bundle, card=bundle.card, revision=bundle.revision, **options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import pickle
+import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,12 +18,12 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from deepfake_detect import BackendUnavailable, Detector, InvalidOption, MissingExtra, WeightsMismatch
+from deepfake_detect import BackendUnavailable, Detector, InvalidOption, MissingExtra, WeightsMismatch, verify
 from deepfake_detect.engines import onnx_engine
 from deepfake_detect.engines.onnx_engine import OnnxRunner, OnnxSessions, list_devices
 from deepfake_detect.export.onnx_model import to_bytes
 from deepfake_detect.weights.onnx_file import OnnxFile, parse_onnx, read_onnx
-from tests.small_world import CARD, small_detector
+from tests.small_world import CARD, PORTRAIT, empty_scene, group, portrait, small_detector
 
 
 @pytest.fixture(scope="module")
@@ -155,3 +156,85 @@ def test_onnxruntime_may_be_missing(path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(MissingExtra, match=r"pip install 'deepfake-detect\[onnx\]'"):
         OnnxRunner(read_onnx(path))
+
+
+@pytest.fixture
+def detector(path: Path) -> Detector:
+    return Detector.from_pretrained(path)
+
+
+def test_a_detector_of_a_file_gives_the_same_verdicts(detector: Detector, exact: Detector) -> None:
+    """Faces, scores, labels, the uncertain band: of one picture, of several, without a face, and as a whole."""
+    pictures = [portrait(), group(3), empty_scene()]
+    for mine, theirs in zip(detector.predict_many(pictures), exact.predict_many(pictures), strict=True):
+        assert (mine.label, len(mine.faces), mine.threshold) == (theirs.label, len(theirs.faces), 0.6)
+        assert [face.logit for face in mine.faces] == pytest.approx([face.logit for face in theirs.faces], abs=1e-5)
+        assert [face.label for face in mine.faces] == [face.label for face in theirs.faces]
+    single = detector.predict(portrait(), faces="none", threshold=0.2)
+    assert single.score == pytest.approx(exact.predict(portrait(), faces="none").score, abs=1e-6)
+    assert (single.backend, single.dtype, single.model) == ("onnxruntime", "float32", "small@0")
+    assert repr(detector) == "Detector('small@0', device='cpu', dtype='float32')"
+    assert detector.history == () and str(detector.device) == "cpu"
+
+
+def test_a_detector_of_a_file_measures_and_calibrates(detector: Detector, exact: Detector, tmp_path: Path) -> None:
+    data = [(portrait() // (number + 1), "fake" if number % 2 else "real") for number in range(4)]
+    assert detector.evaluate(data).auc == exact.evaluate(data).auc
+    mine, theirs = (each.stability(portrait(), faces="none") for each in (detector, exact))
+    assert (mine.label, mine.interval) == (theirs.label, pytest.approx(theirs.interval, abs=1e-5))
+    for twin in (copy.copy(detector), copy.deepcopy(detector), pickle.loads(pickle.dumps(detector))):
+        assert twin.predict(portrait()).score == detector.predict(portrait()).score
+
+
+def test_a_calibrated_file_can_be_exported_again(detector: Detector, tmp_path: Path) -> None:
+    data = [(portrait() // (number + 1), "fake" if number % 2 else "real") for number in range(4)]
+    calibrated = detector.calibrate(data)
+    assert calibrated.card.temperature != detector.card.temperature
+    report = calibrated.export(tmp_path / "calibrated.onnx")
+    again = Detector.from_pretrained(report.path)
+    assert again.card == calibrated.card and report.logit_difference is None
+    session = onnxruntime.InferenceSession(report.path.read_bytes(), providers=["CPUExecutionProvider"])
+    crop = onnx_engine.to_planes(pixels(1))
+    logit, score = session.run(None, {"pixels": crop})
+    expected = 1 / (1 + np.exp(-(logit / calibrated.card.temperature + calibrated.card.bias)))
+    np.testing.assert_allclose(score, expected, atol=1e-6)
+    with pytest.raises(InvalidOption, match=r"dtype='float32' and preprocessing=False"):
+        detector.export(tmp_path / "half.onnx", dtype="float16")
+
+
+def test_what_a_file_cannot_do_is_refused_by_name(detector: Detector, tmp_path: Path) -> None:
+    data = [(portrait(), "real")]
+    for call in (
+        lambda: detector.explain(PORTRAIT),
+        lambda: detector.explain(PORTRAIT, method="occlusion"),
+        lambda: detector.fine_tune(data),
+        lambda: detector.find_rate(data),
+        lambda: detector.summary(),
+        lambda: detector.save_pretrained(tmp_path),
+        lambda: detector.push_to_hub("owner/name"),
+    ):
+        with pytest.raises(BackendUnavailable, match=r"load those that it was exported from"):
+            call()
+
+
+def test_a_case_is_verified_with_the_file(detector: Detector, path: Path, tmp_path: Path) -> None:
+    detector.predict(PORTRAIT).save(tmp_path / "case.json")
+    verification = verify(tmp_path / "case.json", PORTRAIT, model=path)
+    assert verification.ok and verification.prediction is not None
+    assert verification.prediction.backend == "onnxruntime"
+
+
+def test_a_verdict_does_not_load_torch(path: Path) -> None:
+    """Nor onnx, which only exports."""
+    code = """
+import sys
+from deepfake_detect import Detector
+detector = Detector.from_pretrained(sys.argv[1])
+predictions = [detector.predict(sys.argv[2]), *detector.predict([sys.argv[2]] * 2)]
+loaded = {"torch", "onnx", "timm", "openvino"} & set(sys.modules)
+print(len({prediction.score for prediction in predictions}), *sorted(loaded))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path), str(PORTRAIT)], capture_output=True, text=True, check=True
+    )
+    assert (done.stdout.strip(), done.stderr) == ("1", "")
