@@ -71,7 +71,7 @@ def write_pictures(folder: Path) -> None:
     shown = {"real": Image.open(PORTRAIT), "fake": Image.open(PORTRAIT.with_name("portrait_fake.jpg"))}
     folder.mkdir()
     for split, source, label in ((s, o, w) for s in ("train", "val", "test") for o in SOURCES for w in shown):
-        for number in range(2):
+        for number in range(2 if split == "train" else 1):
             name = f"{split}-{source}-{label}-{number}.jpg"
             name = f"30_1_2_{name}" if source == "utkface" else name
             left, top = (int(value) for value in random.integers(80, 130, 2))

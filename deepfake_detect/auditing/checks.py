@@ -153,19 +153,19 @@ def _drawn(samples: Sequence[Sample], limit: int | None, seed: int) -> Sequence[
 _CUES: dict[str, tuple[Sequence[str], Callable[[Cues], Sequence[Any]], str]] = {
     "headers": (
         HEADERS,
-        lambda one: one.headers,
+        lambda cue: cue.headers,
         "save both classes in one format with one quality, or re-encode them alike",
     ),
-    "size": (SIZE, lambda one: one.size, "bring both classes to one distribution of sizes before they are saved"),
+    "size": (SIZE, lambda cue: cue.size, "bring both classes to one distribution of sizes before they are saved"),
     "sharpness": (
         SHARPNESS,
-        lambda one: one.sharpness,
+        lambda cue: cue.sharpness,
         "take both classes from the same cameras, or blur and re-scale alike",
     ),
-    "colour": (COLOUR, lambda one: one.colour, "take both classes from the same scenes, or augment colour strongly"),
+    "colour": (COLOUR, lambda cue: cue.colour, "take both classes from the same scenes, or augment colour strongly"),
     "source": (
         ("name of the collection",),
-        lambda one: (one.sample.source,),
+        lambda cue: (cue.sample.source,),
         "get both classes of each source, or hold whole sources out to measure",
     ),
 }
@@ -177,31 +177,31 @@ def _revealing_cues(
     """Measure how well each kind of cue predicts the label, and list those that do too well."""
     aucs, findings = {}, []
     for name, (words, fact, advice) in _CUES.items():
-        some = [one for one in cues if fact(one)]
-        label = [one.sample.label for one in some]
-        groups = [one.sample.group or index for index, one in enumerate(some)]
-        facts = [fact(one) for one in some]
+        measured = [cue for cue in cues if fact(cue)]
+        label = [cue.sample.label for cue in measured]
+        groups = [cue.sample.group or index for index, cue in enumerate(measured)]
+        facts = [fact(cue) for cue in measured]
         auc, (low, high) = (
-            separability_auc(facts, label, groups, seed=seed) if some else (math.nan, (math.nan, math.nan))
+            separability_auc(facts, label, groups, seed=seed) if measured else (math.nan, (math.nan, math.nan))
         )
         aucs[name] = auc, (low, high)
         severity = next((level for level, least in TELLING.items() if low > least), None)
         if severity is not None and auc > chance_auc(label, groups):
-            alone = zip(words, telling_facts(facts, label, groups, seed=seed), strict=True)
-            content = name not in ("headers", "size")  # it may be of what is shown, which is no mistake by itself
-            told = Finding(
+            aucs_alone = zip(words, telling_facts(facts, label, groups, seed=seed), strict=True)
+            content = name not in ("headers", "size")  # the scenes may differ, which is no mistake by itself
+            finding = Finding(
                 code=name,
                 severity="warning" if severity == "error" and content else severity,
                 title=f"the label is told with an AUC of {auc:.2f} [{low:.2f}, {high:.2f}] from the {name} alone",
-                evidence=f"Each by itself: {_ranked(alone)}.",
+                evidence=f"Each by itself: {_ranked(aucs_alone)}.",
                 advice=f"A network may learn that instead: {advice}.",
             )
-            findings.append(told)
+            findings.append(finding)
     return aucs, findings
 
 
-def _ranked(alone: Iterable[tuple[str, float]]) -> str:
-    return ", ".join(f"{word} {auc:.2f}" for word, auc in sorted(alone, key=lambda pair: -pair[1]))
+def _ranked(aucs: Iterable[tuple[str, float]]) -> str:
+    return ", ".join(f"{word} {auc:.2f}" for word, auc in sorted(aucs, key=lambda pair: -pair[1]))
 
 
 def _partial(samples: Sequence[Sample], cues: Sequence[Cues]) -> Iterator[Finding]:
@@ -220,15 +220,15 @@ def _polarity(samples: Sequence[Sample]) -> Iterator[Finding]:
     folders = [Path(sample.image).parts[:-1] for sample in files]
     first, last = (min(folders), max(folders)) if folders else ((), ())
     shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, last)))  # noqa: B905
-    meant = [_class_of(parts[shared:]) for parts in folders]
-    told = [(sample, meaning) for sample, meaning in zip(files, meant, strict=True) if meaning is not None]
-    wrong = [sample for sample, meaning in told if meaning != sample.label]
-    if wrong and len({meaning for _, meaning in told}) == 2:
+    classes = [_class_of(parts[shared:]) for parts in folders]
+    named = [(sample, label) for sample, label in zip(files, classes, strict=True) if label is not None]
+    wrong = [sample for sample, label in named if label != sample.label]
+    if wrong and len({label for _, label in named}) == 2:
         word = ("real", "fake")
         yield Finding(
             code="polarity",
-            severity="error" if len(wrong) > len(told) / 2 else "warning",
-            title=f"the label of {len(wrong)} pictures contradicts what their folder is called ({len(told)} have one)",
+            severity="error" if len(wrong) > len(named) / 2 else "warning",
+            title=f"the label of {len(wrong)} pictures contradicts what their folder is called ({len(named)} have one)",
             advice="1 is fake. If the data means the opposite, give labels by name, or pass labels=.",
             examples=tuple(f"{sample.name} is labelled {word[sample.label]}" for sample in wrong[:SHOWN]),
         )
@@ -236,18 +236,18 @@ def _polarity(samples: Sequence[Sample]) -> Iterator[Finding]:
 
 @cache
 def _class_of(folders: tuple[str, ...]) -> int | None:
-    """Return what the names of folders say, the innermost one, and "real" and "fake" more than synonyms."""
+    """Return the label that folder names stand for; the innermost counts, and "real" and "fake" before synonyms."""
     named = [name for name in reversed(folders) if not name.isdecimal() and find_label(name) is not None]
     return find_label(next((name for name in named if is_plain_name(name)), named[0])) if named else None
 
 
 def _flipped(predictor: Predictor, samples: Sequence[Sample], seed: int) -> Iterator[Finding]:
-    said = predictor.predict_many([one.image for one in samples], on_error="yield")
-    scored = [(one, answer.score) for one, answer in zip(samples, said, strict=True) if answer.score is not None]
+    predictions = predictor.predict_many([sample.image for sample in samples], on_error="yield")
+    scored = [(s, p.score) for s, p in zip(samples, predictions, strict=True) if p.score is not None]
     if not scored:
         return
-    label, score = [one.label for one, _ in scored], [value for _, value in scored]
-    group = [one.group or f"picture {index}" for index, (one, _) in enumerate(scored)]
+    label, score = [sample.label for sample, _ in scored], [value for _, value in scored]
+    group = [sample.group or f"picture {index}" for index, (sample, _) in enumerate(scored)]
     auc = roc_auc(label, score)
     _, high = bootstrap_interval(roc_auc, label, score, groups=group, seed=seed)
     if high < 0.5 and auc < FLIPPED:
@@ -260,14 +260,14 @@ def _flipped(predictor: Predictor, samples: Sequence[Sample], seed: int) -> Iter
 
 
 def _unreadable(cues: Sequence[Cues]) -> Iterator[Finding]:
-    bad = [one for one in cues if one.error]
+    bad = [cue for cue in cues if cue.error]
     if bad:
         yield Finding(
             code="unreadable",
             severity="warning",
             title=f"{len(bad)} pictures cannot be read",
             advice="Get whole copies of them, or remove them from the list; training leaves them out.",
-            examples=tuple(one.error for one in bad[:SHOWN]),
+            examples=tuple(cue.error for cue in bad[:SHOWN]),
         )
 
 
@@ -312,14 +312,14 @@ def _larger(count: Counter[int]) -> float:
 
 
 def _sizes(cues: Sequence[Cues]) -> Iterator[Finding]:
-    small = [one for one in cues if min(one.size[:2]) < SMALL_PX]
+    small = [cue for cue in cues if min(cue.size[:2]) < SMALL_PX]
     if small:
         yield Finding(
             code="small",
             severity="note",
             title=f"{len(small)} pictures are smaller than {SMALL_PX} px",
             advice="Few traces of a forgery survive at such a size.",
-            examples=tuple(one.sample.name for one in small[:SHOWN]),
+            examples=tuple(cue.sample.name for cue in small[:SHOWN]),
         )
 
 

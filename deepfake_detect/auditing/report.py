@@ -27,15 +27,15 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that is wrong, or worth knowing.
+    """A fault of a data set, or a fact worth knowing.
 
     Attributes:
-        code: Its name, for programs: ``"headers"``, ``"duplicates-across-labels"`` ...
+        code: Short name for programs, such as ``"headers"`` or ``"duplicates-across-labels"``.
         severity: See `Severity`.
-        title: What was found.
-        evidence: What shows it, where the title does not.
+        title: What was found, in one line.
+        evidence: Figures that show it, where the title has none.
         advice: What to do.
-        examples: Pictures.
+        examples: Names of some of the pictures concerned.
     """
 
     code: str
@@ -48,13 +48,14 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class AuditReport(Result):
-    """What was found in a data set.
+    """The result of an audit.
 
     Attributes:
-        n: Pictures, readable or not.
-        counts: ``"real"``, ``"fake"``, or other classes; and the same of each source and each split.
-        aucs: How well the label is told from ``"headers"``, ``"size"``, ``"sharpness"``, ``"colour"`` and
-            ``"source"`` alone: AUC and its 95 % interval; nan where it cannot be measured.
+        n: Number of pictures, readable or not.
+        counts: Number of real and fake pictures, or of other classes: over all (``"classes"``), in each source
+            (``"sources"``) and in each split (``"splits"``).
+        aucs: How well ``"headers"``, ``"size"``, ``"sharpness"``, ``"colour"`` and ``"source"`` each predict the label:
+            AUC and its 95 % interval; nan where it cannot be measured.
         findings: The most severe first.
     """
 
@@ -65,11 +66,11 @@ class AuditReport(Result):
 
     @property
     def ok(self) -> bool:
-        """Say whether there is no error."""
+        """Return whether no finding is an error."""
         return all(finding.severity != "error" for finding in self.findings)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the report as plain JSON values."""
+        """Return the report as plain JSON values."""
         aucs = {
             name: {"auc": _plain(auc), "interval": [_plain(low), _plain(high)]}
             for name, (auc, (low, high)) in self.aucs.items()
@@ -79,15 +80,15 @@ class AuditReport(Result):
             "ok": self.ok,
             "counts": {name: dict(count) for name, count in self.counts.items()},
             "aucs": aucs,
-            "findings": [{**asdict(found), "examples": list(found.examples)} for found in self.findings],
+            "findings": [{**asdict(finding), "examples": list(finding.examples)} for finding in self.findings],
         }
 
     def to_rows(self) -> list[dict[str, Any]]:
         """Return a row for each finding."""
-        return [{**asdict(found), "examples": ", ".join(found.examples)} for found in self.findings]
+        return [{**asdict(finding), "examples": ", ".join(finding.examples)} for finding in self.findings]
 
     def __str__(self) -> str:
-        return "\n".join([self._lead(), *([self._told()] if self.aucs else []), *self._lines()])
+        return "\n".join([self._lead(), *([self._aucs_line()] if self.aucs else []), *self._finding_lines()])
 
     def __repr__(self) -> str:
         count = Counter(finding.severity for finding in self.findings)
@@ -106,10 +107,10 @@ class AuditReport(Result):
             InvalidOption: Any other ending.
         """
         target = Path(path).expanduser()
-        written = {".json": lambda: self.to_json(indent=2), ".txt": lambda: str(self), ".html": self._page}
-        if target.suffix.lower() not in written:
+        writers = {".json": lambda: self.to_json(indent=2), ".txt": lambda: str(self), ".html": self._page}
+        if target.suffix.lower() not in writers:
             raise InvalidOption(f"{target}: ends in {target.suffix!r}, expected .json, .txt or .html")
-        target.write_text(written[target.suffix.lower()]() + "\n", encoding="utf-8")
+        target.write_text(writers[target.suffix.lower()]() + "\n", encoding="utf-8")
 
     def _lead(self) -> str:
         classes = self.counts["classes"]
@@ -118,11 +119,11 @@ class AuditReport(Result):
         ]
         return f"{self.n} pictures: {', '.join(numbers)}"
 
-    def _told(self) -> str:
+    def _aucs_line(self) -> str:
         figures = ", ".join(f"{name} {format_figure(auc, ends)}" for name, (auc, ends) in self.aucs.items())
         return f"How well the label is told (AUC) without looking for a forgery: {figures}"
 
-    def _lines(self) -> Iterator[str]:
+    def _finding_lines(self) -> Iterator[str]:
         if not self.findings:
             yield "Nothing was found that speaks against learning from them."
         for finding in self.findings:
@@ -139,7 +140,7 @@ class AuditReport(Result):
             for f in self.findings
         ]
         warnings = [f.title for f in self.findings if f.severity == "error"]
-        lead = f"{self._lead()}. {self._told()}." if self.aucs else f"{self._lead()}."
+        lead = f"{self._lead()}. {self._aucs_line()}." if self.aucs else f"{self._lead()}."
         return write_page(title="Audit", lead=lead, warnings=warnings, parts=parts)
 
 

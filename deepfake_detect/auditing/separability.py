@@ -11,13 +11,15 @@ import numpy as np
 from deepfake_detect.metrics.classification import bootstrap_interval, roc_auc
 
 BINS = 8
-"""Numbers are parted into so many classes with about as many pictures each."""
+"""Numbers are divided into this many bins, with about as many pictures in each."""
 
 FOLDS = 5
+"""Number of folds of the cross-validation."""
 
 BEYOND_CHANCE = 3.5
-"""Standard deviations. An interval of few groups is too narrow, and several kinds of facts are asked at once: without
-regard to chance one in four sets of ten clean pictures would be blamed, and with this less than one in a hundred."""
+"""Standard deviations above chance from which an AUC counts. The interval of few groups is too narrow, and several
+kinds of facts are tested at once: without this limit one in four clean data sets of ten pictures would have a finding,
+with it fewer than one in a hundred."""
 
 
 def separability_auc(
@@ -28,17 +30,17 @@ def separability_auc(
     seed: int = 0,
     rounds: int = 300,
 ) -> tuple[float, tuple[float, float]]:
-    """Measure the cross-validated AUC of a naive Bayes rule, which adds up what each fact says by itself.
+    """Measure how well some facts predict the label: the cross-validated AUC of a naive Bayes classifier.
 
-    Numbers count by the eighth of the pictures that they fall into, anything else by its value. Counts are smoothed by
-    one (Laplace). Whole groups are held out.
+    Numbers are divided into `BINS` bins, anything else counts by its value. Counts are smoothed by one (Laplace). Whole
+    groups are held out.
 
     Args:
-        facts: [N][K], numbers or anything that can be a key.
+        facts: [N][K], numbers or anything hashable.
         label: [N], 1 is fake.
-        groups: [N].
-        seed: Of the folds and the interval.
-        rounds: Draws for the interval.
+        groups: [N], the group of each picture.
+        seed: Random seed of the folds and of the interval.
+        rounds: Number of bootstrap draws for the interval.
 
     Returns:
         The AUC, and its 95 % bootstrap interval over groups; nan where one class, or all but one group, is missing.
@@ -57,23 +59,23 @@ def separability_auc(
 
 
 def chance_auc(label: Sequence[int], groups: Sequence[Any]) -> float:
-    """Give the AUC that facts which know nothing of the label hardly reach, given how few groups there are.
+    """Return the AUC that facts unrelated to the label hardly ever reach by chance, with this number of groups.
 
     It is `BEYOND_CHANCE` standard deviations of the rank sum (Mann and Whitney 1947) above a half, with a group counted
     once for each class that it holds.
 
     Args:
         label: [N], 1 is fake.
-        groups: [N].
+        groups: [N], the group of each picture.
 
     Returns:
-        Above 1 where so few groups show nothing whatever their AUC; infinite where a class is missing.
+        Above 1 where there are too few groups for any AUC to be evidence; infinite where a class is missing.
 
     Example:
         >>> [round(chance_auc([0, 1] * n, range(2 * n)), 3) for n in (8, 9, 1000)]
         [1.021, 0.989, 0.545]
     """
-    real, fake = (len({group for group, one in zip(groups, label, strict=True) if one == value}) for value in (0, 1))
+    real, fake = (len({group for group, y in zip(groups, label, strict=True) if y == value}) for value in (0, 1))
     if not (real and fake):
         return math.inf
     return 0.5 + BEYOND_CHANCE * math.sqrt((real + fake + 1) / (12 * real * fake))
@@ -82,13 +84,13 @@ def chance_auc(label: Sequence[int], groups: Sequence[Any]) -> float:
 def telling_facts(
     facts: Sequence[Sequence[Any]], label: Sequence[int], groups: Sequence[Any], *, seed: int = 0
 ) -> list[float]:
-    """Measure each fact by itself as `separability_auc` does all of them together.
+    """Measure how well each fact by itself predicts the label, as `separability_auc` does for all of them together.
 
     Args:
-        facts: As there.
-        label: As there.
-        groups: As there.
-        seed: Of the folds.
+        facts: [N][K], numbers or anything hashable.
+        label: [N], 1 is fake.
+        groups: [N], the group of each picture.
+        seed: Random seed of the folds.
 
     Returns:
         [K] AUC; nan where one class, or all but one group, is missing.
@@ -114,18 +116,20 @@ def _comparable(y: np.ndarray, member: np.ndarray) -> bool:
 
 
 def _held_out(codes: np.ndarray, y: np.ndarray, member: np.ndarray, seed: int) -> np.ndarray:
-    """Score each picture by the rule of the folds that its group is not in."""
+    """Score each picture with the classifier fitted on the folds that its group is not in."""
     count = int(member.max()) + 1
     fold = np.random.default_rng(seed).permutation(count)[member] % min(FOLDS, count)
     score = np.zeros(len(y))
     for number in range(fold.max() + 1):
         held = fold == number
-        score[held] = _ranks(_log_odds(codes[~held], y[~held], codes[held]))  # each fold has a rule of its own
+        score[held] = _ranks(
+            _log_odds(codes[~held], y[~held], codes[held])
+        )  # the scores of two folds have no common scale
     return score
 
 
 def _coded(values: list[Any]) -> np.ndarray:
-    """Give each value the number of its class."""
+    """Number the bins of numbers, or the distinct values of anything else."""
     if all(isinstance(value, int | float | np.number) and not isinstance(value, bool) for value in values):
         numbers = np.asarray(values, float)
         edges = np.unique(np.quantile(numbers, np.arange(1, BINS) / BINS))
@@ -134,16 +138,17 @@ def _coded(values: list[Any]) -> np.ndarray:
     return np.array([known[value] for value in values])
 
 
-def _log_odds(codes: np.ndarray, y: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    total = np.zeros(len(asked))
-    for column, wanted in zip(codes.T, asked.T, strict=True):
-        size = int(max(column.max(), wanted.max())) + 1
+def _log_odds(codes: np.ndarray, y: np.ndarray, held_out: np.ndarray) -> np.ndarray:
+    """Fit the classifier to codes [N, K] with labels y [N], and return the log odds of the held-out codes [M, K]."""
+    total = np.zeros(len(held_out))
+    for column, query in zip(codes.T, held_out.T, strict=True):
+        size = int(max(column.max(), query.max())) + 1
         fake, real = (np.bincount(column[y == value], minlength=size) + 1.0 for value in (1, 0))
-        total += np.log(fake / fake.sum())[wanted] - np.log(real / real.sum())[wanted]
+        total += np.log(fake / fake.sum())[query] - np.log(real / real.sum())[query]
     return total
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
-    """Give each value its place among the others, 0 to 1; equal ones share the middle of theirs."""
+    """Return the rank of each value among the others, 0 to 1; equal values share their mean rank."""
     ordered = np.sort(values)
     return (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")) / (2 * len(values))

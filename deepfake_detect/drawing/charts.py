@@ -256,13 +256,15 @@ def _precision_recall(axis: Any, y: ArrayLike, score: ArrayLike, threshold: floa
 def _reliability(axis: Any, scores: Mapping[str, tuple[ArrayLike, ArrayLike]], bins: int = 15) -> None:
     axis.plot([0, 1], [0, 1], color=SOFT, linestyle="--", linewidth=1)
     for number, (name, (y, score)) in enumerate(scores.items()):
-        said, found, count = classification.reliability(y, score, bins=bins)
+        mean_score, share_fake, count = classification.reliability(y, score, bins=bins)
         ink = INKS[number % len(INKS)]
         error = classification.expected_calibration_error(y, score, bins=bins)
         full = count > 0
-        axis.plot(said[full], found[full], color=ink, alpha=0.6, linewidth=1.2)
+        axis.plot(mean_score[full], share_fake[full], color=ink, alpha=0.6, linewidth=1.2)
         area = 12 + 160 * count[full] / max(count.sum(), 1)
-        axis.scatter(said[full], found[full], s=area, color=ink, label=f"{name} ECE {error:.3f}".strip(), zorder=3)
+        axis.scatter(
+            mean_score[full], share_fake[full], s=area, color=ink, label=f"{name} ECE {error:.3f}".strip(), zorder=3
+        )
     axis.set(title="Reliability", xlabel="score: probability of fake", ylabel="share of fakes")
     _unit_square(axis)
 
@@ -320,12 +322,12 @@ def _setting(axis: Any, pairs: Sequence[tuple[Any, float]]) -> None:
             axis.set_xscale("log")
         return
     values = sorted(values) if numbers else values
-    for place, wanted in enumerate(values):
-        found = [value for setting, value in pairs if setting == wanted]
-        axis.bar(place, max(found), color=INKS[0], alpha=0.25, width=0.7)
-        axis.plot([place - 0.35, place + 0.35], [float(np.median(found))] * 2, color=INKS[0], linewidth=2)
-        axis.plot([place] * len(found), found, "o", color=INK, markersize=3, alpha=0.6)
-        axis.annotate(f"{max(found):.3f}", (place, max(found)), xytext=(0, 3), **_LABEL)
+    for place, choice in enumerate(values):
+        merits = [merit for setting, merit in pairs if setting == choice]
+        axis.bar(place, max(merits), color=INKS[0], alpha=0.25, width=0.7)
+        axis.plot([place - 0.35, place + 0.35], [float(np.median(merits))] * 2, color=INKS[0], linewidth=2)
+        axis.plot([place] * len(merits), merits, "o", color=INK, markersize=3, alpha=0.6)
+        axis.annotate(f"{max(merits):.3f}", (place, max(merits)), xytext=(0, 3), **_LABEL)
     low, high = min(value for _, value in pairs), max(value for _, value in pairs)
     room = 0.2 * (high - low) + 0.005
     axis.set_ylim(low - room, high + room)

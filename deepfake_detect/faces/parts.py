@@ -14,7 +14,7 @@ from deepfake_detect.errors import InvalidOption
 
 Points = Sequence[tuple[float, float]]
 
-# The unit is the way from the eyes to the mouth; the eyes are at (+-0.48, 0), the mouth at (0, 1).
+# The unit is the distance from the eyes to the mouth; the eyes are at (+-0.48, 0), the mouth at (0, 1).
 _JAW: Final[Points] = ((0.97, -0.05), (0.94, 0.42), (0.82, 0.9), (0.58, 1.32), (0.25, 1.6), (0.0, 1.66))
 
 OUTLINES: Final[dict[str, Points]] = {
@@ -24,7 +24,7 @@ OUTLINES: Final[dict[str, Points]] = {
     "lower": ((0.0, 0.3), (0.9, 0.35), *_JAW[2:]),
     "eyes": ((0.0, -0.3), (0.45, -0.4), (0.85, -0.2), (0.85, 0.15), (0.5, 0.26), (0.0, 0.2)),
 }
-"""Half outlines, from the top to the bottom in the middle of the face, in units of the face."""
+"""Outlines of the left half of a face, from top to bottom, in units of the face."""
 
 OVALS: Final[dict[str, tuple[float, float, float, float]]] = {
     "right eye": (-0.48, -0.07, 0.42, 0.3),
@@ -39,21 +39,21 @@ PARTS: Final = (*OVALS, "skin", "hair and background")
 
 
 def part_masks(landmarks_xy: npt.ArrayLike, size_hw: tuple[int, int]) -> dict[str, npt.NDArray[np.bool_]]:
-    """Share out the pixels of a picture among the parts of a face.
+    """Divide the pixels of a picture among the parts of a face.
 
-    Eyes (with the brows), nose and mouth are ovals; skin is what else lies between the hairline and the chin; the rest
-    is hair and background. Where ovals meet, a pixel belongs to the one whose middle is nearer. Laid through five
-    points, not measured: a fringe counts as skin, a hand before the mouth as mouth.
+    Eyes (with the brows), nose and mouth are ovals; skin is the rest of the area between hairline and chin; everything
+    else is hair and background. Where ovals overlap, a pixel belongs to the one whose centre is nearer. The parts are
+    derived from five landmarks, not segmented: a fringe counts as skin, a hand before the mouth as mouth.
 
     Args:
         landmarks_xy: [5, 2] right eye, left eye, nose tip, right and left corner of the mouth, in pixels.
         size_hw: Height and width of the picture.
 
     Returns:
-        `PARTS` to [H, W]; every pixel is in exactly one.
+        A mask [H, W] for each name in `PARTS`; every pixel is in exactly one of them.
 
     Raises:
-        InvalidOption: There are no five points.
+        InvalidOption: ``landmarks_xy`` is not [5, 2].
 
     Example:
         >>> masks = part_masks([(30, 35), (60, 35), (45, 50), (33, 65), (57, 65)], (90, 90))
@@ -66,24 +66,24 @@ def part_masks(landmarks_xy: npt.ArrayLike, size_hw: tuple[int, int]) -> dict[st
     origin, axes = face_axes(points)
     rows, columns = np.mgrid[: size_hw[0], : size_hw[1]] + 0.5
     units = (np.stack([columns, rows], -1) - origin) @ np.linalg.inv(axes)  # [H, W, 2]
-    far = [((units[..., 0] - x) / a) ** 2 + ((units[..., 1] - y) / b) ** 2 for x, y, a, b in OVALS.values()]
+    distances = [((units[..., 0] - x) / a) ** 2 + ((units[..., 1] - y) / b) ** 2 for x, y, a, b in OVALS.values()]
     outline = Image.new("1", (size_hw[1], size_hw[0]))
     corners = face_outline("head", points) @ axes + origin
     ImageDraw.Draw(outline).polygon([(float(x), float(y)) for x, y in corners], fill=1)
-    place = np.where(np.asarray(outline), len(OVALS), len(OVALS) + 1)
-    place = np.where(np.min(far, 0) <= 1, np.argmin(far, 0), place)
-    return {name: place == number for number, name in enumerate(PARTS)}
+    part = np.where(np.asarray(outline), len(OVALS), len(OVALS) + 1)
+    part = np.where(np.min(distances, 0) <= 1, np.argmin(distances, 0), part)
+    return {name: part == number for number, name in enumerate(PARTS)}
 
 
 def face_axes(landmarks_xy: npt.ArrayLike) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Give the system in which outlines and ovals are told.
+    """Compute the coordinate system of the face, in which `OUTLINES` and `OVALS` are given.
 
     Args:
         landmarks_xy: [5, 2] eyes, nose tip and mouth corners, in pixels.
 
     Returns:
-        The point between the eyes, and what one unit to the right and one down are in pixels, [2, 2]. Neither is ever
-        nothing, however odd the landmarks.
+        The point between the eyes, and the vectors of one unit to the right and one unit down, in pixels [2, 2].
+        Neither vector is ever zero, whatever the landmarks.
 
     Example:
         >>> face_axes([(30, 35), (60, 35), (45, 50), (33, 65), (57, 65)])[1].round(1).tolist()
@@ -101,7 +101,7 @@ def face_axes(landmarks_xy: npt.ArrayLike) -> tuple[npt.NDArray[np.float64], npt
 
 
 def face_outline(name: str, landmarks_xy: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Give an outline of a face, narrower on the side that is turned away.
+    """Return an outline of a face, narrower on the side that is turned away.
 
     Args:
         name: One of `OUTLINES`.
@@ -120,11 +120,11 @@ def face_outline(name: str, landmarks_xy: npt.ArrayLike) -> npt.NDArray[np.float
 
 
 def oval(name: str, *, corners: int = 16) -> npt.NDArray[np.float64]:
-    """Give the outline of a part.
+    """Return the outline of a part as a polygon.
 
     Args:
         name: One of `OVALS`.
-        corners: How many.
+        corners: Number of corners.
 
     Returns:
         [corners, 2] in units of the face.

@@ -1,8 +1,7 @@
 """Run a network of YuNet's kind with OpenVINO.
 
-``cv2.FaceDetectorYN`` runs such a network too, and takes nearly twice the time of a processor for it. What it makes of
-the network's outputs is done here in the same way, step for step. Wu et al. 2023, "YuNet: A Tiny Millisecond-level Face
-Detector".
+``cv2.FaceDetectorYN`` runs such a network too, and takes nearly twice the processor time for it. The outputs of the
+network are decoded here by the same steps. Wu et al. 2023, "YuNet: A Tiny Millisecond-level Face Detector".
 """
 
 from __future__ import annotations
@@ -17,23 +16,23 @@ from deepfake_detect.engines.openvino_graph import require_openvino
 from deepfake_detect.system.device import count_processors
 
 STRIDES = (8, 16, 32)
-"""Pixels between the places that each of the three output maps answers for."""
+"""Pixels from one cell to the next in each of the three output maps."""
 
 _OUTPUTS = ("cls", "obj", "bbox", "kps")
-_SMALL = 256  # px; a picture is looked at in this size and in a larger one, in turns
-_TOP = 500  # faces of a picture
+_SMALL = 256  # px; up to this side a picture has a request of its own
+_TOP = 500  # largest number of faces in a picture
 
 Suppress = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""Gives the places of the boxes [N, 4] (x, y, width, height) that remain, by their scores [N]."""
+"""Non-maximum suppression: maps boxes [N, 4] (x, y, width, height) and scores [N] to the indices of those kept."""
 
 
 class YuNet:
-    """The network, compiled once for pictures of every size. May be used from several threads at once.
+    """The network, compiled once for pictures of every size. Several threads may use it at once.
 
     Args:
-        weights: An ONNX file.
-        threshold: Score in 0..1 from which a face counts.
-        suppress: Drops the lesser of faces that overlap.
+        weights: Content of an ONNX file.
+        threshold: Least score of a face, 0..1.
+        suppress: Non-maximum suppression of overlapping faces.
 
     Raises:
         MissingExtra: OpenVINO is not installed.
@@ -55,17 +54,17 @@ class YuNet:
             pixels: [H, W, 3] uint8 RGB.
 
         Returns:
-            [N, 15] float32: x, y, width and height of the box, five points, the score; surest first.
+            [N, 15] float32: x, y, width and height of the box, five landmarks (x, y), the score; highest score first.
         """
         height, width = (-(-side // STRIDES[-1]) * STRIDES[-1] for side in pixels.shape[:2])
         filled = np.zeros((1, height, width, 3), np.uint8)
         filled[0, : pixels.shape[0], : pixels.shape[1]] = pixels
-        is_large = max(height, width) > _SMALL  # to change the size of a request's maps takes long
+        is_large = max(height, width) > _SMALL  # changing the size of a request's tensors is slow
         (request,) = self._requests.get(is_large)
         request.set_input_tensor(self._requests.tensor(filled))
         request.infer()
-        found = {name: request.get_tensor(name).data[0] for name in _names()}
-        maps = {stride: [found[f"{name}_{stride}"] for name in _OUTPUTS] for stride in STRIDES}
+        outputs = {name: request.get_tensor(name).data[0] for name in _names()}
+        maps = {stride: [outputs[f"{name}_{stride}"] for name in _OUTPUTS] for stride in STRIDES}
         rows = np.concatenate(
             [_decode(maps[s], stride=s, columns=width // s, threshold=self._threshold) for s in STRIDES]
         )
@@ -89,7 +88,7 @@ def _names() -> list[str]:
 
 
 def _of_pixels(network: Any, openvino: Any) -> Any:
-    """Let a network take RGB bytes, height, width and channels in this order, where it takes BGR numbers."""
+    """Make a network that takes BGR numbers [N, 3, H, W] take RGB bytes [N, H, W, 3]."""
     network.reshape([1, 3, -1, -1])
     steps = openvino.preprocess.PrePostProcessor(network)
     steps.input().tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
@@ -99,7 +98,7 @@ def _of_pixels(network: Any, openvino: Any) -> Any:
 
 
 def _decode(maps: Sequence[np.ndarray], *, stride: int, columns: int, threshold: float) -> np.ndarray:
-    """Make rows of a map's places [M] whose score reaches the threshold."""
+    """Decode the M cells of a map to rows of `YuNet.detect`, for those whose score reaches the threshold."""
     cls, obj, bbox, kps = maps
     score = np.sqrt(np.clip(cls[:, 0], 0, 1) * np.clip(obj[:, 0], 0, 1))
     (places,) = np.nonzero(score >= threshold)

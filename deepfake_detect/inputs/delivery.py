@@ -1,8 +1,8 @@
 """Change a picture as its delivery would: compressed, shrunk, blurred, cropped or photographed from a screen.
 
-Messengers, pages and people re-encode, shrink, blur, cut and photograph a screen before a picture arrives. Each
-function takes [H, W, 3] uint8 RGB and gives what arrives, the same each time. Two named sets of them are measured with:
-`STABILITY` on one picture, `ROBUSTNESS` on a test set.
+Messengers, web pages and people compress, shrink, blur, crop and screenshot pictures before they arrive. Each function
+takes [H, W, 3] uint8 RGB and returns the picture that arrives; none is random. There are two named sets: `STABILITY`
+for a single picture and `ROBUSTNESS` for a test set.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from PIL import Image, ImageFilter
 from deepfake_detect.errors import ImageTooLarge
 
 Delivery = Callable[[np.ndarray], np.ndarray]
-"""Makes of [H, W, 3] uint8 RGB what arrives of it."""
+"""Maps [H, W, 3] uint8 RGB to the picture that arrives, also uint8 RGB."""
 
 _SIDE_LIMITS = {"JPEG": 65_500, "WEBP": 16_383}
 
 
 def unchanged(pixels: np.ndarray) -> np.ndarray:
-    """Deliver the picture as it is.
+    """Return a copy of the picture.
 
     Args:
-        pixels: [H, W, 3] uint8 RGB; so for all that follow.
+        pixels: [H, W, 3] uint8 RGB.
 
     Returns:
-        A copy.
+        [H, W, 3] uint8 RGB.
     """
     return np.array(pixels)
 
 
 def jpeg(pixels: np.ndarray, *, quality: int) -> np.ndarray:
-    """Save as JPEG with colour at half resolution, as cameras and messengers do, and open it again.
+    """Encode as JPEG with colour at half resolution, as cameras and messengers do, and decode again.
 
     Args:
         pixels: [H, W, 3] uint8 RGB.
-        quality: 1 to 95, in the tables of libjpeg.
+        quality: 1 to 95, on the scale of libjpeg.
 
     Returns:
         [H, W, 3] uint8 RGB.
@@ -58,7 +58,7 @@ def jpeg(pixels: np.ndarray, *, quality: int) -> np.ndarray:
 
 
 def webp(pixels: np.ndarray, *, quality: int = 75) -> np.ndarray:
-    """Save as lossy WebP, as pages do, and open it again.
+    """Encode as lossy WebP, as web pages do, and decode again.
 
     Args:
         pixels: [H, W, 3] uint8 RGB.
@@ -74,11 +74,11 @@ def webp(pixels: np.ndarray, *, quality: int = 75) -> np.ndarray:
 
 
 def resize_picture(pixels: np.ndarray, *, scale: float = 0.5) -> np.ndarray:
-    """Make the picture smaller and leave it so: half the side is a quarter of the pixels.
+    """Shrink the picture with a Lanczos filter.
 
     Args:
         pixels: [H, W, 3] uint8 RGB.
-        scale: Of either side; at least one pixel is left.
+        scale: Factor of both sides; at least one pixel is left.
 
     Returns:
         [H * scale, W * scale, 3] uint8 RGB, rounded.
@@ -91,7 +91,7 @@ def blur(pixels: np.ndarray, *, share: float = 0.004) -> np.ndarray:
 
     Args:
         pixels: [H, W, 3] uint8 RGB.
-        share: Deviation, as a share of the shorter side: 2 pixels of 512.
+        share: Standard deviation as a share of the shorter side; the default is 2 pixels of 512.
 
     Returns:
         [H, W, 3] uint8 RGB.
@@ -100,14 +100,14 @@ def blur(pixels: np.ndarray, *, share: float = 0.004) -> np.ndarray:
 
 
 def crop_picture(pixels: np.ndarray, *, keep: float = 0.8) -> np.ndarray:
-    """Cut off the edges, the same on opposite sides.
+    """Crop the picture to its centre.
 
     Args:
         pixels: [H, W, 3] uint8 RGB.
-        keep: Share of either side that is kept; at least one pixel is left.
+        keep: Share of both sides that is kept; at least one pixel is left.
 
     Returns:
-        [H * keep, W * keep, 3] uint8 RGB, rounded: pixels of the original, none changed.
+        [H * keep, W * keep, 3] uint8 RGB, rounded: unchanged pixels of the original.
     """
     height, width = (max(1, round(side * keep)) for side in pixels.shape[:2])
     top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
@@ -115,20 +115,20 @@ def crop_picture(pixels: np.ndarray, *, keep: float = 0.8) -> np.ndarray:
 
 
 def screenshot(pixels: np.ndarray, *, scale: float = 0.83, gamma: float = 1.06, border: float = 0.0) -> np.ndarray:
-    """Show the picture on a screen and keep what the screen shows.
+    """Change the picture as a screenshot of it would.
 
-    The screen fits it with bilinear resampling by a factor that is no whole one, so that no grid of an earlier
-    compression survives; its colour profile bends the tones by a gamma and takes 3 % of the contrast; around it may
-    lie a strip of the page. The copy is an 8-bit PNG, which loses nothing but the rounding.
+    The screen scales it by bilinear resampling with a factor that is not a whole number, so that no block grid of an
+    earlier compression survives; its colour profile applies a gamma and reduces the contrast by 3 %; a strip of the web
+    page may surround it. The result is rounded to 8 bits and not compressed.
 
     Args:
         pixels: [H, W, 3] uint8 RGB.
-        scale: Of either side on the screen.
+        scale: Factor of both sides.
         gamma: Exponent of the tones 0..1; above 1 is darker.
-        border: Width of the strip of the page, a light grey, as a share of the shorter side.
+        border: Width of the light grey strip of the web page, as a share of the shorter side.
 
     Returns:
-        uint8 RGB, [H * scale, W * scale, 3] and the strip.
+        [H * scale + 2 * strip, W * scale + 2 * strip, 3] uint8 RGB, rounded.
     """
     shown = _scaled(pixels, scale, Image.Resampling.BILINEAR)
     tones = (np.arange(256) / 255) ** gamma * 0.97 + 0.015
@@ -149,7 +149,7 @@ STABILITY: Final[Mapping[str, Delivery]] = MappingProxyType(
         "screenshot": screenshot,
     }
 )
-"""What one picture may meet on its way, in the order in which it is shown."""
+"""Deliveries that the stability of a single verdict is measured under, in the order in which they are shown."""
 
 ROBUSTNESS: Final[Mapping[str, Delivery]] = MappingProxyType(
     {
@@ -163,16 +163,16 @@ ROBUSTNESS: Final[Mapping[str, Delivery]] = MappingProxyType(
         "screenshot": screenshot,
     }
 )
-"""What a test set is measured under."""
+"""Deliveries that a test set is measured under."""
 
 
-def _encoded(pixels: np.ndarray, format_name: str, **how: int | str) -> np.ndarray:
+def _encoded(pixels: np.ndarray, format_name: str, **options: int | str) -> np.ndarray:
     limit = _SIDE_LIMITS[format_name]
     if max(pixels.shape[:2]) > limit:
         height, width = pixels.shape[:2]
         raise ImageTooLarge(f"{width} x {height} pixels, {format_name} holds {limit} a side; make the picture smaller")
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, format_name, **how)
+    Image.fromarray(pixels).save(file, format_name, **options)
     return np.array(Image.open(file).convert("RGB"))
 
 

@@ -147,15 +147,15 @@ def _split(url: str, name: str) -> SplitResult:
 def _request(parts: SplitResult) -> request.Request:
     user_info, _, host = parts.netloc.rpartition("@")
     address = urlunsplit(parts._replace(netloc=host.encode("idna").decode() if not host.isascii() else host))
-    asked = request.Request(quote(address, safe="%/:=&?~#+!$,;'@()*[]"), headers={"User-Agent": "deepfake-detect"})
+    req = request.Request(quote(address, safe="%/:=&?~#+!$,;'@()*[]"), headers={"User-Agent": "deepfake-detect"})
     if user_info:
         code = base64.b64encode(unquote(user_info).encode()).decode()
-        asked.add_unredirected_header("Authorization", f"Basic {code}")
-    return asked
+        req.add_unredirected_header("Authorization", f"Basic {code}")
+    return req
 
 
-def _read(opener: request.OpenerDirector, asked: request.Request, name: str, max_bytes: int) -> bytes:
-    with opener.open(asked) as response:
+def _read(opener: request.OpenerDirector, req: request.Request, name: str, max_bytes: int) -> bytes:
+    with opener.open(req) as response:
         stated = response.headers.get("Content-Length")
         if stated and stated.isdecimal() and int(stated) > max_bytes:
             raise _too_large(name, max_bytes)
@@ -202,9 +202,9 @@ class _Watch:
 
     def connect(self, address: tuple[str, int], *_: Any) -> socket.socket:
         """Connect to an address that is allowed; takes what `socket.create_connection` takes."""
-        found = self._look_up(*address)
-        self._check(address[0], found)
-        return self._connect(found)
+        entries = self._look_up(*address)
+        self._check(address[0], entries)
+        return self._connect(entries)
 
     def connect_to_proxy(self, address: tuple[str, int], *_: Any) -> socket.socket:
         return self._connect(self._look_up(*address))
@@ -218,16 +218,16 @@ class _Watch:
         self._must_be_public = self._must_be_public or _all_public(before)
         self._check(new, after)
 
-    def _check(self, host: str, found: Sequence[_Entry]) -> None:
-        public = _all_public(found)
+    def _check(self, host: str, entries: Sequence[_Entry]) -> None:
+        public = _all_public(entries)
         if self._must_be_public and not public:
             why = "only public addresses are opened" if self.public_only else "a public address redirects there"
             raise _Refused(f"{host} is no public address; {why}")
         self._must_be_public = public  # and so must be what it redirects to
 
-    def _connect(self, found: Sequence[_Entry]) -> socket.socket:
+    def _connect(self, entries: Sequence[_Entry]) -> socket.socket:
         problem: OSError = OSError("no address")
-        for family, kind, protocol, _, address in found:
+        for family, kind, protocol, _, address in entries:
             connection = socket.socket(family, kind, protocol)
             try:
                 connection.settimeout(self._remaining_s())
@@ -257,12 +257,12 @@ class _Watch:
 
         threading.Thread(target=resolve, daemon=True).start()
         try:
-            found = result.get(timeout=self._remaining_s())
+            answer = result.get(timeout=self._remaining_s())
         except queue.Empty:
             raise TimeoutError("timed out") from None
-        if isinstance(found, Exception):
-            raise found
-        return found
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     def _shut_down(self) -> None:
         with self._lock:
@@ -275,8 +275,8 @@ class _Refused(OSError):
     """The address may not be opened."""
 
 
-def _all_public(found: Sequence[_Entry]) -> bool:
-    return all(is_public(str(entry[4][0])) for entry in found)
+def _all_public(entries: Sequence[_Entry]) -> bool:
+    return all(is_public(str(entry[4][0])) for entry in entries)
 
 
 class _Http(request.HTTPHandler):
@@ -298,10 +298,10 @@ class _Https(request.HTTPSHandler):
 
 
 def _connection(
-    kind: type[http.client.HTTPConnection], watch: _Watch, asked: request.Request, host: str, **options: Any
+    kind: type[http.client.HTTPConnection], watch: _Watch, req: request.Request, host: str, **options: Any
 ) -> http.client.HTTPConnection:
     connection: Any = kind(host, **options)
-    proxied = asked.has_proxy() or getattr(asked, "_tunnel_host", None)
+    proxied = req.has_proxy() or getattr(req, "_tunnel_host", None)
     connection._create_connection = watch.connect_to_proxy if proxied else watch.connect
     return connection  # type: ignore[no-any-return]
 

@@ -45,18 +45,18 @@ def open_file(file: BinaryIO, head: bytes, name: str) -> Any:
         raise ImageUnreadable(f"{name}: {kind}, of which only the camera's thumbnail could be read; {REMEDY}")
     if head.startswith(_JPEG_XL):
         _load_jpeg_xl(name)
-    found = f"starts with the bytes {head[:8].hex(' ')}"
+    content = f"starts with the bytes {head[:8].hex(' ')}"
     for format_name, factory in _openers(head).items():
         try:
             return _open(factory, format_name, file)
         except (MemoryError, Image.DecompressionBombError, Image.DecompressionBombWarning):
             raise
         except Exception as error:
-            found = f"{format_name} whose header is damaged or cut off ({error})"
+            content = f"{format_name} whose header is damaged or cut off ({error})"
     if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
         return _open_heif(file, name)
     looks_like = describe_bytes(head)
-    raise ImageUnreadable(f"{name}: {f'looks like {looks_like}' if looks_like else found}; {EXPECTED}")
+    raise ImageUnreadable(f"{name}: {f'looks like {looks_like}' if looks_like else content}; {EXPECTED}")
 
 
 @contextlib.contextmanager

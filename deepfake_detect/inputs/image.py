@@ -186,8 +186,8 @@ def name_image(image: object) -> str:
     if is_tensor(image):
         return "<tensor>"
     kind = "PIL image" if isinstance(image, Image.Image) else "file" if hasattr(image, "read") else type(image).__name__
-    own = getattr(image, "filename", None) or getattr(image, "name", None)
-    return own if isinstance(own, str) else f"<{kind}>"
+    name = getattr(image, "filename", None) or getattr(image, "name", None)
+    return name if isinstance(name, str) else f"<{kind}>"
 
 
 def _from_pil(image: Image.Image, name: str, max_pixels: int) -> Picture:

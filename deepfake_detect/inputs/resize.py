@@ -185,9 +185,9 @@ def _product(numbers: np.ndarray, plan: _Plan, *, parts: int) -> np.ndarray:
         [strips * rows of a strip, columns] uint8.
     """
     strips, outputs, height = plan.weights.shape
-    row, one = numbers.strides
+    row, number = numbers.strides
     columns = numbers.shape[1] // parts
-    views = as_strided(numbers, (strips, parts, height, columns), (plan.step * row, columns * one, row, one))
+    views = as_strided(numbers, (strips, parts, height, columns), (plan.step * row, columns * number, row, number))
     products = _scratch("out", (strips, outputs, parts, columns))
     np.matmul(plan.weights[:, None], views, out=products.transpose(0, 2, 1, 3))
     add: Any = cv2.add  # its stub knows no numbers beside arrays
@@ -198,10 +198,10 @@ def _product(numbers: np.ndarray, plan: _Plan, *, parts: int) -> np.ndarray:
 def _scratch(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """Give memory that this thread has used before: to get new one takes as long as to compute."""
     count = int(np.prod(shape))
-    own: dict[str, np.ndarray] = _THREAD.__dict__
-    if name not in own or own[name].size < count:
-        own[name] = np.empty(count)
-    return own[name][:count].reshape(shape)
+    scratch: dict[str, np.ndarray] = _THREAD.__dict__
+    if name not in scratch or scratch[name].size < count:
+        scratch[name] = np.empty(count)
+    return scratch[name][:count].reshape(shape)
 
 
 def _triangle(distances: np.ndarray) -> np.ndarray:

@@ -1,8 +1,9 @@
 """Confidence intervals of figures by resampling groups (the bootstrap).
 
-Whole groups are drawn with replacement, as `metrics.bootstrap_interval` does, and the same draws serve every figure.
-A draw is kept as the number of times that each picture is in it, so that all draws of all figures are a few sums over
-one sorted table: nine figures of 3000 pictures over 1000 draws take 0.1 s instead of 1.3 s, with the same results.
+Whole groups are drawn with replacement, as `classification.bootstrap_interval` does, and all figures share the same
+draws. A draw is stored as the number of times that each picture is in it, so that all figures of all draws are a few
+sums over one sorted table: nine figures of 3000 pictures over 1000 draws take 0.1 s instead of 1.3 s, with the same
+results.
 """
 
 from __future__ import annotations
@@ -18,32 +19,32 @@ from numpy.typing import ArrayLike, NDArray
 from deepfake_detect.metrics.classification import label_losses
 
 _Numbers = NDArray[np.float64]
-_AT_ONCE = 100_000  # cells of a table of draws by pictures: 0.8 MB, which a processor keeps at hand
+_AT_ONCE = 100_000  # cells of a table of draws by pictures: 0.8 MB, which fits into the cache of a processor
 _ECE_BINS = 15
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Draw:
-    """Some draws of pictures in falling order of their scores.
+    """Some draws of pictures, which are sorted by falling score.
 
     Attributes:
         fake: How often each fake is in each draw, and 0 for a real picture, [R, N].
-        real: The same of real pictures.
-        score: [N].
-        said: Whether the score says fake, [N].
-        ends: Where pictures of equal score end, [K].
+        real: How often each real picture is in each draw, and 0 for a fake, [R, N].
+        score: Score of each picture, [N].
+        called_fake: Whether the score reaches the threshold, [N].
+        ends: Index of the last picture of each distinct score, [K].
     """
 
     fake: _Numbers
     real: _Numbers
     score: _Numbers
-    said: NDArray[np.bool_]
+    called_fake: NDArray[np.bool_]
     ends: NDArray[np.intp]
 
     @cached_property
     def cells(self) -> tuple[_Numbers, _Numbers, _Numbers, _Numbers]:
-        """Count tp, fp, tn, fn, [R] each."""
-        tp, fp = self.fake @ self.said, self.real @ self.said
+        """Count true positives, false positives, true negatives and false negatives, [R] each."""
+        tp, fp = self.fake @ self.called_fake, self.real @ self.called_fake
         return tp, fp, self.real.sum(1) - fp, self.fake.sum(1) - tp
 
     @cached_property
@@ -65,16 +66,16 @@ def draw_figures(
     rounds: int = 1000,
     seed: int = 0,
 ) -> dict[str, _Numbers]:
-    """Draw pictures again and again, and measure each draw.
+    """Draw pictures with replacement, and compute figures of every draw.
 
     Args:
         y: 1 for fake, 0 for real, [N].
         score: Probabilities of fake, 0 to 1, [N].
-        threshold: A score at or above it says fake.
-        groups: Which group each picture belongs to, [N]; None makes each its own.
-        names: Figures of `FIGURES`; all of them where empty.
+        threshold: A score at or above it means fake.
+        groups: The group that each picture belongs to, [N]; where None, each picture is its own group.
+        names: Names in `FIGURES`; all of them where empty.
         rounds: Number of draws, R.
-        seed: Of the draws: the same seed and groups give the same draws.
+        seed: Random seed: the same seed and groups give the same draws.
 
     Returns:
         [R] for each name; nan where a figure is undefined in a draw, and in all of them without pictures.
@@ -96,14 +97,14 @@ def draw_figures(
     step = max(1, _AT_ONCE // truth.size)
     for first in range(0, rounds, step):
         times = _draw(rng, int(place.max()) + 1, min(step, rounds - first))[:, place]
-        drawn = _Draw(fake=times * truth, real=times * ~truth, score=value, said=value >= threshold, ends=ends)
+        drawn = _Draw(fake=times * truth, real=times * ~truth, score=value, called_fake=value >= threshold, ends=ends)
         with np.errstate(divide="ignore", invalid="ignore"):
             parts.append([FIGURES[name](drawn) for name in names])
     return {name: np.concatenate(part) for name, part in zip(names, zip(*parts, strict=True), strict=True)}
 
 
 def interval(draws: _Numbers, *, level: float = 0.95) -> tuple[float, float]:
-    """Give the percentiles between which a share of the draws lies; draws that are nan are left out.
+    """Return the percentiles between which a share of the draws lies; draws that are nan are left out.
 
     Returns:
         Lower and upper end; both nan where every draw is.
@@ -116,7 +117,7 @@ def interval(draws: _Numbers, *, level: float = 0.95) -> tuple[float, float]:
 
 
 def _draw(rng: np.random.Generator, count: int, rounds: int) -> _Numbers:
-    """Draw ``count`` of as many groups; give how often each was drawn, [rounds, count]."""
+    """Draw ``count`` of ``count`` groups with replacement; return how often each was drawn, [rounds, count]."""
     drawn = rng.integers(count, size=(rounds, count)) + count * np.arange(rounds)[:, None]
     return np.bincount(drawn.ravel(), minlength=rounds * count).reshape(rounds, count).astype(np.float64)
 
@@ -194,4 +195,4 @@ FIGURES: Final[dict[str, Callable[[_Draw], _Numbers]]] = {
     "ece": _ece,
     "log_loss": _log_loss,
 }
-"""What can be drawn; each is as `deepfake_detect.metrics.classification` defines it."""
+"""Figures that `draw_figures` computes, as `deepfake_detect.metrics.classification` defines them."""

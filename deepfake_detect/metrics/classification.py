@@ -1,8 +1,8 @@
 """Figures of merit for scores: accuracy, AUC, average precision, equal error rate, calibration error.
 
-Everywhere ``y`` [N] is 1 for a fake and 0 for a real picture, and ``score`` [N] is higher the more fake the picture
-was found: on any scale where only the order or a threshold counts, a probability of 0 to 1 where calibration is
-measured. A ``logit`` [N] is positive for fake.
+Everywhere ``y`` [N] is 1 for a fake and 0 for a real picture, and a higher ``score`` [N] means more likely fake: on any
+scale where only the order or a threshold counts, a probability of 0 to 1 where calibration is measured. A ``logit`` [N]
+is positive for fake.
 
 Where a measure is undefined, as the AUC is for pictures of one class, it is ``nan``: a 0.5 there would look like a
 result. What cannot be fitted raises ``ValueError``, and so does every function here for ``y`` and scores of different
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 TEMPERATURES = (0.05, 20.0)
-"""Range of the fitted temperature: classes that a threshold parts would drive it to zero."""
+"""Range of the fitted temperature: it would become zero where a threshold separates the classes without error."""
 
 BIASES = (-20.0, 20.0)
 """Range of the fitted bias."""
@@ -30,7 +30,7 @@ _Curve = tuple[_Numbers, _Numbers, _Numbers]
 
 
 class Confusion(NamedTuple):
-    """How many pictures were called what.
+    """Number of pictures by true and by predicted class.
 
     Attributes:
         tp: Fakes called fake.
@@ -90,20 +90,20 @@ def equal_error_rate(y: ArrayLike, score: ArrayLike) -> float:
 
 
 def confusion(y: ArrayLike, score: ArrayLike, *, threshold: float = 0.5) -> Confusion:
-    """Count what was called what, where a score at or above the threshold says fake.
+    """Count the pictures by true and by predicted class; a score at or above the threshold means fake.
 
     Example:
         >>> confusion([0, 0, 1, 1], [0.1, 0.6, 0.4, 0.5])
         Confusion(tp=1, fp=1, tn=1, fn=1)
     """
     fake, value = _pairs(y, score)
-    said = value >= threshold
-    cells = (fake & said, ~fake & said, ~fake & ~said, fake & ~said)
+    called_fake = value >= threshold
+    cells = (fake & called_fake, ~fake & called_fake, ~fake & ~called_fake, fake & ~called_fake)
     return Confusion(*(int(np.count_nonzero(cell)) for cell in cells))
 
 
 def accuracy(y: ArrayLike, score: ArrayLike, *, threshold: float = 0.5) -> float:
-    """Measure the share of pictures that were called what they are; nan without pictures."""
+    """Measure the share of pictures that were called by their true class; nan without pictures."""
     count = confusion(y, score, threshold=threshold)
     return _share(count.tp + count.tn, sum(count))
 
@@ -163,8 +163,8 @@ def expected_calibration_error(y: ArrayLike, score: ArrayLike, *, bins: int = 15
     Returns:
         0 (a score of 0.8 is fake eight times in ten) to 1; nan without pictures.
     """
-    said, found, count = reliability(y, score, bins=bins)
-    return _share(float(np.nansum(count * np.abs(said - found))), float(count.sum()))
+    mean_score, share_fake, count = reliability(y, score, bins=bins)
+    return _share(float(np.nansum(count * np.abs(mean_score - share_fake))), float(count.sum()))
 
 
 def reliability(y: ArrayLike, score: ArrayLike, *, bins: int = 15) -> _Curve:
@@ -186,9 +186,9 @@ def reliability(y: ArrayLike, score: ArrayLike, *, bins: int = 15) -> _Curve:
     place = np.minimum((value * bins).astype(int), bins - 1)
     count = np.bincount(place, minlength=bins).astype(float)
     full = np.where(count > 0, count, np.nan)
-    said = np.bincount(place, weights=value, minlength=bins) / full
-    found = np.bincount(place, weights=fake, minlength=bins) / full
-    return said, found, count
+    mean_score = np.bincount(place, weights=value, minlength=bins) / full
+    share_fake = np.bincount(place, weights=fake, minlength=bins) / full
+    return mean_score, share_fake, count
 
 
 def roc_curve(y: ArrayLike, score: ArrayLike) -> _Curve:
@@ -209,7 +209,7 @@ def best_threshold(y: ArrayLike, score: ArrayLike) -> float:
     taken, then the lowest; where calling everything fake is better than any, it is the lowest score.
 
     Raises:
-        ValueError: One class is missing, so that every threshold would do.
+        ValueError: One class is missing, so that all thresholds are equally good.
 
     Example:
         >>> best_threshold([0, 0, 1, 1], [0.1, 0.2, 0.6, 0.9])
@@ -239,7 +239,7 @@ def fit_temperature(logit: ArrayLike, y: ArrayLike, *, smooth: bool = False) -> 
         A temperature within ``TEMPERATURES``.
 
     Raises:
-        ValueError: One class is missing, so that no temperature is likelier than the most extreme.
+        ValueError: One class is missing, so that only the most extreme temperature would fit.
     """
     fake, value = _pairs(y, logit)
     _both_classes(fake, "temperature")
@@ -285,19 +285,19 @@ def bootstrap_interval(
     seed: int = 0,
     level: float = 0.95,
 ) -> tuple[float, float]:
-    """Estimate between which values a statistic would lie for other pictures of the same kind.
+    """Estimate the confidence interval of a statistic by the bootstrap.
 
-    Whole groups are drawn with replacement, since pictures of one video or person stand or fall together. The
-    interval is that of the percentiles; draws where the statistic is nan are left out.
+    Whole groups are drawn with replacement, since pictures of one video or person are not independent. The ends of the
+    interval are percentiles of the draws; draws where the statistic is nan are left out.
 
     Args:
         statistic: Called as ``statistic(y, score)``: any measure of this module.
-        y: As the statistic takes it.
-        score: As the statistic takes it.
-        groups: Which group each picture belongs to, [N]; None makes each its own.
+        y: 1 for fake, 0 for real, [N].
+        score: Scores, on the scale that the statistic takes, [N].
+        groups: The group that each picture belongs to, [N]; where None, each picture is its own group.
         rounds: Number of draws.
-        seed: Of the draws.
-        level: Share of the draws that lie inside, above 0 and below 1.
+        seed: Random seed of the draws.
+        level: Share of the draws inside the interval, above 0 and below 1.
 
     Returns:
         Lower and upper end; both nan where the statistic is nan in every draw.
@@ -359,7 +359,7 @@ def _rates(count: _Numbers) -> _Numbers:
 
 
 def _root(rising: Callable[[float], float], low: float, high: float) -> float:
-    """Halve the interval towards the root of a function that never falls; an end where it has none inside."""
+    """Find the root of a function that never falls by bisection; where it has none, return an end of the interval."""
     for _ in range(50):
         middle = (low + high) / 2
         low, high = (middle, high) if rising(middle) < 0 else (low, middle)
@@ -374,7 +374,7 @@ def _targets(fake: NDArray[np.bool_], *, smooth: bool) -> _Numbers:
 
 
 def _slopes(target: _Numbers, logit: _Numbers, slope: float, shift: float) -> tuple[float, float]:
-    """Differentiate the log loss, which is convex in both, by slope and shift."""
+    """Compute the derivatives of the log loss by slope and by shift; it is convex in both."""
     excess = (1 + np.tanh((slope * logit + shift) / 2)) / 2 - target
     return float(np.mean(excess * logit)), float(np.mean(excess))
 

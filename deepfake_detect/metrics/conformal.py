@@ -1,8 +1,8 @@
 """Thresholds that keep false alarms below a rate, with a finite-sample guarantee.
 
 Split conformal prediction (Vovk, Gammerman and Shafer 2005; Lei and others 2018): of n real photographs and one more of
-the same kind, every order of their scores is equally likely. So a threshold above all but the k highest scores is
-reached by the next real photograph with a probability of at most (k + 1) / (n + 1), whatever the scores look like.
+the same kind, every order of their scores is equally likely. So the next real photograph reaches a threshold above all
+but the k highest scores with a probability of at most (k + 1) / (n + 1), whatever the distribution of the scores.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from deepfake_detect.errors import DatasetError
 
 
 class Threshold(NamedTuple):
-    """A threshold, and what it guarantees of real photographs of the same kind.
+    """A threshold with its guarantee for real photographs of the same kind.
 
     Attributes:
-        value: A score at or above it is called fake. It lies just above a score that was seen.
-        n: Real photographs that it was found on.
-        alarms: Of those, how many reach it.
-        rate: The next real photograph reaches it with at most this probability, on average over such data sets.
-        bound_95: With 95 % confidence over such data sets, its rate of false alarms is at most this.
+        value: A score at or above it is called fake. It lies just above one of the scores.
+        n: Number of real photographs that it was fitted to.
+        alarms: Number of these that reach it.
+        rate: Upper bound of the probability that the next real photograph reaches it, on average over such data sets.
+        bound_95: Upper bound of the rate of false alarms, with 95 % confidence over such data sets.
     """
 
     value: float
@@ -38,8 +38,8 @@ def conformal_threshold(real: ArrayLike, *, max_false_alarm: float) -> Threshold
     """Find the lowest threshold that real photographs reach with at most a given probability.
 
     Args:
-        real: Scores of real photographs, [N], on any scale; higher is more fake. Of several photographs of one person
-            or video, give one: they must be exchangeable.
+        real: Scores of real photographs, [N], on any scale; higher means more likely fake. Pass one photograph for each
+            person or video: they must be exchangeable.
         max_false_alarm: Above 0 and below 1.
 
     Raises:
@@ -73,7 +73,7 @@ def conformal_threshold(real: ArrayLike, *, max_false_alarm: float) -> Threshold
 
 
 def least_count(max_false_alarm: float) -> int:
-    """Tell how many real photographs a rate of false alarms needs.
+    """Return the number of real photographs that a rate of false alarms needs.
 
     Example:
         >>> least_count(0.01)
@@ -106,7 +106,7 @@ def upper_bound(alarms: int, n: int, *, confidence: float) -> float:
 
 
 def _at_most(count: int, n: int, rate: float) -> float:
-    """Give the probability of at most so many of n, each with a probability within 0..1."""
+    """Return the probability of at most ``count`` of n events, each of which has the probability ``rate``."""
     if rate <= 0:
         return 1.0
     if rate >= 1:

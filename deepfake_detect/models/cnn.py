@@ -1,7 +1,8 @@
 """Small convolutional networks that need nothing but torch.
 
-Baselines to learn and test with, each some ten milliseconds a face on one core. They accept any side of 64 px or more:
-the last feature map is averaged, in `cnn4` and `cnn6` to the grid that it has at 224 px, which changes nothing there.
+Baselines for learning and testing; each takes about ten milliseconds for a face on one core. They accept any input of
+64 px or more: the last feature map is average-pooled, in `cnn4` and `cnn6` to the grid that it has at 224 px, where the
+pooling changes nothing.
 """
 
 from __future__ import annotations
@@ -14,10 +15,9 @@ RGB = 3
 
 
 class CnnSimple(nn.Module):
-    """Three convolutions, the mean of the last map, one dense layer.
+    """Three convolutions, global average pooling, one dense layer.
 
-    The score is a weighted mean over the picture, so the class activation map is exact: nothing but a sum stands
-    between the last feature map and the logit.
+    The logit is a weighted mean of the last feature map, so the class activation map is exact.
 
     Args:
         dropout: Share of the averaged features that training drops, 0 to 1.
@@ -43,7 +43,7 @@ class CnnSimple(nn.Module):
 
 
 class Cnn4(nn.Module):
-    """The four convolutions of Meso4 in today's order: convolution, batch norm, ReLU, max pool.
+    """The four convolutions of Meso4, each in today's usual order: convolution, batch norm, ReLU, max pool.
 
     Args:
         dropout: Share of the features that training drops before each of the two dense layers, 0 to 1.

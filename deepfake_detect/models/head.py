@@ -8,7 +8,7 @@ from deepfake_detect.errors import UnknownModel
 
 
 def last_linear(model: nn.Module) -> tuple[str, nn.Linear]:
-    """Find the layer that gives the logit: the last dense layer, in the order in which layers were made.
+    """Return the layer that computes the logit: the last dense layer, in the order in which layers were made.
 
     Returns:
         Its name in ``model.named_modules()``, and the layer.
@@ -32,7 +32,7 @@ def add_hidden(model: nn.Module, width: int) -> None:
 
     Args:
         model: Ends in a dense layer with one output.
-        width: Of the hidden layer.
+        width: Number of units of the hidden layer.
 
     Raises:
         UnknownModel: As for `last_linear`.
@@ -59,7 +59,7 @@ def set_outputs(model: nn.Module, outputs: int) -> None:
 
 
 def head_of(model: nn.Module) -> tuple[str, nn.Module]:
-    """Find the head: what stands behind the features, and is new where a network learns another task.
+    """Return the head: the layers after the features, which are new where a network learns another task.
 
     Returns:
         Its name in ``model.named_modules()``, and the module: timm's classifier, the part called ``head``, or else the
@@ -74,8 +74,8 @@ def head_of(model: nn.Module) -> tuple[str, nn.Module]:
     if isinstance(last := getattr(net, "last", None), str):
         return f"net.{last}", model.get_submodule(f"net.{last}")
     if net is not None and hasattr(net, "get_classifier"):
-        wanted = net.get_classifier()
-        return next((name, module) for name, module in model.named_modules() if module is wanted)
+        classifier = net.get_classifier()
+        return next((name, module) for name, module in model.named_modules() if module is classifier)
     head = getattr(model, "head", None)
     return ("head", head) if isinstance(head, nn.Module) else _last_dense(model)
 

@@ -1,11 +1,11 @@
 """The networks of MesoNet: Meso4 and MesoInception4 (Afchar and others 2018).
 
 Darius Afchar, Vincent Nozick, Junichi Yamagishi, Isao Echizen, *MesoNet: a Compact Facial Video Forgery Detection
-Network*, 2018 (https://arxiv.org/abs/1809.00888). Two networks of under 30,000 numbers each, for faces of 256 px.
-Layer for layer the published ones, so that their weights can be loaded: ReLU stands before the batch norm, whose
-epsilon is that of Keras, and the dense layers are joined by a leaky ReLU. Two things differ. The output is a logit
-whose positive side means fake (theirs is a probability of real), and other sides than 256 px are accepted from 32 px
-up: the last map is averaged to 8 x 8, which changes nothing at 256.
+Network*, 2018 (https://arxiv.org/abs/1809.00888). Two networks with fewer than 30,000 parameters each, for faces of 256
+px. The layers are those that were published, so that published weights can be loaded: ReLU comes before batch norm,
+whose epsilon is that of Keras, and there is a leaky ReLU between the dense layers. Two things differ. The output is a
+logit that is positive for fake (theirs is a probability of real), and inputs of other sizes than 256 px are accepted,
+from 32 px on: the last map is average-pooled to 8 x 8, which changes nothing at 256.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class _Stage(nn.Module):
 
 
 class _Inception(nn.Module):
-    """Four branches side by side; the ReLU after the joined branches is that of the stage."""
+    """Four parallel branches, concatenated; the ReLU after them is that of the stage."""
 
     def __init__(self, before: int, after: tuple[int, int, int, int]) -> None:
         super().__init__()

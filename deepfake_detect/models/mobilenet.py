@@ -1,8 +1,8 @@
 """MobileNetV2 (Sandler and others 2018), with the weights' names and results of timm.
 
 Mark Sandler, Andrew Howard, Menglong Zhu, Andrey Zhmoginov, Liang-Chieh Chen, *MobileNetV2: Inverted Residuals and
-Linear Bottlenecks*, 2018 (https://arxiv.org/abs/1801.04381). Layer for layer and name for name the ``mobilenetv2_100``
-of timm, so that weights go from one to the other; written here because timm costs seconds to import.
+Linear Bottlenecks*, 2018 (https://arxiv.org/abs/1801.04381). Layers and names are those of timm's ``mobilenetv2_100``,
+so that weights of the one load into the other; it is written here because importing timm takes seconds.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from torch import Tensor, nn
 _STAGES = ((16, 1, 1), (24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1))
 """Channels, blocks, and stride of the first block."""
 
-_WIDER = 6  # a block works with so many times its channels
+_EXPANSION = 6  # channels inside a block, as a multiple of its input channels
 
 
 class MobileNetV2(nn.Module):
-    """A convolution, seventeen blocks that widen, filter and narrow again, one more, and the mean of the last map.
+    """A convolution, seventeen inverted residual blocks, another convolution, and global average pooling.
 
     Args:
         outputs: Logits for each picture.
@@ -56,7 +56,7 @@ class MobileNetV2(nn.Module):
         return logits
 
     def embed(self, batch: Tensor) -> Tensor:
-        """Map a batch [N, 3, H, W] to what the logits are a weighted sum of [N, 1280]."""
+        """Map a batch [N, 3, H, W] to the features that the last layer weighs [N, 1280]."""
         maps = self.blocks(self.act1(self.bn1(self.conv_stem(batch))))  # [N, 320, H/32, W/32]
         pooled: Tensor = self.global_pool(self.act2(self.bn2(self.conv_head(maps)))).flatten(1)
         return pooled
@@ -72,7 +72,7 @@ class MobileNetV2(nn.Module):
 
 
 class _First(nn.Module):
-    """The first block, which does not widen."""
+    """The first block, which does not expand the channels."""
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
@@ -88,11 +88,11 @@ class _First(nn.Module):
 
 
 class _Inverted(nn.Module):
-    """Widen, filter each channel, narrow; the input is added where the shape stays."""
+    """An inverted residual: expand, filter each channel, project; the input is added where the shape stays."""
 
     def __init__(self, before: int, after: int, stride: int) -> None:
         super().__init__()
-        wide = _WIDER * before
+        wide = _EXPANSION * before
         self.conv_pw = nn.Conv2d(before, wide, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(wide)
         self.act1 = nn.ReLU6(inplace=True)

@@ -76,7 +76,7 @@ _ARCHITECTURES = {
 
 
 def list_models() -> list[str]:
-    """List the names that ``create_model`` knows, sorted; any network of timm is there as ``timm:NAME`` besides.
+    """List the names that ``create_model`` takes, sorted; it also takes ``timm:NAME`` for any network of timm.
 
     Example:
         >>> list_models()[:3]
@@ -89,13 +89,12 @@ def create_model(name: str, *, seed: int | None = None, dropout: float | None = 
     """Build an architecture with random weights, in training mode.
 
     Args:
-        name: One of ``list_models()``, or ``timm:NAME`` for any network of timm; with ``/64`` behind it, there is a
-            hidden layer of 64 before the logit.
-        seed: Makes the weights the same at every call, and leaves torch's own random state as it was; None draws
-            them from that state.
-        dropout: Share of activations that training drops, 0 up to but not including 1; None takes what the
-            architecture is known for.
-        outputs: Logits for each picture.
+        name: One of ``list_models()``, or ``timm:NAME`` for any network of timm. A suffix such as ``/64`` adds a hidden
+            layer of 64 units before the logit.
+        seed: Random seed of the weights; torch's global random state is left as it was. None draws from that state.
+        dropout: Share of activations that training drops, 0 up to but not including 1; None takes the default of the
+            architecture.
+        outputs: Number of logits for each picture.
 
     Returns:
         A module that maps RGB pictures [N, 3, H, W] to logits [N], positive for fake; with several outputs, to
@@ -128,7 +127,7 @@ def create_model(name: str, *, seed: int | None = None, dropout: float | None = 
 
 
 def create_skeleton(name: str, *, outputs: int = 1) -> nn.Module:
-    """Build an architecture whose weights are to be assigned: without memory for them, and without drawing any.
+    """Build an architecture without weights, which are assigned later: no memory is taken and nothing is drawn.
 
     Args:
         name: As for `create_model`.
@@ -139,7 +138,7 @@ def create_skeleton(name: str, *, outputs: int = 1) -> nn.Module:
         buffers that their state dict does not hold, come with random weights on the CPU.
 
     Raises:
-        UnknownModel: As for `create_model`, and so are the others.
+        UnknownModel: No architecture of that name.
         MissingExtra: The architecture is one of timm's, and timm cannot be imported.
 
     Example:
@@ -157,7 +156,7 @@ def create_skeleton(name: str, *, outputs: int = 1) -> nn.Module:
 
 
 def native_size_px(name: str) -> int:
-    """Tell the side of the square input that an architecture was made for, in pixels.
+    """Return the side of the square input that an architecture was made for, in pixels.
 
     Args:
         name: One of ``list_models()``, or ``timm:NAME``.
@@ -177,7 +176,7 @@ def native_size_px(name: str) -> int:
 
 
 def native_mean_std(name: str) -> tuple[Triple, Triple]:
-    """Tell the mean and standard deviation of each RGB channel, in [0, 1], that an architecture was made for.
+    """Return the mean and standard deviation of each RGB channel, in [0, 1], that an architecture was made for.
 
     Args:
         name: One of ``list_models()``, or ``timm:NAME``.
@@ -197,7 +196,7 @@ def native_mean_std(name: str) -> tuple[Triple, Triple]:
 
 
 def imagenet_home(name: str) -> str:
-    """Tell which repository of the Hub holds ImageNet weights of an architecture.
+    """Return the repository on the Hub that holds ImageNet weights of an architecture.
 
     Args:
         name: One of ``list_models()``, or ``timm:NAME``.

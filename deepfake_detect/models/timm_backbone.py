@@ -1,7 +1,7 @@
 """Make a detector of a network of timm.
 
-This is the only room that imports timm, and only when one of its networks is asked for that is not written here: timm
-costs seconds to import, and fails to where torchvision does not match torch.
+This is the only module that imports timm, and only for a network that is not written here: importing timm takes
+seconds, and fails where torchvision does not match torch.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ Triple = tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Own:
-    """A network of timm that is written here, and what timm states of it."""
+class _WrittenHere:
+    """A network of timm that is written here, with timm's settings for it."""
 
     build: Callable[..., nn.Module]  # takes outputs= and dropout=
     size_px: int
@@ -30,9 +30,9 @@ class _Own:
     repo: str = ""
 
 
-_OWN = {
-    "legacy_xception": _Own(build=Xception, size_px=299, mean_std=((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))),
-    "mobilenetv2_100": _Own(
+_WRITTEN_HERE = {
+    "legacy_xception": _WrittenHere(build=Xception, size_px=299, mean_std=((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))),
+    "mobilenetv2_100": _WrittenHere(
         build=MobileNetV2,
         size_px=224,
         mean_std=((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -64,7 +64,7 @@ class Backbone(nn.Module):
         """Map a batch to logits as `forward` does, and to logits of each place [N, rows, columns].
 
         Raises:
-            UnknownModel: The network says nothing of single places.
+            UnknownModel: The network makes no map.
         """
         localise: Callable[[Tensor], tuple[Tensor, Tensor]] | None = getattr(self.net, "localise", None)
         if localise is None:
@@ -85,15 +85,15 @@ def create_backbone(name: str, *, dropout: float | None = None, outputs: int = 1
         UnknownModel: timm has no such network.
         MissingExtra: timm is not installed or cannot be imported.
     """
-    if name in _OWN:
-        return Backbone(_OWN[name].build(outputs=outputs, dropout=dropout or 0.0))
+    if name in _WRITTEN_HERE:
+        return Backbone(_WRITTEN_HERE[name].build(outputs=outputs, dropout=dropout or 0.0))
     timm = _known_to_timm(name)
     choices = {} if dropout is None else {"drop_rate": dropout}
     return Backbone(timm.create_model(name, pretrained=False, num_classes=outputs, **choices))
 
 
 def backbone_size_px(name: str) -> int:
-    """Tell the side of the square input that timm states for a network, in pixels.
+    """Return the side of the square input that timm states for a network, in pixels.
 
     Args:
         name: As timm spells it, without ``timm:``.
@@ -102,8 +102,8 @@ def backbone_size_px(name: str) -> int:
         UnknownModel: timm has no such network, or states no size for it.
         MissingExtra: timm is not installed or cannot be imported.
     """
-    if name in _OWN:
-        return _OWN[name].size_px
+    if name in _WRITTEN_HERE:
+        return _WRITTEN_HERE[name].size_px
     stated = _known_to_timm(name).get_pretrained_cfg(name)
     if stated is None:
         raise UnknownModel(f"timm states no input size for {name!r}; choose a size and preprocess to it")
@@ -111,7 +111,7 @@ def backbone_size_px(name: str) -> int:
 
 
 def backbone_mean_std(name: str) -> tuple[Triple, Triple]:
-    """Tell the mean and standard deviation of each RGB channel, in [0, 1], that timm states for a network.
+    """Return the mean and standard deviation of each RGB channel, in [0, 1], that timm states for a network.
 
     Args:
         name: As timm spells it, without ``timm:``.
@@ -120,8 +120,8 @@ def backbone_mean_std(name: str) -> tuple[Triple, Triple]:
         UnknownModel: timm has no such network, or states none for it.
         MissingExtra: timm is not installed or cannot be imported.
     """
-    if name in _OWN:
-        return _OWN[name].mean_std
+    if name in _WRITTEN_HERE:
+        return _WRITTEN_HERE[name].mean_std
     stated = _known_to_timm(name).get_pretrained_cfg(name)
     if stated is None:
         raise UnknownModel(f"timm states no mean and deviation for {name!r}; pass a preprocessing of your own")
@@ -130,7 +130,7 @@ def backbone_mean_std(name: str) -> tuple[Triple, Triple]:
 
 
 def imagenet_repo(name: str) -> str:
-    """Tell which repository of the Hub holds timm's pretrained weights of a network.
+    """Return the repository on the Hub that holds timm's pretrained weights of a network.
 
     Args:
         name: As timm spells it, without ``timm:``.
@@ -140,8 +140,8 @@ def imagenet_repo(name: str) -> str:
         UnknownModel: timm has no such network.
         MissingExtra: timm is not installed or cannot be imported.
     """
-    stated = None if name in _OWN else _known_to_timm(name).get_pretrained_cfg(name)
-    repo = _OWN[name].repo if name in _OWN else getattr(stated, "hf_hub_id", None)
+    stated = None if name in _WRITTEN_HERE else _known_to_timm(name).get_pretrained_cfg(name)
+    repo = _WRITTEN_HERE[name].repo if name in _WRITTEN_HERE else getattr(stated, "hf_hub_id", None)
     if not repo:
         raise UnknownWeights(
             f"timm keeps no ImageNet weights of {name!r} on the Hub; start from a .safetensors file of them instead"

@@ -11,19 +11,19 @@ from torch import nn
 from deepfake_detect.errors import WeightsMismatch
 
 LEAST_SHARE = 0.2
-"""Below this share of its weights, a model does not begin with those of another: the networks differ too much."""
+"""Share of a model's weights that must be filled in; with fewer, the two networks differ too much."""
 
-_NET = "net."  # timm's networks stand behind this in ours
+_NET = "net."  # prefix of timm's networks in our models
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
-    """What a model took over.
+    """Which weights of a model were filled in by `take_over`.
 
     Attributes:
         layers: Keys of its state dict that were filled in.
-        new: Keys that keep their random weights: the head, as a rule.
-        share: Of the model's weights, how many were filled in, 0..1.
+        new: Keys that keep their random weights, usually those of the head.
+        share: Share of the model's weights that were filled in, 0..1.
     """
 
     layers: tuple[str, ...]
@@ -32,18 +32,18 @@ class Taken:
 
 
 def take_over(model: nn.Module, tensors: Mapping[str, torch.Tensor], *, where: str = "the weights") -> Taken:
-    """Fill in every layer of a model that has a namesake of the same shape; the others stay as they are.
+    """Fill in every layer of a model for which there is a tensor of the same name and shape; leave the others.
 
-    So a detector begins with the first layers of a network that was made for another task. Names count with and
-    without the ``net.`` that stands before those of timm's networks.
+    This starts a detector from a network that was trained for another task. The prefix ``net.``, which our models put
+    before the names of timm's networks, may be there or missing.
 
     Args:
         model: Changed in place.
-        tensors: Name to value, of another network.
-        where: Named in the error.
+        tensors: State dict of the other network.
+        where: What the tensors are called in error messages.
 
     Returns:
-        What was taken over.
+        Which weights were filled in.
 
     Raises:
         WeightsMismatch: Fewer than `LEAST_SHARE` of the model's weights would be filled in; the model is unchanged.
@@ -54,8 +54,8 @@ def take_over(model: nn.Module, tensors: Mapping[str, torch.Tensor], *, where: s
         1.0
     """
     state = model.state_dict()
-    found = {key: value for name, value in tensors.items() if (key := _key(name, state)) is not None}
-    fitting = {key: value.to(state[key].dtype) for key, value in found.items() if value.shape == state[key].shape}
+    matched = {key: value for name, value in tensors.items() if (key := _key(name, state)) is not None}
+    fitting = {key: value.to(state[key].dtype) for key, value in matched.items() if value.shape == state[key].shape}
     total = sum(value.numel() for value in state.values())
     share = sum(value.numel() for value in fitting.values()) / max(1, total)
     if share < LEAST_SHARE:

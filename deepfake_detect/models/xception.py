@@ -1,8 +1,8 @@
 """Xception (Chollet 2017), with the weights' names and results of timm's legacy_xception.
 
 François Chollet, *Xception: Deep Learning with Depthwise Separable Convolutions*, 2017
-(https://arxiv.org/abs/1610.02357). Layer for layer and name for name the ``legacy_xception`` of timm, so that weights
-go from one to the other; written here because timm costs seconds to import.
+(https://arxiv.org/abs/1610.02357). Layers and names are those of timm's ``legacy_xception``, so that weights of the one
+load into the other; it is written here because importing timm takes seconds.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _DENSE = 96  # of the map of what is forged
 
 
 class Xception(nn.Module):
-    """Two convolutions, twelve blocks of separable ones, two more, and the mean of the last map.
+    """Two convolutions, twelve blocks of separable convolutions, two more, and global average pooling.
 
     Args:
         outputs: Logits for each picture.
@@ -60,7 +60,7 @@ class Xception(nn.Module):
         return logits
 
     def embed(self, batch: Tensor) -> Tensor:
-        """Map a batch [N, 3, H, W] to what the logits are a weighted sum of [N, 2048]."""
+        """Map a batch [N, 3, H, W] to the features that the last layer weighs [N, 2048]."""
         return self._pooled(self._blocks(self._stem(batch), 1, 12))
 
     def _stem(self, batch: Tensor) -> Tensor:
@@ -79,11 +79,11 @@ class Xception(nn.Module):
 
 
 class DenseXception(Xception):
-    """Xception with a map of what is forged, beside the logit and as a part of what it is a weighted sum of.
+    """Xception with a second output: a map of what is forged, which also contributes to the logit.
 
-    What the middle flow says of each place of 16 x 16 pixels is joined by what the second block says of finer traces
-    there. From both comes a logit for each place; and the mean of their features over the places, each counted as much
-    as it looks forged, stands beside Xception's own pooled features.
+    For each patch of 16 x 16 pixels, features of the middle flow are added to finer ones of the second block. From the
+    sum comes a logit for the patch. The mean of these features over all patches, weighted by how forged each patch
+    looks, is appended to Xception's own pooled features.
 
     Args:
         outputs: As for `Xception`.
@@ -108,11 +108,11 @@ class DenseXception(Xception):
         nn.init.normal_(self.dense.weight, std=0.01)
 
     def embed(self, batch: Tensor) -> Tensor:
-        """Map a batch [N, 3, H, W] to what the logits are a weighted sum of [N, 2144]."""
+        """Map a batch [N, 3, H, W] to the features that the last layer weighs [N, 2144]."""
         return self._both(batch)[0]
 
     def localise(self, batch: Tensor) -> tuple[Tensor, Tensor]:
-        """Map a batch [N, 3, H, W] to logits [N, outputs], and to logits of each place [N, H/16, W/16]."""
+        """Map a batch [N, 3, H, W] to logits [N, outputs], and to the logits of each patch [N, H/16, W/16]."""
         features, places = self._both(batch)
         return self.fc(self.dropout(features)), places.squeeze(1)
 
@@ -127,7 +127,7 @@ class DenseXception(Xception):
 
 
 class _Separable(nn.Module):
-    """A convolution within each channel, then one across the channels."""
+    """A depthwise separable convolution: one within each channel, then one across the channels."""
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
@@ -140,14 +140,14 @@ class _Separable(nn.Module):
 
 
 class _Block(nn.Module):
-    """Separable convolutions beside a short cut, which has a convolution of its own where the shape changes."""
+    """Separable convolutions with a shortcut, which has a convolution where the shape changes."""
 
     def __init__(self, channels: tuple[int, ...], *, shrinks: bool = False, begins_with_act: bool = True) -> None:
         super().__init__()
         rep: list[nn.Module] = []
         for place, (before, after) in enumerate(itertools.pairwise(channels)):
             if place or begins_with_act:
-                rep.append(nn.ReLU(inplace=place > 0))  # the first one's input is needed beside it
+                rep.append(nn.ReLU(inplace=place > 0))  # the shortcut still needs the input of the first
             rep += [_Separable(before, after), nn.BatchNorm2d(after)]
         if shrinks:
             self.skip = nn.Conv2d(channels[0], channels[-1], 1, stride=2, bias=False)
@@ -157,6 +157,6 @@ class _Block(nn.Module):
         self.rep = nn.Sequential(*rep)
 
     def forward(self, batch: Tensor) -> Tensor:
-        beside = self.skipbn(self.skip(batch)) if self.shrinks else batch
-        maps: Tensor = self.rep(batch) + beside
+        shortcut = self.skipbn(self.skip(batch)) if self.shrinks else batch
+        maps: Tensor = self.rep(batch) + shortcut
         return maps

@@ -16,13 +16,13 @@ _STEPS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """One score at one time.
+    """A score at a time of the video.
 
     Attributes:
-        time_s: From the beginning.
-        score: 0..1; None leaves a tick on the axis, where there was nothing to score.
+        time_s: Time since the beginning.
+        score: 0..1; None draws a tick on the axis, for a frame without a face.
         colour: RGB 0..255.
-        joined: The line through the marks passes here.
+        joined: Whether the line that connects the marks passes through this one.
     """
 
     time_s: float
@@ -39,14 +39,14 @@ def draw_timeline(
     uncertain: tuple[float, float] | None = None,
     width: int = 1000,
 ) -> Image.Image:
-    """Draw scores over time, with the threshold as a line and the interval without a verdict as a band.
+    """Draw scores over time, with the threshold as a line and the uncertain interval as a band.
 
     Args:
-        marks: In the order of time.
-        duration_s: Where the axis ends.
-        threshold: Score from which a label is fake.
-        uncertain: Scores between which there is no verdict.
-        width: Of the picture, in pixels.
+        marks: Scores in the order of time.
+        duration_s: End of the time axis, in seconds.
+        threshold: Score from which the label is ``"fake"``.
+        uncertain: Ends of the interval of scores whose label is ``"uncertain"``.
+        width: Width of the picture, in pixels.
 
     Returns:
         RGB picture, 240 pixels high.
@@ -89,7 +89,7 @@ def mark_time(timeline: Image.Image, time_s: float, *, duration_s: float) -> Ima
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Ruler:
-    """Where a time and a score lie on the paper."""
+    """Maps times and scores to pixels of the chart, and draws on it."""
 
     draw: ImageDraw.ImageDraw
     width: int
@@ -131,7 +131,7 @@ class _Ruler:
 
 
 def clock(time_s: float) -> str:
-    """Write a time as people read it.
+    """Format a time as seconds, minutes and seconds, or hours, minutes and seconds.
 
     Example:
         >>> clock(3.25), clock(83), clock(4000)

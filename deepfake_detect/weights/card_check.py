@@ -155,6 +155,6 @@ def _is_number(value: Any) -> bool:
 
 
 def _refuse(name: str, value: Any, expected: str) -> NoReturn:
-    found = repr(value)
-    shown = found if len(found) <= 80 else f"{found[:60]}... ({type(value).__name__})"
+    text = repr(value)
+    shown = text if len(text) <= 80 else f"{text[:60]}... ({type(value).__name__})"
     raise WeightsMismatch(f"{name} is {shown}, expected {expected}")

@@ -1,7 +1,7 @@
 """Built-in pictures that have the same pixels on every machine, to compare scores over time.
 
 They are made by integer arithmetic alone: no file, no decoder, no random generator, no floating point. Each card
-holds the logits that its weights gave them, and `doctor` asks whether the weights still do.
+records the logits of these pictures, and `deepfake-detect doctor` checks that the weights still give them.
 """
 
 from __future__ import annotations

@@ -39,18 +39,18 @@ def download_bundle(
     token: str | bool | None = None,
     local_files_only: bool = False,
 ) -> tuple[Path, str]:
-    """Fetch the card and the weights of a repository into the cache of the Hub's client.
+    """Download the card and the weights of a repository to the cache of the Hub's client.
 
-    Both files are of one commit, whatever is pushed between the two. What the cache holds is not fetched again, and
-    is used as it is while the Hub cannot be reached.
+    Both files are of one commit, even if another one is pushed meanwhile. Files in the cache are not downloaded again,
+    and are used without a check while the Hub cannot be reached.
 
     Args:
         repo_id: ``owner/name``.
         revision: Branch, tag, pull request (``refs/pr/1``) or commit; None takes the branch ``main``.
-        cache_dir: Used in place of the client's own cache.
-        force_download: Fetch even what the cache holds.
-        token: Used in place of ``HF_TOKEN`` and of the saved one; False sends none.
-        local_files_only: Look into the cache alone.
+        cache_dir: Cache folder to use in place of the client's.
+        force_download: Download files even if they are in the cache.
+        token: Token to use in place of ``HF_TOKEN`` or the saved one; False sends none.
+        local_files_only: Use the cache only.
 
     Returns:
         The folder in the cache that holds both files, and the commit (40 hexadecimal digits).
@@ -61,7 +61,7 @@ def download_bundle(
         HubUnavailable: No network, access refused, or no space on the disk.
         InvalidOption: Both ``force_download`` and ``local_files_only``.
     """
-    order = _Order(
+    request = _Request(
         repo_id=repo_id,
         revision=revision,
         cache_dir=cache_dir,
@@ -69,9 +69,9 @@ def download_bundle(
         token=token,
         local_files_only=local_files_only,
     )
-    folder = order.fetch(CARD_FILE, revision=revision).parent
+    folder = request.fetch(CARD_FILE, revision=revision).parent
     commit = folder.name  # the client's cache has one folder for each commit
-    order.fetch(WEIGHTS_FILE, revision=commit)
+    request.fetch(WEIGHTS_FILE, revision=commit)
     return folder, commit
 
 
@@ -85,16 +85,16 @@ def download_file(
     token: str | bool | None = None,
     local_files_only: bool = False,
 ) -> Path:
-    """Fetch one file of a repository, such as a face finder, into the cache of the Hub's client.
+    """Download one file of a repository, such as a face finder, to the cache of the Hub's client.
 
     Args:
         repo_id: ``owner/name``.
         filename: Path within the repository.
-        revision: As for ``download_bundle``, and so are the others.
-        cache_dir: Used in place of the client's own cache.
-        force_download: Fetch even what the cache holds.
-        token: Used in place of ``HF_TOKEN`` and of the saved one; False sends none.
-        local_files_only: Look into the cache alone.
+        revision: Branch, tag, pull request (``refs/pr/1``) or commit; None takes the branch ``main``.
+        cache_dir: Cache folder to use in place of the client's.
+        force_download: Download files even if they are in the cache.
+        token: Token to use in place of ``HF_TOKEN`` or the saved one; False sends none.
+        local_files_only: Use the cache only.
 
     Returns:
         The file in the cache.
@@ -105,7 +105,7 @@ def download_file(
         HubUnavailable: No network, access refused, or no space on the disk.
         InvalidOption: Both ``force_download`` and ``local_files_only``.
     """
-    order = _Order(
+    request = _Request(
         repo_id=repo_id,
         revision=revision,
         cache_dir=cache_dir,
@@ -113,7 +113,7 @@ def download_file(
         token=token,
         local_files_only=local_files_only,
     )
-    return order.fetch(filename, revision=revision)
+    return request.fetch(filename, revision=revision)
 
 
 def upload_bundle(
@@ -126,24 +126,24 @@ def upload_bundle(
     commit_message: str | None = None,
     token: str | bool | None = None,
 ) -> str:
-    """Publish a bundle in one commit, and create the repository or the branch where there is none.
+    """Upload a bundle in one commit, and create the repository or the branch if there is none.
 
     Args:
-        folder: Holds ``card.json``, ``model.safetensors`` and perhaps ``README.md``; nothing else is sent.
+        folder: Folder with ``card.json``, ``model.safetensors`` and perhaps ``README.md``; nothing else is uploaded.
         repo_id: ``owner/name``.
-        private: Visibility of a new repository; None leaves it to the owner's settings on the Hub.
+        private: Visibility of a new repository; None takes the default of the owner on the Hub.
         revision: Branch; None takes ``main``.
         create_pr: Propose the commit instead of making it; ``revision`` must be None.
-        commit_message: One line.
-        token: Used in place of ``HF_TOKEN`` and of the saved one; it must allow writing.
+        commit_message: First line of the commit's message.
+        token: Token to use in place of ``HF_TOKEN`` or the saved one; it must allow writing.
 
     Returns:
         The address of the commit, or of the pull request.
 
     Raises:
         WeightsMismatch: The folder is no bundle.
-        HubUnavailable: No network, access refused, or ``private`` was asked of a repository that is public already.
-        UnknownWeights: No such repository, and none of that name can be created.
+        HubUnavailable: No network, access refused, or ``private=True`` for a repository that is public already.
+        UnknownWeights: There is no such repository, and it cannot be created.
         InvalidOption: Both ``create_pr`` and ``revision``.
     """
     if create_pr and revision is not None:
@@ -152,11 +152,11 @@ def upload_bundle(
         )
     files = _files_to_send(Path(folder))
     api = huggingface_hub.HfApi(token=_clean(token), library_name=LIBRARY, library_version=__version__)
-    with _client_errors(_Order(repo_id=repo_id, revision=revision, token=token, sending=True)):
+    with _client_errors(_Request(repo_id=repo_id, revision=revision, token=token, sending=True)):
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
         if private and not api.model_info(repo_id).private:
             raise HubUnavailable(
-                f"{repo_id} exists already and is public, private=True was asked; nothing was sent: "
+                f"{repo_id} exists already and is public, but private=True was passed; nothing was sent: "
                 f"make it private at {api.endpoint}/{repo_id}/settings, or choose another name"
             )
         if revision is not None and not revision.startswith("refs/"):
@@ -181,8 +181,8 @@ def _files_to_send(folder: Path) -> list[Path]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Order:
-    """What the caller asked for: passed on to the client, and named in error messages."""
+class _Request:
+    """The options of a download or upload, which are passed to the client and named in error messages."""
 
     repo_id: str
     revision: str | None = None
@@ -219,7 +219,7 @@ class _Order:
         return Path(path)
 
     def find_cached(self, filename: str, revision: str | None) -> Path | None:
-        """Look for a file without the Hub: the client does when a connection is refused, not when it breaks."""
+        """Look for a file in the cache: the client does so when a connection is refused, but not when it breaks."""
         cache_dir = None if self.cache_dir is None else Path(self.cache_dir)
         path = huggingface_hub.try_to_load_from_cache(self.repo_id, filename, cache_dir=cache_dir, revision=revision)
         return Path(path) if isinstance(path, str) else None
@@ -229,7 +229,7 @@ class _Order:
         return str(self.cache_dir or constants.HF_HUB_CACHE)
 
     def command(self, filename: str) -> str:
-        """What to run once while there is a network."""
+        """Return a command that downloads the file, to be run once while there is a network."""
         revision = "" if self.revision is None else f", revision={self.revision!r}"
         cache_dir = "" if self.cache_dir is None else f", cache_dir={str(self.cache_dir)!r}"
         options = revision + cache_dir
@@ -245,7 +245,7 @@ def _clean(token: str | bool | None) -> str | bool | None:
 
 
 @contextmanager
-def _client_errors(order: _Order, filename: str = "") -> Iterator[None]:
+def _client_errors(request: _Request, filename: str = "") -> Iterator[None]:
     """Turn the errors of the Hub's client into ours."""
     try:
         yield
@@ -254,7 +254,7 @@ def _client_errors(order: _Order, filename: str = "") -> Iterator[None]:
     except Exception as error:
         if _module(error) not in _CLIENT_MODULES and not isinstance(error, (OSError, ValueError, RuntimeError)):
             raise
-        raise _as_ours(_root(error), order, filename) from error
+        raise _as_ours(_root(error), request, filename) from error
 
 
 def _module(error: BaseException) -> str:
@@ -262,7 +262,7 @@ def _module(error: BaseException) -> str:
 
 
 def _root(error: BaseException) -> BaseException:
-    """Unwrap what the client says in general ("an error happened while ...") down to what happened."""
+    """Unwrap general errors of the client ("an error happened while ...") to their cause."""
     while error.__cause__ is not None and _is_general(error):
         error = error.__cause__
     return error
@@ -274,8 +274,8 @@ def _is_general(error: BaseException) -> bool:
     return isinstance(error, (errors.LocalEntryNotFoundError, ValueError, RuntimeError))
 
 
-def _as_ours(error: BaseException, order: _Order, filename: str) -> DeepfakeDetectError:
-    repo_id, text = order.repo_id, " ".join(str(error).split()) or type(error).__name__
+def _as_ours(error: BaseException, request: _Request, filename: str) -> DeepfakeDetectError:
+    repo_id, text = request.repo_id, " ".join(str(error).split()) or type(error).__name__
     match error:
         case errors.GatedRepoError():
             return HubUnavailable(
@@ -289,26 +289,26 @@ def _as_ours(error: BaseException, order: _Order, filename: str) -> DeepfakeDete
             )
         case errors.RevisionNotFoundError():
             return UnknownWeights(
-                f"{repo_id} has no revision {order.revision or 'main'!r}; expected a branch, tag or commit of "
+                f"{repo_id} has no revision {request.revision or 'main'!r}; expected a branch, tag or commit of "
                 f"{constants.ENDPOINT}/{repo_id}/commits/main"
             )
         case errors.LocalEntryNotFoundError():
-            return HubUnavailable(_unreachable(error, text, order, filename))
+            return HubUnavailable(_unreachable(error, text, request, filename))
         case errors.EntryNotFoundError():
             return WeightsMismatch(
-                f"{repo_id} (revision {order.revision or 'main'}) has no {filename}; bundles of this library hold "
+                f"{repo_id} (revision {request.revision or 'main'}) has no {filename}; bundles of this library hold "
                 f"{CARD_FILE} and {WEIGHTS_FILE}, as Detector.push_to_hub writes them"
             )
         case errors.HFValidationError():
             return UnknownWeights(f"{repo_id!r} is no repository of the Hub, expected 'owner/name': {text}")
         case errors.LocalTokenNotFoundError():
-            return HubUnavailable(f"{repo_id} was asked for with token=True, but no token is saved; use {_CREDENTIALS}")
+            return HubUnavailable(f"{repo_id} needs a token (token=True), but no token is saved; use {_CREDENTIALS}")
         case errors.HfHubHTTPError():
-            verb, remedy = "take" if order.sending else "give", _remedy(error.response.status_code)
+            verb, remedy = "take" if request.sending else "give", _remedy(error.response.status_code)
             return HubUnavailable(f"the Hub does not {verb} {repo_id}: {text}; {remedy}")
         case OSError(errno=int()) if not isinstance(error, ConnectionError):
-            return HubUnavailable(_disk(error, order))
-    return HubUnavailable(_unreachable(error, text, order, filename))
+            return HubUnavailable(_disk(error, request))
+    return HubUnavailable(_unreachable(error, text, request, filename))
 
 
 def _remedy(status: int) -> str:
@@ -319,23 +319,26 @@ def _remedy(status: int) -> str:
     return "check the name, HF_ENDPOINT and, where something was pushed, its README.md"
 
 
-def _disk(error: OSError, order: _Order) -> str:
-    if order.sending:
+def _disk(error: OSError, request: _Request) -> str:
+    if request.sending:
         return f"the bundle cannot be read ({error}); save it again, then push it again"
-    found = "no disk space is left" if error.errno in _DISK_FULL else f"a file cannot be read or written ({error})"
-    return f"{found} in the cache {order.cache}; free some, or choose another place with cache_dir=... or HF_HOME"
+    problem = "no disk space is left" if error.errno in _DISK_FULL else f"a file cannot be read or written ({error})"
+    return f"{problem} in the cache {request.cache}; free some, or choose another place with cache_dir=... or HF_HOME"
 
 
-def _unreachable(error: BaseException, text: str, order: _Order, filename: str) -> str:
+def _unreachable(error: BaseException, text: str, request: _Request, filename: str) -> str:
     offline = isinstance(error, errors.OfflineModeIsEnabled) and constants.HF_HUB_OFFLINE
-    if order.sending:
-        found = "HF_HUB_OFFLINE is set; unset it" if offline else f"{text}; check network, proxy and HF_ENDPOINT"
-        return f"{order.repo_id} was not pushed: {found}, then push again"
-    command = order.command(filename)
+    if request.sending:
+        problem = "HF_HUB_OFFLINE is set; unset it" if offline else f"{text}; check network, proxy and HF_ENDPOINT"
+        return f"{request.repo_id} was not pushed: {problem}, then push again"
+    command = request.command(filename)
     if offline:
-        found, fix = "HF_HUB_OFFLINE is set", f"run once with a network: HF_HUB_OFFLINE=0 {command}"
-    elif order.local_files_only:
-        found, fix = "local_files_only=True was asked", f"run once without it: {command}"
+        problem, fix = "HF_HUB_OFFLINE is set", f"run once with a network: HF_HUB_OFFLINE=0 {command}"
+    elif request.local_files_only:
+        problem, fix = "local_files_only=True was passed", f"run once without it: {command}"
     else:
-        found, fix = f"the Hub cannot be reached ({text})", f"check network, proxy and HF_ENDPOINT, then run: {command}"
-    return f"{found}, and {order.repo_id} is not complete in the cache {order.cache}; {fix}"
+        problem, fix = (
+            f"the Hub cannot be reached ({text})",
+            f"check network, proxy and HF_ENDPOINT, then run: {command}",
+        )
+    return f"{problem}, and {request.repo_id} is not complete in the cache {request.cache}; {fix}"

@@ -22,12 +22,12 @@ def write_model_card(card: Card) -> str:
     """Write the ``README.md`` by which the Hub lists and describes a bundle.
 
     Args:
-        card: What the weights say of themselves.
+        card: Card of the bundle.
 
     Returns:
         Markdown with YAML front matter.
     """
-    look = card.preprocessing
+    prep = card.preprocessing
     uncertain = "" if card.uncertain is None else " Between {:g} and {:g} it is `uncertain`.".format(*card.uncertain)
     return f"""---
 {_front_matter(card)}
@@ -48,9 +48,9 @@ print(detector.predict("photo.jpg"))
 
 ## Input
 
-The face, found by `{look.finder}`, is cut out as a square {look.margin:g} times its box, resized to {look.size_px} px
-({look.interpolation}), scaled to [0, 1], and normalised with mean {list(look.mean)} and standard deviation
-{list(look.std)} (RGB). The package does all of this.
+The face, found by `{prep.finder}`, is cut out as a square {prep.margin:g} times its box, resized to {prep.size_px} px
+({prep.interpolation}), scaled to [0, 1], and normalised with mean {list(prep.mean)} and standard deviation
+{list(prep.std)} (RGB). The package does all of this.
 
 ## Threshold
 
@@ -95,17 +95,17 @@ _CALIBRATION = {
 }
 
 
-def _calibration(told: Mapping[str, Any]) -> str:
-    """Tell the guarantee, and the figures that it rests on."""
-    known = {name: told[key] for key, name in _CALIBRATION.items() if told.get(key) is not None}
+def _calibration(calibration: Mapping[str, Any]) -> str:
+    """Write the guarantee of a calibration, and the figures that it rests on."""
+    values = {name: calibration[key] for key, name in _CALIBRATION.items() if calibration.get(key) is not None}
     lines = tuple(
-        f"{name}: {value:g}" if isinstance(value, float) else f"{name}: {value}" for name, value in known.items()
+        f"{name}: {value:g}" if isinstance(value, float) else f"{name}: {value}" for name, value in values.items()
     )
-    return "\n\n".join(part for part in (_line(str(told.get("note", ""))), _bullets(lines)) if part)
+    return "\n\n".join(part for part in (_line(str(calibration.get("note", ""))), _bullets(lines)) if part)
 
 
 def _front_matter(card: Card) -> str:
-    """Give YAML lines; every value is written as JSON, which YAML contains."""
+    """Write YAML lines; every value is written as JSON, which is valid YAML."""
     licence = _slug(card.licence) or "unknown"
     known = {"license": licence} if _LICENCE.fullmatch(licence) else {"license": "other", "license_name": licence}
     datasets = [name for line in card.training_data for name in _DATASET.findall(line)]
@@ -126,7 +126,7 @@ def _slug(text: str) -> str:
 
 
 def _rows(metrics: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Walk the figures of a card, however deep: the name of each data set or generator, and its figures."""
+    """Yield the name and the figures of each data set or generator on a card, however deeply they are nested."""
     figures = {key: value for key, value in metrics.items() if not isinstance(value, Mapping)}
     if figures:
         yield " / ".join(path) or "all", figures

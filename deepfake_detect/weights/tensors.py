@@ -68,12 +68,12 @@ def check_tensors(tensors: Mapping[str, np.ndarray], expected: Mapping[str, Form
         )
 
 
-def check_fit(found: Mapping[str, Form], expected: Mapping[str, Form], *, what: str, card: Card) -> None:
+def check_fit(forms: Mapping[str, Form], expected: Mapping[str, Form], *, what: str, card: Card) -> None:
     """Refuse tensors that are not those of an architecture.
 
     Args:
-        found: Name to form of the tensors.
-        expected: Of the architecture.
+        forms: Name and form of each tensor.
+        expected: Name and form of each tensor of the architecture.
         what: Names the tensors in the message.
         card: Names the architecture.
 
@@ -81,13 +81,13 @@ def check_fit(found: Mapping[str, Form], expected: Mapping[str, Form], *, what: 
         WeightsMismatch: Some are missing, unexpected, or of another shape or kind; the message names them.
     """
     different = [
-        f"{name} {list(found[name][0])} {found[name][2]}, expected {list(expected[name][0])} {expected[name][2]}"
-        for name in sorted(found.keys() & expected.keys())
-        if found[name][:2] != expected[name][:2]
+        f"{name} {list(forms[name][0])} {forms[name][2]}, expected {list(expected[name][0])} {expected[name][2]}"
+        for name in sorted(forms.keys() & expected.keys())
+        if forms[name][:2] != expected[name][:2]
     ]
     lists = {
-        "missing": sorted(expected.keys() - found.keys()),
-        "unexpected": sorted(found.keys() - expected.keys()),
+        "missing": sorted(expected.keys() - forms.keys()),
+        "unexpected": sorted(forms.keys() - expected.keys()),
         "different": different,
     }
     if any(lists.values()):
