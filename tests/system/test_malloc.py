@@ -37,7 +37,8 @@ with kept_memory():
     pages(16)  # until its small lists of leftovers are full, glibc takes new memory
     kept = pages(4)
     held = resident()
-print(first, kept, pages(4), held - resident())
+returned = held - resident()
+print(first, kept, pages(4), returned)
 """
 
 
