@@ -1,7 +1,7 @@
 """Audit every source of a data set, and print the findings.
 
-Every picture is opened once. A source that has one class only is taken together with the other class of all other
-sources. Prints one Markdown table, without notes, and at wish the findings of the data set as a whole.
+Every picture is opened once. A source with one class only is combined with the other class of all other sources. Prints
+a Markdown table, without notes, and with ``--whole`` the findings of the data set as a whole.
 
     python benchmarks/audit_sources.py --data FOLDER      # with a manifest.csv that has the column "source"
 """
@@ -32,7 +32,7 @@ def main() -> None:
     opened = time.process_time() - began
     print("| source | real | fake | headers | size | sharpness | colour | source | errors and warnings |")
     print("|---|---|---|---|---|---|---|---|---|")
-    for source in sorted({one.sample.source for one in cues}):
+    for source in sorted({cue.sample.source for cue in cues}):
         some, paired = with_other_class(cues, source)
         print(line(f"{source} *" if paired else source, judged(some)), flush=True)
     if options.whole:
@@ -45,24 +45,24 @@ def main() -> None:
 
 def judged(cues: Sequence[Cues]) -> AuditReport:
     """Audit pictures that are already open."""
-    return judge([one.sample for one in cues], cues)
+    return judge([cue.sample for cue in cues], cues)
 
 
 def with_other_class(cues: Sequence[Cues], source: str) -> tuple[list[Cues], bool]:
     """Return a source's pictures, with the other class of all other sources where it has one class only."""
-    chosen = [one for one in cues if one.sample.source == source]
-    labels = {one.sample.label for one in chosen}
+    chosen = [cue for cue in cues if cue.sample.source == source]
+    labels = {cue.sample.label for cue in chosen}
     if len(labels) == 2:
         return chosen, False
-    return chosen + [one for one in cues if one.sample.source != source and one.sample.label not in labels], True
+    return chosen + [cue for cue in cues if cue.sample.source != source and cue.sample.label not in labels], True
 
 
 def line(name: str, report: AuditReport) -> str:
     """Format one line of the table."""
     counts = report.counts["classes"]
     figures = " | ".join(format_figure(auc, ends) for auc, ends in report.aucs.values())
-    found = ", ".join(f"{finding.severity} {finding.code}" for finding in report.findings if finding.severity != "note")
-    return f"| {name} | {counts.get('real', 0)} | {counts.get('fake', 0)} | {figures} | {found or '-'} |"
+    findings = ", ".join(f"{f.severity} {f.code}" for f in report.findings if f.severity != "note")
+    return f"| {name} | {counts.get('real', 0)} | {counts.get('fake', 0)} | {figures} | {findings or '-'} |"
 
 
 if __name__ == "__main__":

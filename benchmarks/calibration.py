@@ -1,9 +1,9 @@
 """Measure whether the guaranteed rate of false alarms holds on held-out photographs, and what calibration gains.
 
 The pictures of a manifest's validation and test splits are scored once (``--scores`` keeps the logits). Then, from the
-logits alone: 200 random halves of the real photographs, whole groups on one side, the threshold from one half, the
-false alarms from the other; the same with one source held out at a time, of which nothing is promised; and the
-calibration error before and after, the fit from four fifths of the groups, the error from the last.
+logits alone: 200 random halves of the real photographs, split by group, with the threshold from one half and the false
+alarms from the other; the same with one source held out at a time, for which there is no guarantee; and the calibration
+error before and after the fit, which is made on four fifths of the groups and measured on the last.
 
     python benchmarks/calibration.py --data FOLDER --scores scores.csv      # FOLDER holds a manifest.csv
 """

@@ -1,16 +1,16 @@
 """Measure whether heat lies on the forged parts of photoshopped faces.
 
 The file names of CIPLAB's photoshopped faces carry four bits, one for each part of the face that an expert exchanged.
-Which bit is which part is found in the data: 16 fakes have the very photograph that they were made of in their group,
+Which bit stands for which part is inferred from the data: for 16 fakes the original photograph is in the same group,
 and the parts in which the two differ are compared with the bits, for each of the 24 orders.
 
     python benchmarks/ciplab_parts.py --data DATA --order            # which bit is which part
     python benchmarks/ciplab_parts.py --data DATA [--bundle NAME] ... [--method NAME] ... [--limit N]
 
-The pointing game (Zhang and others 2018) asks whether the hottest place lies in a forged part; the part AUC, over the
-places of the face, whether forged places are hotter than others. Beside each method stand a centre prior (a bell at the
-middle of the face) and a smooth random map. Fakes of the val and test splits in which one to three parts are forged;
-intervals are 95 % bootstrap intervals over them.
+The pointing game (Zhang and others 2018) counts how often the hottest pixel lies in a forged part; the part AUC
+measures how well the heat separates forged pixels of the face from others. The baselines are a centre prior (a Gaussian
+in the middle of the face) and a smooth random map. The pictures are fakes of the val and test splits in which one to
+three parts are forged; intervals are 95 % bootstrap intervals over them.
 """
 
 from __future__ import annotations

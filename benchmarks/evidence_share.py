@@ -1,7 +1,7 @@
 """Count the pictures whose heat map is evidence.
 
-Pictures of the test split, as many of each source and class, are explained by each method with the quick checks. A map
-counts as evidence by the rule of `Faithfulness`; the rest of the line says which of its conditions fail, on pictures
+Pictures of the test split, equally many of each source and class, are explained by each method with the quick checks. A
+map counts as evidence by the rule of `Faithfulness`; the other columns count which of its conditions fail, on pictures
 with a verdict.
 
     python benchmarks/evidence_share.py --data DATA [--bundle NAME ...] [--method NAME ...] [--each 3]

@@ -1,7 +1,7 @@
 """Measure the cost of a Grad-CAM in forward passes.
 
-This package's, that of pytorch-grad-cam, and one forward pass of the same network on the same crop run in turns, so
-that other load on the machine affects all alike.
+Grad-CAM of this package, that of pytorch-grad-cam, and a forward pass of the same network on the same crop run in
+turns, so that other load on the machine affects all alike.
 
     python benchmarks/explain_cost.py [--bundle xception-fakefaces] [--threads 1] [--rounds 30]
 """

@@ -1,7 +1,7 @@
-"""Does a faster way to compute say the same of every picture?
+"""Compare the scores of the faster ways to compute with those of the exact one.
 
-The faces of the test split are scored by the network as it is, in float32, and by what `Predictor` runs on this machine
-with each backend in each dtype. A label that changes, or a score that moves by more than 0.01, speaks against a way.
+The faces of the test split are scored by the plain torch network in float32, and by `Predictor` with each backend and
+dtype of this machine. A backend is unfit if labels change, or if a score moves by more than 0.01.
 
     python benchmarks/fidelity.py --data DATA --model xception-fakefaces mobile-fakefaces meso4-fakefaces
 """
@@ -50,9 +50,9 @@ def main() -> None:
         compare(name, ways, samples)
 
 
-def compare(name: str, asked: list[tuple[Any, str]], samples: list[Sample]) -> None:
+def compare(name: str, settings: list[tuple[Any, str]], samples: list[Sample]) -> None:
     """Print a line for each way of one detector."""
-    ways = {way: Detector.from_pretrained(name, device="cpu", backend=way[0], dtype=way[1]) for way in asked}
+    ways = {way: Detector.from_pretrained(name, device="cpu", backend=way[0], dtype=way[1]) for way in settings}
     plain = Detector.from_pretrained(name, device="cpu", backend="torch")
     store = FaceStore()
     crops = CropDataset(find_crops(samples, store).samples, store, preprocessing=plain.card.preprocessing)
@@ -64,14 +64,14 @@ def compare(name: str, asked: list[tuple[Any, str]], samples: list[Sample]) -> N
         exact += run(plain.model, batch, device=plain.device, dtype=torch.float32).tolist()
         for way, detector in ways.items():
             logits[way] += detector.logits(some)
-    wanted = [judge(logit, card=plain.card) for logit in exact]
-    for (backend, dtype), found in logits.items():
-        pairs = list(zip([judge(logit, card=plain.card) for logit in found], wanted, strict=True))
-        changed = sum(one[1] != other[1] for one, other in pairs)
-        moved = np.abs([one[0] - other[0] for one, other in pairs])
-        far = np.abs(np.subtract(found, exact)).mean()
-        told = f"{changed} | {moved.max():.2g} | {np.quantile(moved, 0.99):.2g} | {far:.2g}"
-        print(f"| `{plain.card.id}` | {backend} | {dtype} | {len(pairs)} | {told} |", flush=True)
+    exact_verdicts = [judge(logit, card=plain.card) for logit in exact]
+    for (backend, dtype), others in logits.items():
+        pairs = list(zip([judge(logit, card=plain.card) for logit in others], exact_verdicts, strict=True))
+        changed = sum(exact_one[1] != other[1] for exact_one, other in pairs)
+        moved = np.abs([exact_one[0] - other[0] for exact_one, other in pairs])
+        far = np.abs(np.subtract(others, exact)).mean()
+        cells = f"{changed} | {moved.max():.2g} | {np.quantile(moved, 0.99):.2g} | {far:.2g}"
+        print(f"| `{plain.card.id}` | {backend} | {dtype} | {len(pairs)} | {cells} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""How many faces a second on a graphics processor, and how near does `predict_many` come to the bare network?
+"""Measure faces per second on a graphics processor, for `predict_many` and for the network alone.
 
-Bare ways to run the network on crops that lie ready on the device, at each batch size: float32, automatic mixed
-precision (what a detector does), weights in half precision, the last captured as a CUDA graph, and compiled by torch.
-Then `predict_many` on JPEGs, which opens pictures in threads meanwhile. All in turns; medians of the rounds.
+The network alone runs on crops that are already on the device, at each batch size: in float32, with automatic mixed
+precision (the way of a detector), with weights in half precision, the same captured as a CUDA graph, and compiled by
+torch. Then `predict_many` runs on JPEGs, which it opens in threads. All run in turns; the figures are medians.
 
     python benchmarks/gpu.py --model xception-fakefaces --count 2000
     python benchmarks/gpu.py --device cpu --count 16 --batch-size 4 --skip compiled      # only to see that it runs
@@ -71,8 +71,8 @@ def measure(
         batch = to_batch(
             [crops[number % len(crops)] for number in range(size)], preprocessing=detector.card.preprocessing
         )
-        for name, way, own in bare_ways(detector, batch, options.skip):
-            runs[name, size] = partial(bare, way, own, detector.device)
+        for name, way, network in bare_ways(detector, batch, options.skip):
+            runs[name, size] = partial(bare, way, network, detector.device)
         for faces in ("none", "auto"):
             runs[f"predict_many, faces={faces}", size] = partial(many, detector, pictures, size, faces)
     for run in runs.values():

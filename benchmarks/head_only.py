@@ -1,8 +1,8 @@
 """Measure how much faster a head trains on cached features than with the frozen backbone run in every epoch.
 
-Both teach the same head on the same draws. The naive way is what a training loop does with a frozen backbone: it cuts
-the crops and runs the whole model again for each epoch. The weights that both end with are compared, and their AUC
-on pictures that neither learned from.
+Both train the same head on the same batches. The naive way is the usual training loop with a frozen backbone: it makes
+the crops and runs the whole model again in each epoch. The final weights of both are compared, and their AUC on
+held-out pictures.
 
     python benchmarks/head_only.py --data FOLDER --epochs 10      # with a manifest.csv
     python benchmarks/head_only.py                                # pictures made of the two in examples/
@@ -133,9 +133,9 @@ def auc_of(model: torch.nn.Module, valid: CropDataset) -> float:
     return float(measure(taught, CropFeed(valid, preprocessing=valid.preprocessing), size=32)["valid_auc"])
 
 
-def largest_difference(one: torch.nn.Module, other: torch.nn.Module) -> float:
+def largest_difference(first: torch.nn.Module, second: torch.nn.Module) -> float:
     """Return the largest difference of a weight of two models."""
-    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    pairs = zip(first.state_dict().values(), second.state_dict().values(), strict=True)
     return max(float((a - b).abs().max()) for a, b in pairs)
 
 

@@ -1,7 +1,7 @@
 """Compare what `predict_many` takes of the processor with and without freed memory kept in the process.
 
-Each run has a process of its own, and the trees or settings take turns, so that whatever else the machine does falls on
-all alike. Processor time and cleared pages are given too, which other programs disturb less than the clock.
+Each run is a process of its own, and the checkouts or settings take turns, so that other load on the machine affects
+all alike. Processor time and cleared pages are printed too; other programs disturb them less than wall-clock time.
 
     python benchmarks/host_memory.py --rounds 5
     python benchmarks/host_memory.py --trees before=../before after=.    # two checkouts

@@ -1,4 +1,4 @@
-"""How fast is a detector in int8, and does it say the same?
+"""Measure the speed of a detector in int8, and how its verdicts change.
 
     pip install nncf
     python benchmarks/int8.py --data DATA --model xception-fakefaces mobile-fakefaces meso4-fakefaces
@@ -73,19 +73,19 @@ def one_thread(graph: Any) -> Any:
 def compare(card: Card, exact: Any, rough: Any, pictures: Iterable[np.ndarray]) -> None:
     """Ask both in turns, and print a line."""
     seconds: dict[Any, list[float]] = {exact: [], rough: []}
-    said: dict[Any, list[tuple[float, str]]] = {exact: [], rough: []}
+    verdicts: dict[Any, list[tuple[float, str]]] = {exact: [], rough: []}
     for picture in pictures:
         for request in (exact, rough):
             start = time.perf_counter()
             logit = float(request.infer({0: picture})[0].ravel()[0])
             seconds[request].append(time.perf_counter() - start)
-            said[request].append(judge(logit, card=card))
-    pairs = list(zip(said[exact], said[rough], strict=True))
-    moved = np.abs([one[0] - other[0] for one, other in pairs])
-    changed = sum(one[1] != other[1] for one, other in pairs)
+            verdicts[request].append(judge(logit, card=card))
+    pairs = list(zip(verdicts[exact], verdicts[rough], strict=True))
+    moved = np.abs([before[0] - after[0] for before, after in pairs])
+    changed = sum(before[1] != after[1] for before, after in pairs)
     times = [1000 * statistics.median(seconds[request]) for request in (exact, rough)]
-    told = f"{len(pairs)} | {changed} | {moved.max():.2g} | {np.quantile(moved, 0.99):.2g}"
-    print(f"| `{card.id}` | {times[0]:.1f} | {times[1]:.1f} | {told} |", flush=True)
+    cells = f"{len(pairs)} | {changed} | {moved.max():.2g} | {np.quantile(moved, 0.99):.2g}"
+    print(f"| `{card.id}` | {times[0]:.1f} | {times[1]:.1f} | {cells} |", flush=True)
 
 
 if __name__ == "__main__":

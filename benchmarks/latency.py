@@ -1,6 +1,6 @@
-"""How long does one picture take, once all is warm?
+"""Measure the time for one picture after a warm-up.
 
-In turns: the network as it is and its packed twin on one crop; `look`, which opens a picture, finds its faces and cuts
+In turns: the network and its packed form on one crop; `look`, which opens a picture, finds its faces and cuts
 them out; `predict`, which is both, of the whole picture and with faces to be found; a heat map without checks; and
 `stability` with all its deliveries.
 
@@ -30,13 +30,13 @@ PORTRAIT = Path(__file__).parents[1] / "examples" / "portrait.jpg"
 
 
 def ways_of(detector: Detector, picture: Path) -> dict[str, Callable[[], Any]]:
-    """Give what is timed, the bare twin first."""
-    wanted = detector.card.preprocessing
-    crop = np.asarray(Image.open(picture).resize((wanted.size_px, wanted.size_px)))
-    batch = to_batch([crop], preprocessing=wanted)
+    """Give what is timed, the packed network first."""
+    preprocessing = detector.card.preprocessing
+    crop = np.asarray(Image.open(picture).resize((preprocessing.size_px, preprocessing.size_px)))
+    batch = to_batch([crop], preprocessing=preprocessing)
     detector.logits([crop])
     return {
-        "bare twin, one crop": lambda: detector.logits([crop]),
+        "packed network, one crop": lambda: detector.logits([crop]),
         "bare network, one crop": lambda: run(detector.model, batch, device=detector.device, dtype=torch.float32),
         "look, faces='none'": lambda: detector.look(picture, faces="none"),
         "look": lambda: detector.look(picture),
@@ -72,8 +72,8 @@ def main() -> None:
     print(
         f"{detector}, {options.backend}, JPEG of {options.side_px} px, torch with {torch.get_num_threads()} threads\n"
     )
-    bare = statistics.median(times["bare twin, one crop"])
-    print("| | median, ms | least, ms | of the bare twin |\n|---|---|---|---|")
+    bare = statistics.median(times["packed network, one crop"])
+    print("| | median, ms | least, ms | of the packed network |\n|---|---|---|---|")
     for name, took in times.items():
         print(f"| {name} | {statistics.median(took):.1f} | {min(took):.1f} | {statistics.median(took) / bare:.2f} |")
 

@@ -1,4 +1,4 @@
-"""Does the memory of `predict_many` stay where it is, however many pictures come?
+"""Measure whether the memory of `predict_many` stays constant over many pictures.
 
     python benchmarks/memory.py --count 100000 --model meso4-fakefaces
 

@@ -1,7 +1,7 @@
-"""How much faster is the mobile detector than the flagship?
+"""Compare the speed of the mobile detector with that of the flagship.
 
-Both score the same crops, and the same pictures with their faces looked for, in turns, so that whatever else the
-machine does falls on both alike.
+Both score the same crops, and the same pictures including the search for faces, in turns, so that other load on the
+machine affects both alike.
 
     python benchmarks/mobile_speed.py --threads 1
 """
@@ -26,8 +26,8 @@ WAYS = ("model, one crop", "model, 16 crops", "predict_many, faces found")
 
 def ways_of(detector: Detector, count: int) -> dict[str, Callable[[], int]]:
     """Give the ways to score; each says how many faces it scored."""
-    wanted = detector.card.preprocessing
-    crop = np.asarray(Image.open(PORTRAIT).resize((wanted.size_px, wanted.size_px)))
+    prep = detector.card.preprocessing
+    crop = np.asarray(Image.open(PORTRAIT).resize((prep.size_px, prep.size_px)))
     pictures = [np.asarray(Image.open(PORTRAIT))] * count
 
     def bare(size: int) -> int:
@@ -60,7 +60,7 @@ def main() -> None:
     print(f"torch {torch.__version__}, {options.threads} threads; faces/s, median of {options.rounds} rounds")
     for way in WAYS:
         slow, fast = (rates[way, name] for name in names)
-        ratios = [two / one for one, two in zip(slow, fast, strict=True)]
+        ratios = [second / first for first, second in zip(slow, fast, strict=True)]
         print(
             f"{way:<26} {statistics.median(slow):7.1f} {statistics.median(fast):7.1f}   "
             f"ratio {statistics.median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f})"

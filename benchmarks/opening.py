@@ -1,9 +1,8 @@
-"""How long does it take to open a picture and to scale it, beside Pillow and torch?
+"""Measure the time to open and scale a picture, and compare it with Pillow and torch.
 
-Each way takes its turn in every round, alone and in as many threads as there are processors, where a way that holds
-Python's lock makes the others wait. All of them find their memory where the last one left it, as in `predict_many`.
-What a way makes of the pixels is compared with Pillow, and with ``--data`` what torch's few other bytes make of the
-scores.
+The methods take turns in every round, in one thread and in as many threads as there are processors, where a method that
+holds Python's lock makes the others wait. Freed memory is reused, as in `predict_many`. The pixels are compared with
+those of Pillow; with ``--data``, so are the scores.
 
     python benchmarks/opening.py --side-px 600 --size-px 160
     python benchmarks/opening.py --data FOLDER --model mobile-fakefaces    # a data set, as read_dataset takes it

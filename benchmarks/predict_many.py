@@ -1,10 +1,10 @@
-"""How many pictures a second, beside what one would write otherwise?
+"""Compare the throughput of `predict_many` with usual ways to score many pictures.
 
-All score the same JPEGs with the same weights, in turns, so that whatever else the machine does falls on all alike: the
+All score the same JPEGs with the same weights, in turns, so that other load on the machine affects all alike: the
 image-classification pipeline of Hugging Face (where transformers is installed), a plain loop around timm's network, the
-bare model of `predict_many` on crops that lie ready in memory, and `predict_many` without and with faces to be found;
-the last three with torch, and with OpenVINO where it is installed. The rivals have a process of their own, as they
-would alone: what `predict_many` asks of its process is not for them.
+network of `predict_many` alone on crops in memory, and `predict_many` without and with the search for faces; the last
+three with torch, and with OpenVINO where it is installed. The rivals run in a process of their own, so that settings of
+this package do not affect them.
 
     python benchmarks/predict_many.py --model xception-fakefaces --count 500
     python benchmarks/predict_many.py --model efficientnet-b0    # an architecture: with random weights
@@ -73,8 +73,8 @@ def load(model: str, dtype: str, backend: Any) -> Detector:
     if model not in list_models():
         return Detector.from_pretrained(model, device="cpu", dtype=dtype, backend=backend)
     (mean, std), size_px = native_mean_std(model), native_size_px(model)
-    wanted = Preprocessing(size_px=size_px, mean=mean, std=std)
-    card = Card(name=model, version=0, architecture=model, preprocessing=wanted)
+    prep = Preprocessing(size_px=size_px, mean=mean, std=std)
+    card = Card(name=model, version=0, architecture=model, preprocessing=prep)
     network = create_model(model, seed=0)
     return Detector(model=network, card=card, device="cpu", dtype=dtype, backend=backend)
 
@@ -87,10 +87,10 @@ def limit(detector: Detector) -> str:
     needed = counter.get_total_flops()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    one, best = torch.rand(1024, 1024).to(detector.dtype), float("inf")
+    matrix, best = torch.rand(1024, 1024).to(detector.dtype), float("inf")
     for _ in range(30):
         start = time.perf_counter()
-        one @ one
+        matrix @ matrix
         best = min(best, time.perf_counter() - start)
     torch.set_num_threads(threads)
     rate = 2 * 1024**3 / best
@@ -149,8 +149,8 @@ class Rivals:
 
     def run(self, name: str) -> tuple[float, list[float]]:
         self.line.send(name)
-        found: tuple[float, list[float]] = self.line.recv()
-        return found
+        answer: tuple[float, list[float]] = self.line.recv()
+        return answer
 
 
 def compete(line: Any, options: argparse.Namespace, pictures: list[Path]) -> None:
@@ -177,10 +177,10 @@ def own_runs(detectors: dict[str, Detector], pictures: list[Path]) -> dict[str, 
     runs: dict[str, Callable[[], list[float]]] = {}
     size_px = detectors["torch"].card.preprocessing.size_px
     crops = [whole_picture(np.asarray(Image.open(path).convert("RGB")), size_px=size_px) for path in pictures]
-    for backend, own in detectors.items():
-        runs[f"{backend}: bare model"] = partial(bare_model, own, crops)
+    for backend, detector in detectors.items():
+        runs[f"{backend}: bare model"] = partial(bare_model, detector, crops)
         for faces in ("none", "auto"):
-            runs[f"{backend}: predict_many, faces={faces}"] = partial(with_predict_many, own, pictures, faces)
+            runs[f"{backend}: predict_many, faces={faces}"] = partial(with_predict_many, detector, pictures, faces)
     return {name: partial(timed, run) for name, run in runs.items()}
 
 
@@ -197,10 +197,10 @@ def pipeline(detector: Detector) -> Any:
     from transformers import TimmWrapperConfig, TimmWrapperForImageClassification, TimmWrapperImageProcessor
     from transformers import pipeline as hugging_face
 
-    wanted = detector.card.preprocessing
+    prep = detector.card.preprocessing
     name = detector.card.architecture.removeprefix("timm:")
-    settings = {"input_size": [3, wanted.size_px, wanted.size_px], "mean": wanted.mean, "std": wanted.std}
-    settings |= {"interpolation": wanted.interpolation, "crop_pct": 1.0, "num_classes": 1}
+    settings = {"input_size": [3, prep.size_px, prep.size_px], "mean": prep.mean, "std": prep.std}
+    settings |= {"interpolation": prep.interpolation, "crop_pct": 1.0, "num_classes": 1}
     config = TimmWrapperConfig(architecture=NETWORKS.get(name, name), num_labels=1, pretrained_cfg=settings)
     model = TimmWrapperForImageClassification(config)
     model.timm_model.load_state_dict(timm_network(detector).state_dict())
@@ -210,18 +210,18 @@ def pipeline(detector: Detector) -> Any:
 
 def with_pipeline(pipe: Any, pictures: list[Path], batch_size: int) -> list[float]:
     files = [str(path) for path in pictures]
-    found = pipe(files, batch_size=batch_size, top_k=1, function_to_apply="none")
-    return [one[0]["score"] for one in found]
+    answer = pipe(files, batch_size=batch_size, top_k=1, function_to_apply="none")
+    return [row[0]["score"] for row in answer]
 
 
 def timm_loop(network: torch.nn.Module, detector: Detector, pictures: list[Path], batch_size: int) -> list[float]:
-    wanted, logits = detector.card.preprocessing, []
-    size = (wanted.size_px, wanted.size_px)
+    prep, logits = detector.card.preprocessing, []
+    size = (prep.size_px, prep.size_px)
     for start in range(0, len(pictures), batch_size):
         opened = [Image.open(path).convert("RGB") for path in pictures[start : start + batch_size]]
         crops = [np.asarray(picture.resize(size, Image.Resampling.BICUBIC)) for picture in opened]
         with torch.inference_mode():
-            logits += network(to_batch(crops, preprocessing=wanted).contiguous())[:, 0].tolist()
+            logits += network(to_batch(crops, preprocessing=prep).contiguous())[:, 0].tolist()
     return logits
 
 
@@ -246,13 +246,13 @@ def report(seconds: dict[str, list[float]], logits: dict[str, list[float]], *, c
     print("| | pictures/s | least to most | x pipeline | x timm loop | of the bare model | logit moved |")
     print("|---|---|---|---|---|---|---|")
     for name, times in seconds.items():
-        ratios = [f"{rate[name] / one:.2f}" if one else "-" for one in (best["pipe"], best["timm"])]
+        ratios = [f"{rate[name] / rival:.2f}" if rival else "-" for rival in (best["pipe"], best["timm"])]
         bare = rate.get(f"{name.partition(':')[0]}: bare model")
         share = f"{rate[name] / bare:.0%}" if bare else "-"
         moved = np.abs(np.subtract(logits[name], logits["timm loop, batch 1"])).max()
-        told = "-" if name.endswith("auto") else f"{moved:.1g}"  # another crop
+        agreement = "-" if name.endswith("auto") else f"{moved:.1g}"  # another crop
         spread = f"{count / max(times):.1f} to {count / min(times):.1f}"
-        print(f"| {name} | {rate[name]:.1f} | {spread} | {ratios[0]} | {ratios[1]} | {share} | {told} |")
+        print(f"| {name} | {rate[name]:.1f} | {spread} | {ratios[0]} | {ratios[1]} | {share} | {agreement} |")
 
 
 if __name__ == "__main__":

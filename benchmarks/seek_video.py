@@ -33,21 +33,21 @@ def main() -> None:
         chosen = [int(index) for index in (np.arange(options.frames) + 0.5) * len(times_s) / options.frames]
         wanted_s = [times_s[index] for index in chosen]
         took: dict[str, list[float]] = {name: [] for name in WAYS}
-        found: dict[str, list[int]] = {}
+        hashes: dict[str, list[int]] = {}
         for _ in range(options.rounds):
             for name, way in WAYS.items():
                 start = time.perf_counter()
-                found[name] = way(file, chosen, wanted_s)
+                hashes[name] = way(file, chosen, wanted_s)
                 took[name].append(time.perf_counter() - start)
-        cells = [cell(name, took[name], found) for name in WAYS]
+        cells = [cell(name, took[name], hashes) for name in WAYS]
         print(f"| {file.rpartition('/')[2]} | {len(times_s)} | {' | '.join(cells)} |", flush=True)
 
 
-def cell(name: str, seconds: list[float], found: dict[str, list[int]]) -> str:
+def cell(name: str, seconds: list[float], hashes: dict[str, list[int]]) -> str:
     library, _, way = name.partition(", ")
     if way == "through":
         return f"{statistics.median(seconds):.2f} s"
-    wrong = sum(a != b for a, b in zip(found[name], found[f"{library}, through"], strict=True))
+    wrong = sum(a != b for a, b in zip(hashes[name], hashes[f"{library}, through"], strict=True))
     return f"{statistics.median(seconds):.2f} s, {wrong} wrong"
 
 
@@ -58,46 +58,46 @@ def stamps(file: str) -> list[float]:
 
 
 def pyav_through(file: str, chosen: list[int], _: list[float]) -> list[int]:
-    wanted, found = set(chosen), []
+    frames, hashes = set(chosen), []
     with av.open(file) as container:
         container.streams.video[0].thread_type = "AUTO"
         for index, frame in enumerate(container.decode(video=0)):
-            if index in wanted:
-                found.append(zlib.crc32(frame.to_ndarray(format="rgb24")))
+            if index in frames:
+                hashes.append(zlib.crc32(frame.to_ndarray(format="rgb24")))
             if index == chosen[-1]:
                 break
-    return found
+    return hashes
 
 
 def pyav_jump(file: str, _: list[int], wanted_s: list[float]) -> list[int]:
-    found = []
+    hashes = []
     with av.open(file) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         for time_s in wanted_s:
             container.seek(int(time_s / stream.time_base), stream=stream)
             frame = next((f for f in container.decode(stream) if f.time >= time_s - 1e-4), None)
-            found.append(zlib.crc32(frame.to_ndarray(format="rgb24")) if frame else -1)
-    return found
+            hashes.append(zlib.crc32(frame.to_ndarray(format="rgb24")) if frame else -1)
+    return hashes
 
 
 def opencv_through(file: str, chosen: list[int], _: list[float]) -> list[int]:
-    video, at, found = cv2.VideoCapture(file, cv2.CAP_FFMPEG), 0, []
+    video, at, hashes = cv2.VideoCapture(file, cv2.CAP_FFMPEG), 0, []
     for index in chosen:
         while at <= index and video.grab():
             at += 1
         read, pixels = video.retrieve()
-        found.append(zlib.crc32(pixels) if read else -1)
-    return found
+        hashes.append(zlib.crc32(pixels) if read else -1)
+    return hashes
 
 
 def opencv_jump(file: str, chosen: list[int], _: list[float]) -> list[int]:
-    video, found = cv2.VideoCapture(file, cv2.CAP_FFMPEG), []
+    video, hashes = cv2.VideoCapture(file, cv2.CAP_FFMPEG), []
     for index in chosen:
         video.set(cv2.CAP_PROP_POS_FRAMES, index)
         read, pixels = video.read()
-        found.append(zlib.crc32(pixels) if read else -1)
-    return found
+        hashes.append(zlib.crc32(pixels) if read else -1)
+    return hashes
 
 
 WAYS: dict[str, Way] = {

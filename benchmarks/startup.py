@@ -1,10 +1,10 @@
-"""How long does it take until the library, the command, or a first verdict is there?
+"""Measure the time until the library, the command line or a first verdict is ready.
 
     python benchmarks/startup.py
 
-Each line is the median and the least of the runs, each in a process of its own, taken in turns, from its start until it
-says that it is done; and the median until it has ended, for torch takes long to leave. The rivals load the same weights
-into timm's network by hand, and through the pipeline of Hugging Face where transformers is installed.
+Each line gives the median and the minimum of runs in processes of their own, which take turns: the time from the start
+until the program reports that it is ready; and the median until it has ended, since torch is slow to exit. The rivals
+load the same weights into timm's network by hand, and through the pipeline of Hugging Face where it is installed.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def programs() -> dict[str, list[str]]:
     here = str(PORTRAIT)
     backends = ["torch", *(["openvino"] if is_installed() else [])]
     verdicts = [(name, backend) for backend in backends for name in list_pretrained()]
-    found = {
+    programs = {
         "import deepfake_detect": ["-c", "import deepfake_detect"],
         "deepfake-detect --help": ["-m", "deepfake_detect", "--help"],
         "from deepfake_detect import find_faces": ["-c", "from deepfake_detect import find_faces"],
@@ -67,8 +67,8 @@ def programs() -> dict[str, list[str]]:
         "first verdict, timm by hand": ["-c", TIMM.replace("{!r}", repr(here))],
     }
     if importlib.util.find_spec("transformers"):
-        found["first verdict, pipeline"] = ["-c", PIPELINE.replace("{!r}", repr(here))]
-    return found
+        programs["first verdict, pipeline"] = ["-c", PIPELINE.replace("{!r}", repr(here))]
+    return programs
 
 
 def seconds(program: list[str]) -> tuple[float, float]:

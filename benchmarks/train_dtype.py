@@ -1,9 +1,9 @@
-"""Does a training in bfloat16 end where the same one in float32 does?
+"""Compare the detectors that the same training gives in bfloat16 and in float32.
 
     python benchmarks/train_dtype.py --data DATA --source ciplab --start TRUNK --size-px 128 --pictures 512 --epochs 4
 
-The same network learns from the same draws with the same seed in both; what they say of the pictures of the validation
-split, which neither saw, is compared: AUC with its interval, and the difference over the same resamples.
+The same network is trained on the same batches with the same seed in both. Their scores on the validation split are
+compared: AUC with its interval, and the difference over the same resamples.
 """
 
 from __future__ import annotations
@@ -46,40 +46,41 @@ def main() -> None:
     learned = find_crops(spread(options, "train", options.pictures), store).samples
     held = find_crops(spread(options, "val", None), store).samples
     model, card = untrained(options.model, name="dtype", start=options.start, size_px=options.size_px)
-    wanted = card.preprocessing
-    crops = CropDataset(learned, store, preprocessing=wanted, augmentation=Augmentation())
-    shown = CropDataset(held, store, preprocessing=wanted)
+    prep = card.preprocessing
+    crops = CropDataset(learned, store, preprocessing=prep, augmentation=Augmentation())
+    shown = CropDataset(held, store, preprocessing=prep)
     label, groups = np.array([sample.label for sample in held]), np.array([sample.group for sample in held])
     print(f"{len(learned)} pictures, {options.epochs} epochs, {options.size_px} px; AUC on {len(held)} others")
     print("| seed | numbers | AUC | seconds |\n|---|---|---|---|")
     for seed in range(options.seeds):
-        said = {}
+        logits = {}
         for dtype in ("float32", "bfloat16"):
             schedule = Schedule(epochs=options.epochs, lr=3e-4, batch_size=32, seed=seed)
             pupil, start = copy.deepcopy(model), time.monotonic()
             with tempfile.TemporaryDirectory() as out:
                 fit(pupil, crops, card=card, schedule=schedule, out=Path(out), device="cpu", dtype=dtype)
             seconds = time.monotonic() - start
-            asked = Predictor(model=pupil, card=card, device="cpu", backend="torch")
-            said[dtype] = np.array([asked.logits([shown[place][0].numpy()])[0] for place in range(len(shown))])
-            low, high = bootstrap_interval(roc_auc, label, said[dtype], groups=groups)
-            print(f"| {seed} | {dtype} | {roc_auc(label, said[dtype]):.3f} [{low:.3f}, {high:.3f}] | {seconds:.0f} |")
-        apart = partial(difference, said["bfloat16"], said["float32"])
+            predictor = Predictor(model=pupil, card=card, device="cpu", backend="torch")
+            logits[dtype] = np.array([predictor.logits([shown[place][0].numpy()])[0] for place in range(len(shown))])
+            low, high = bootstrap_interval(roc_auc, label, logits[dtype], groups=groups)
+            print(f"| {seed} | {dtype} | {roc_auc(label, logits[dtype]):.3f} [{low:.3f}, {high:.3f}] | {seconds:.0f} |")
+        apart = partial(difference, logits["bfloat16"], logits["float32"])
         low, high = bootstrap_interval(apart, label, np.arange(len(label)), groups=groups)
         print(f"| {seed} | bfloat16 over float32 | [{low:+.3f}, {high:+.3f}] | |", flush=True)
 
 
 def spread(options: argparse.Namespace, split: str, count: int | None) -> list[Sample]:
     """Choose pictures of the source evenly over the split."""
-    found = read_dataset(options.data / "manifest.csv", splits=[split])
-    found = [sample for sample in found if sample.source == options.source]
-    return [found[place] for place in np.linspace(0, len(found) - 1, min(count or len(found), len(found))).astype(int)]
+    samples = read_dataset(options.data / "manifest.csv", splits=[split])
+    samples = [sample for sample in samples if sample.source == options.source]
+    places = np.linspace(0, len(samples) - 1, min(count or len(samples), len(samples))).astype(int)
+    return [samples[place] for place in places]
 
 
-def difference(one: np.ndarray, other: np.ndarray, y: np.ndarray, places: np.ndarray) -> float:
+def difference(first: np.ndarray, second: np.ndarray, y: np.ndarray, places: np.ndarray) -> float:
     """Tell how far apart two AUC lie on the pictures drawn."""
     drawn = places.astype(int)
-    return roc_auc(y, one[drawn]) - roc_auc(y, other[drawn])
+    return roc_auc(y, first[drawn]) - roc_auc(y, second[drawn])
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""Does `fit` learn from as many pictures a second as a loop that one writes by hand?
+"""Compare the training throughput of `fit` with that of a hand-written loop.
 
-Both teach the same architecture on the same faces with the same batch, numbers, threads, optimiser, clipping and
-averaged weights; an epoch of one follows an epoch of the other, so that whatever else the machine does falls on both
-alike. The hand-written loop is timm's model, a `DataLoader` over crops that were cut into files beforehand, and
-torchvision's transforms in the shares of `Augmentation`; what torchvision has no transform for, neither does. It runs
-in a process of its own, as it would alone: what `fit` asks of its process is not for it. Both are told where their
-time goes: what waits longest is the bottleneck.
+Both train the same architecture on the same faces with the same batch size, dtype, threads, optimiser, clipping and
+averaged weights. Their epochs alternate, so that other load on the machine affects both alike. The hand-written loop is
+timm's model, a `DataLoader` over crops that were saved as files beforehand, and torchvision's transforms with the
+probabilities of `Augmentation`; changes that torchvision has no transform for are left out of both. It runs in a
+process of its own, so that settings of `fit` do not affect it. For both, the time spent in each part shows the
+bottleneck.
 
-Where other programs run at the same time, believe the processor seconds more than the clock: with ``--threads 1`` and
-``--hand-workers 0`` they hold all that either loop does, and nothing that others do.
+Where other programs run at the same time, processor seconds are more reliable than wall-clock time: with
+``--threads 1`` and ``--hand-workers 0`` they count all work of either loop, and nothing else.
 
     python benchmarks/train_throughput.py --data FOLDER     # with a manifest.csv
     python benchmarks/train_throughput.py                   # pictures made of the two in examples/
@@ -71,10 +71,10 @@ class Clock:
     def timed(self, name: str, action: Callable[..., Any]) -> Callable[..., Any]:
         """Count the time of a function as a part."""
 
-        def run(*given: Any, **more: Any) -> Any:
+        def run(*args: Any, **more: Any) -> Any:
             began = time.perf_counter()
             try:
-                return action(*given, **more)
+                return action(*args, **more)
             finally:
                 self.parts[name] += time.perf_counter() - began
 
@@ -140,7 +140,7 @@ def chosen(options: argparse.Namespace, folder: Path) -> list[Sample]:
 
 
 def compare(options: argparse.Namespace, folder: Path) -> None:
-    """Let epochs of both follow one another."""
+    """Alternate the epochs of both."""
     store = FaceStore(options.faces)
     census = find_crops(chosen(options, folder), store)
     model, card = untrained(options.model, name="speed", start=options.start, size_px=options.size_px)
@@ -159,15 +159,15 @@ def compare(options: argparse.Namespace, folder: Path) -> None:
         f"{options.model} {options.size_px} px, {str(dtype)[6:]}, batch {options.batch_size}, {len(crops)} pictures of "
         f"{hand.side:.0f} px, {options.threads} threads, {options.hand_workers} processes of the hand-written loop"
     )
-    own, rounds = watched(), list[tuple[float, float]]()
+    watch, rounds = watched(), list[tuple[float, float]]()
 
     def after(epoch: Epoch) -> None:
         hand.epoch()
-        (ours, theirs), (us, them) = zip(own.spent, hand.spent, strict=True)
+        (ours, theirs), (us, them) = zip(watch.spent, hand.spent, strict=True)
         name = f"round {epoch.epoch - 1}" if rounds else "warming"
         print(f"{name}: fit {hand.count / ours:.1f}, hand-written {hand.count / theirs:.1f} pictures/s, ratio "
               f"{theirs / ours:.3f}; processor {us:.1f} and {them:.1f} s, ratio {them / us:.3f}; "
-              f"load {os.getloadavg()[0]:.1f}\n  fit: {own}\n  hand-written: {hand.told}", flush=True)  # fmt: skip
+              f"load {os.getloadavg()[0]:.1f}\n  fit: {watch}\n  hand-written: {hand.report}", flush=True)  # fmt: skip
         rounds.append((theirs / ours, them / us))
 
     loop.fit(model, crops, card=card, schedule=schedule, out=folder / "out", device=device, dtype=dtype,
@@ -180,7 +180,7 @@ def compare(options: argparse.Namespace, folder: Path) -> None:
 
 
 def each(crops: Any) -> float:
-    """Give the seconds of the processor that it takes to make one crop."""
+    """Return the processor seconds that one crop takes."""
     began = time.thread_time()
     count = min(100, len(crops))
     for index in range(count):
@@ -189,26 +189,26 @@ def each(crops: Any) -> float:
 
 
 def watched() -> Clock:
-    """Let `fit` tell where its time goes: from the draw of an epoch to its last step."""
+    """Measure where `fit` spends its time, from the draw of an epoch to its last step."""
     clock, draw, learn = Clock(), loop.draw, Learner.learn
     batches = CropFeed.batches
 
-    def begin(*given: Any, **more: Any) -> Any:
+    def begin(*args: Any, **more: Any) -> Any:
         clock.start()
-        return draw(*given, **more)
+        return draw(*args, **more)
 
-    def step(student: Learner, *given: Any, progress: Progress, **more: Any) -> float:
+    def step(student: Learner, *args: Any, progress: Progress, **more: Any) -> float:
         if not hasattr(student, "watched"):
             student.watched = True  # type: ignore[attr-defined]
             student._gradient = clock.timed("gradient", student._gradient)  # type: ignore[method-assign]
             student._step = clock.timed("clip and step", student._step)  # type: ignore[method-assign]
             student.average.update = clock.timed("average", student.average.update)  # type: ignore[method-assign]
-        loss = learn(student, *given, progress=progress, **more)
+        loss = learn(student, *args, progress=progress, **more)
         clock.stop()
         return loss
 
     loop.draw, Learner.learn = begin, step  # type: ignore[method-assign, assignment]
-    CropFeed.batches = lambda *given, **more: clock.waited(batches(*given, **more))  # type: ignore[method-assign, assignment]
+    CropFeed.batches = lambda *args, **more: clock.waited(batches(*args, **more))  # type: ignore[method-assign, assignment]
     return clock
 
 
@@ -252,7 +252,7 @@ class Files(torch.utils.data.Dataset[tuple[torch.Tensor, float]]):
 
 
 class HandWritten:
-    """The loop that one writes by hand with timm."""
+    """The usual hand-written training loop with timm."""
 
     def __init__(
         self, options: argparse.Namespace, files: list[Path], ours: nn.Module, schedule: Schedule, dtype: torch.dtype
@@ -306,28 +306,28 @@ class HandWritten:
 class Apart:
     """The hand-written loop in a process of its own."""
 
-    def __init__(self, *given: Any) -> None:
+    def __init__(self, *args: Any) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, other = context.Pipe()
-        self.process = context.Process(target=serve, args=(other, *given))
+        self.process = context.Process(target=serve, args=(other, *args))
         self.process.start()
         self.side, self.count = self.pipe.recv()
-        self.spent, self.told = (0.0, 0.0), ""
+        self.spent, self.report = (0.0, 0.0), ""
 
     def epoch(self) -> None:
-        """Let it teach for an epoch, and hear where its time went."""
+        """Run an epoch in the other process, and receive where its time was spent."""
         self.pipe.send(True)
-        self.spent, self.told = self.pipe.recv()
+        self.spent, self.report = self.pipe.recv()
 
     def end(self) -> None:
         self.pipe.send(False)
         self.process.join()
 
 
-def serve(pipe: Any, options: argparse.Namespace, *given: Any) -> None:
-    """Teach by hand as often as is asked for."""
+def serve(pipe: Any, options: argparse.Namespace, *args: Any) -> None:
+    """Run epochs of the hand-written loop as long as the pipe requests them."""
     torch.set_num_threads(options.threads)
-    hand = HandWritten(options, *given)
+    hand = HandWritten(options, *args)
     pipe.send((hand.side, hand.count))
     while pipe.recv():
         hand.epoch()

@@ -1,8 +1,8 @@
-"""Teach a packaged detector on one's own pictures, and see whether it became better.
+"""Fine-tune a packaged detector on your own pictures, and print how the validation AUC changes.
 
     python examples/fine_tune.py [FOLDER]
 
-FOLDER has real/ and fake/; without it, stand-ins are made of the two portraits.
+FOLDER holds the folders real/ and fake/. Without it, the two portraits are copied in several brightnesses.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from deepfake_detect import Detector
 EXAMPLES = Path(__file__).parent
 
 
-def stand_ins(folder: Path) -> Path:
-    """Make a folder of class folders out of the two portraits."""
+def write_samples(folder: Path) -> Path:
+    """Write copies of the two portraits to the class folders real/ and fake/."""
     for label, file in (("real", "portrait.jpg"), ("fake", "portrait_fake.jpg")):
         (folder / label).mkdir(parents=True)
         for number in range(12):
@@ -29,11 +29,11 @@ def stand_ins(folder: Path) -> Path:
 
 
 def main() -> None:
-    """Fine-tune the last layer, the quickest way, and keep the detector in the folder ``mine``."""
+    """Fine-tune the last layer, which is fastest, and save the detector to the folder ``mine``."""
     detector = Detector.from_pretrained("meso4-fakefaces")
     with tempfile.TemporaryDirectory() as folder:
-        data = Path(sys.argv[1]) if len(sys.argv) > 1 else stand_ins(Path(folder, "faces"))
-        check = "warn" if len(sys.argv) > 1 else "off"  # the stand-ins are all near duplicates
+        data = Path(sys.argv[1]) if len(sys.argv) > 1 else write_samples(Path(folder, "faces"))
+        check = "warn" if len(sys.argv) > 1 else "off"  # the copies are all near duplicates
         mine = detector.fine_tune(data, freeze="backbone", epochs=20, lr=1e-2, check=check)
     for epoch in mine.history[::5]:
         print(f"epoch {epoch.epoch:>2}: loss {epoch.loss:.3f}, validation AUC {epoch.valid_auc:.3f}")

@@ -1,4 +1,4 @@
-"""How is the fake in this folder made?
+"""Make the fake of this folder: replace the face of a portrait with its own mirror image.
 
     python examples/make_fake.py examples/portrait.jpg portrait_fake.jpg
 

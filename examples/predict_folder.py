@@ -1,4 +1,4 @@
-"""Which pictures of a folder are fake?
+"""Score all pictures of a folder, and draw the verdict on each.
 
     python examples/predict_folder.py FOLDER DRAWN
 

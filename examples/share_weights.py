@@ -1,4 +1,4 @@
-"""How do weights travel: to a folder, to another machine, to the Hub?
+"""Save weights to a folder, load them on another machine, and share them on the Hub.
 
     python examples/share_weights.py FOLDER
 

@@ -1,4 +1,4 @@
-"""Which optimiser, which rate and which network learn video swaps best in a short time?
+"""Compare optimisers, learning rates and networks on video swaps in short trainings.
 
 Usage:
     python -m recipes.ablation_dfdc --data DATA --weights MODELS --out SEARCH

@@ -1,4 +1,4 @@
-"""How do the published weights of MesoNet become ours?
+"""Convert the published weights of MesoNet to this package's format.
 
 The authors (Afchar et al. 2018, Apache-2.0) give Keras files: Meso4_DF.h5, Meso4_F2F.h5, MesoInception_DF.h5 and
 MesoInception_F2F.h5. Their sigmoid is the probability of *real*; ours is the logit of *fake*, so the last layer changes

@@ -1,4 +1,4 @@
-"""Of which pictures does each training consist?"""
+"""Choose the pictures that each detector is trained on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What do the published weights of MesoNet say of a picture, computed by hand?
+"""Compute the scores of the published MesoNet in plain NumPy.
 
 A second opinion on `deepfake_detect.models.meso` and on the converter, sharing no code with either: numpy alone, in
 Keras' own order of axes (height, width, channel), straight from the h5 files. Slow, in double precision, and written to

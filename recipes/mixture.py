@@ -1,4 +1,4 @@
-"""Which pictures does a batch of the flagship hold, and which real one stands beside which fake?
+"""Draw the pictures of a batch of the flagship: fakes, each with a real picture beside it.
 
 Half of a batch is fake. A fake is drawn by source, then by group, then among the group's pictures, so that neither a
 large collection nor a video with many copies prevails. Beside each stands a real picture, drawn likewise: the one that

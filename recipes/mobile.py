@@ -1,4 +1,4 @@
-"""How does a small network begin with folded norms, and learn from a large one?"""
+"""Train a small network from folded batch norms, with the scores of a large one as labels."""
 
 from __future__ import annotations
 

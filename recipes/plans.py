@@ -1,4 +1,4 @@
-"""Which trainings are there: from what, on what, how long?"""
+"""Settings of every training: initial weights, data and length."""
 
 from __future__ import annotations
 

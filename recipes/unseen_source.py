@@ -1,4 +1,4 @@
-"""How much does fine-tuning on 200 pictures of an unseen source help, and what does it cost elsewhere?
+"""Measure what fine-tuning on 200 pictures of an unseen source gains, and what it costs on other sources.
 
 Usage:
     python -m recipes.twins swap --data DATA --splits val,test --count 450 --out TWINS

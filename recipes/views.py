@@ -1,4 +1,4 @@
-"""What does the flagship see of a picture while it learns: which crop, after which history, and what of it is forged?
+"""Make the crops that the flagship is trained on: cut, encoded and scaled at random, with a mask of what is forged.
 
 Real and fake go the same ways to the network: cut with some chance, scaled and encoded up to three times as pictures
 are on their way through messengers and screenshots, then scaled as in use. A pair of fake and photograph has the same

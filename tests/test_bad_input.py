@@ -1,4 +1,4 @@
-"""Is each bad input a named error that says what to do, in Python and on the command line, with nothing left behind?"""
+"""Test that each bad input is a named error with advice, in Python and on the command line, and leaves no files."""
 
 from __future__ import annotations
 

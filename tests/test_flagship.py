@@ -1,4 +1,4 @@
-"""Does the training of the flagship draw, show and mask pictures as it says, and go on as if it had never stopped?"""
+"""Test that the training of the flagship draws, crops and masks pictures as described, and resumes exactly."""
 
 import sys
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Are the recipes of the packaged weights alive?
+"""Test that the recipes of the packaged weights run.
 
 A handful of pictures goes the whole way: twins are forged, networks trained one from the other, a small one taught by
 a large one, calibrated and shipped. That takes a minute and proves nothing about quality.

@@ -1,4 +1,4 @@
-"""Which pictures does the flagship still get wrong?
+"""Test pictures that the flagship still gets wrong.
 
 `recipes/still_wrong.py` made those in `tests/data/still_wrong`: fakes, every one. A flagship that calls one of them
 fake is a better one; that picture then belongs into `tests/data/once_wrong`, and its line out of the card's limits.

@@ -1,4 +1,4 @@
-"""What does our face finder compute, and how does it become a file that OpenCV reads?
+"""The network of the face finder, and its export to a file that OpenCV reads.
 
 A small anchor-free detector of YuNet's kind (Wu et al. 2023, "YuNet: A Tiny Millisecond-level Face
 Detector"): separable convolutions, three strides, a top-down neck. OpenCV's decoder takes the

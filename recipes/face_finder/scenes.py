@@ -1,4 +1,4 @@
-"""What does the face finder see while it learns?
+"""Compose the pictures that the face finder is trained on.
 
 Pictures of the train split, composed: one face large or small, several in one picture, none at
 all, turned, darkened, blurred, recompressed. The teacher labels the result, not the parts.

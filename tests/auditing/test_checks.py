@@ -1,4 +1,4 @@
-"""Does the audit find planted faults, by name, and stay quiet where there is none?"""
+"""Test that the audit finds planted faults by name, and nothing in clean data."""
 
 from __future__ import annotations
 

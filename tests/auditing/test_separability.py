@@ -1,4 +1,4 @@
-"""Is the AUC of a few facts that of pictures which the rule was not made from?"""
+"""Test that the AUC of a few facts is measured on pictures that the classifier was not fitted to."""
 
 from __future__ import annotations
 

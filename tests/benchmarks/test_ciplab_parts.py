@@ -1,4 +1,4 @@
-"""Does the benchmark of the forged parts find an order that is there, and score maps as it should?"""
+"""Test that the benchmark of forged parts finds the order of the bits, and scores maps correctly."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Are found faces kept, counted and handled by the rule, and are crops in training those in use?"""
+"""Test that faces are found, cached, counted and chosen by the rule, and cropped in training as in use."""
 
 from __future__ import annotations
 

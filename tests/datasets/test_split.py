@@ -1,4 +1,4 @@
-"""Do groups stay together, do sides get their share, and are classes and sources balanced?"""
+"""Test that groups stay in one split, splits have their share, and classes and sources are balanced."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does OpenVINO answer as the network does, and does a verdict by it need no torch?"""
+"""Test that OpenVINO gives the logits of the network, and needs no torch for a verdict."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does the fast twin of a network give the same logits, whatever the network, the batch and the threads?"""
+"""Test that a packed network gives the logits of the network, for every architecture, batch and thread count."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Are heat maps what the papers say they are?
+"""Test heat maps against closed forms, brute force and pytorch-grad-cam.
 
 Closed forms where there are any, brute force for occlusion, and pytorch-grad-cam as a second opinion for every
 architecture.

@@ -1,4 +1,4 @@
-"""Are the faces found, and are the right pixels cut out?"""
+"""Test that faces are found, and that the right pixels are cut out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Do the parts of a face lie where they are?"""
+"""Test that the parts of a face lie where the landmarks say."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Does OpenVINO find the faces that OpenCV finds, in the same places?"""
+"""Test that OpenVINO finds the faces that OpenCV finds, in the same places."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Are arrays and tensors that could be misread refused by name?"""
+"""Test that ambiguous arrays and tensors are refused by name."""
 
 from __future__ import annotations
 

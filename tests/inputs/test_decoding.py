@@ -1,4 +1,4 @@
-"""Are pictures of which a part is missing refused, whatever the host has set, and whole ones read?"""
+"""Test that incomplete pictures are refused, whatever the host has set, and whole ones are read."""
 
 import io
 import struct

@@ -1,4 +1,4 @@
-"""Does each way of delivery do what it says, and the same each time?"""
+"""Test that each delivery changes a picture as described, and always in the same way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does a download end in time, whole, and only where it may go?"""
+"""Test that a download is bounded in time, complete, and restricted to allowed addresses."""
 
 from __future__ import annotations
 

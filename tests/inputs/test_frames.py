@@ -1,4 +1,4 @@
-"""Are the frames of a video evenly spaced, and the ones that were asked for?"""
+"""Test that the frames of a video are evenly spaced, and those that were requested."""
 
 from __future__ import annotations
 

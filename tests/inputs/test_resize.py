@@ -1,4 +1,4 @@
-"""Are pictures scaled as Pillow scales them, which the weights were trained with?"""
+"""Test that pictures are scaled byte for byte as Pillow does, or as the definition of the mipmap says."""
 
 import math
 import threading

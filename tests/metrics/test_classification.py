@@ -1,4 +1,4 @@
-"""Are the figures right: by hand, by brute force, and in scikit-learn's opinion?"""
+"""Test figures of merit by hand, by brute force and against scikit-learn."""
 
 from __future__ import annotations
 

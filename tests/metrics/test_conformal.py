@@ -1,4 +1,4 @@
-"""Does the promised rate of false alarms hold, and is the bound the one that it is said to be?"""
+"""Test that the guaranteed rate of false alarms holds, and that the bound is the exact one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Do `meso4` and `mesoinception4` compute what the published MesoNet computes?
+"""Test that `meso4` and `mesoinception4` compute what the published MesoNet computes.
 
 The oracle is `recipes.mesonet_numpy`: plain numpy in Keras' order of axes. The files here have the published layout,
 names and numbering, and random values chosen so that every detail shows in the score: small variances (the epsilon of

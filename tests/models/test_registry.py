@@ -1,4 +1,4 @@
-"""Does every architecture keep the one contract, and is each what its name says?"""
+"""Test the contract that every architecture keeps, and that each is what its name says."""
 
 from __future__ import annotations
 

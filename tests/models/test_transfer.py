@@ -1,4 +1,4 @@
-"""Does a model begin with the layers of another, and with nothing else?"""
+"""Test that a model takes over the layers of another that fit, and no others."""
 
 from __future__ import annotations
 

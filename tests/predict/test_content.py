@@ -1,4 +1,4 @@
-"""Does the packaged network tell what is on a picture?"""
+"""Test that the packaged network classifies what a picture shows."""
 
 import json
 import subprocess

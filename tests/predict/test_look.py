@@ -1,4 +1,4 @@
-"""Does the model see the right pixels, and does its logit mean what the card says?"""
+"""Test that a model gets the right pixels, and that its logit is turned into a verdict as the card says."""
 
 from __future__ import annotations
 

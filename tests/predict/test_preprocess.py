@@ -1,4 +1,4 @@
-"""Does a model get the numbers that the card promises?"""
+"""Test that a model gets the numbers that its card promises."""
 
 from __future__ import annotations
 

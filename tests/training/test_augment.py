@@ -1,4 +1,4 @@
-"""Do crops change as they should, alike for real and fake, and the same for the same seed?"""
+"""Test that crops are augmented as described, alike for real and fake, and the same for the same seed."""
 
 from __future__ import annotations
 

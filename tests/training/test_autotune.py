@@ -1,4 +1,4 @@
-"""Does a trial find what suits the machine, and leave the model alone?"""
+"""Test that precision and batch size are chosen by what is fast, and that the model is not changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Do the right pictures come, in the right order, whoever makes them?"""
+"""Test that batches hold the right pictures in the right order, in threads and in processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is a head that learns from kept features the same as at the end of the whole network?"""
+"""Test that a head trained on cached features is the same as at the end of the whole network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does a model learn, stop and go on as if it had never stopped?"""
+"""Test that a training learns, stops and resumes to the same weights."""
 
 from __future__ import annotations
 

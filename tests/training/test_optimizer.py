@@ -1,4 +1,4 @@
-"""Do weights learn at the rate that is theirs, and is their average what it is said to be?"""
+"""Test learning rates of layers, frozen layers and averaged weights."""
 
 from __future__ import annotations
 

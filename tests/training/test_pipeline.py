@@ -1,4 +1,4 @@
-"""Does a data set become a detector: split, audited, cropped, taught, calibrated and kept?"""
+"""Test the way from a data set to a detector: split, audit, crops, training, calibration and saving."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does a schedule say what it promises, and refuse what makes no sense?"""
+"""Test that a schedule gives the rates it describes, and refuses settings that make no sense."""
 
 from __future__ import annotations
 

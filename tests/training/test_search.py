@@ -1,4 +1,4 @@
-"""Does a search find what trains best, go on where it was stopped, and keep the best?"""
+"""Test that a search finds the best settings, resumes, and keeps the best detector."""
 
 from __future__ import annotations
 

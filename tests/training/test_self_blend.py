@@ -1,4 +1,4 @@
-"""Do blended fakes change the face, leave the rest, and repeat?"""
+"""Test that self-blended fakes change the face, leave the rest, and repeat with the same seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is one step what it is said to be: its targets, its loss, its gradient, and how it is told?"""
+"""Test one optimization step: targets, loss, gradient and progress text."""
 
 from __future__ import annotations
 

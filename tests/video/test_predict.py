@@ -1,4 +1,4 @@
-"""Is a video scored by the frames that were asked for, in little memory, and is nothing made up?"""
+"""Test that a video is scored by the requested frames, in bounded memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is a face followed through the frames, and judged by the mean of its own logits?"""
+"""Test that a face is followed through frames, and judged by the mean of its logits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Are the golden pictures the same pixels as ever?"""
+"""Test that the golden pictures keep their pixels."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""Is a bundle whose head was put in place to the byte the one that is written as a whole?"""
+"""Test that a bundle with a replaced head is byte for byte the one that is written as a whole."""
 
 from __future__ import annotations
 
