@@ -31,8 +31,8 @@ def part(samples: Sequence[Sample], split: str, count: int) -> list[Sample]:
     """Give as many pictures of each class, evenly chosen."""
     chosen = []
     for label in (0, 1):
-        own = [s for s in samples if s.source == "dfdc" and s.split == split and s.label == label]
-        chosen += [own[index * len(own) // (count // 2)] for index in range(count // 2)]
+        of_class = [s for s in samples if s.source == "dfdc" and s.split == split and s.label == label]
+        chosen += [of_class[index * len(of_class) // (count // 2)] for index in range(count // 2)]
     return [replace(sample, split="") for sample in chosen]
 
 
@@ -45,8 +45,8 @@ def grid(trials: Sequence[Trial]) -> str:
     ]
     for model in MODELS:
         for optimizer in SPACE["optimizer"]:
-            found = [auc[model, optimizer, rate] for rate in SPACE["lr"]]
-            cells = [f"{t.auc:.3f}{' collapsed' if t.collapsed else ''}" for t in found]
+            row = [auc[model, optimizer, rate] for rate in SPACE["lr"]]
+            cells = [f"{t.auc:.3f}{' collapsed' if t.collapsed else ''}" for t in row]
             lines.append(f"| {model} | {optimizer} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -56,11 +56,11 @@ def means(trials: Sequence[Trial]) -> str:
     lines = ["| setting | value | best AUC | median AUC | collapsed |", "|---|---|---|---|---|"]
     for name, values in (("model", MODELS), *SPACE.items()):
         for value in values:
-            own = [t for t in trials if t.params[name] == value]
-            aucs = [t.auc for t in own]
+            chosen = [t for t in trials if t.params[name] == value]
+            aucs = [t.auc for t in chosen]
             lines.append(
                 f"| {name} | {value} | {max(aucs):.3f} | {statistics.median(aucs):.3f} "
-                f"| {sum(t.collapsed for t in own)} of {len(own)} |"
+                f"| {sum(t.collapsed for t in chosen)} of {len(chosen)} |"
             )
     return "\n".join(lines)
 

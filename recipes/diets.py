@@ -17,7 +17,7 @@ FAMILIES = {
     "diffusion": ("sfhq-t2i", "sd14"),
     "still-swap": ("inswapper", "lfw-faceswap"),
 }
-"""The ways to forge a face, and the sources of each."""
+"""Families of forgeries, and the sources of each."""
 
 PLAIN_OUT = {
     "video-swap": ("mebeauty",),
@@ -26,29 +26,29 @@ PLAIN_OUT = {
     "diffusion": ("unsplash-men",),
     "still-swap": ("utkface",),
 }
-"""Sources of photographs alone that are left out together with a family."""
+"""Sources without fakes that are left out together with a family."""
 
 MADE_UP_FROM = ("dfdc", "ciplab", "ffhq140k", "lfw-faceswap", "openforensics")
-"""Sources whose real pictures made-up fakes are made of."""
+"""Sources whose real pictures are forged."""
 
 IN_FOLDS = ("inswapper",)
-"""Sources so small that they are measured in folds."""
+"""Sources that are measured by cross-validation, since they are small."""
 
 FOLDS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Diet:
-    """Which pictures are learned from.
+    """The pictures that a detector is trained on.
 
     Attributes:
-        fakes: Real fakes too, not made-up ones alone.
-        blends_every: So many real pictures give one self-blended fake; 0 makes none.
-        twins: Photographs and their forged twins too, forged in these ways.
-        without: A family of which no fake is seen; its real pictures all give a self-blended fake. No picture is seen
-            of the plain sources that go with it.
-        fold: Of `IN_FOLDS`, this fold is left out; all others are seen, whatever their split and ``without``.
-        shuffled: The labels mean nothing: what is learned from them is a leak.
+        fakes: Whether fakes of the data set are used; else only forged copies and self-blended fakes.
+        blends_every: One in this number of real pictures also gives a self-blended fake; 0 makes none.
+        twins: Ways in which photographs are forged; both the photographs and the forged copies are used.
+        without: A family whose fakes are left out, with the sources that `PLAIN_OUT` names for it; each of its real
+            pictures gives a self-blended fake.
+        fold: The fold of `IN_FOLDS` that is left out; all other folds are used, whatever their split and ``without``.
+        shuffled: Whether labels are permuted: a detector that then does better than chance shows a leak.
     """
 
     fakes: bool = True
@@ -59,9 +59,9 @@ class Diet:
     shuffled: bool = False
 
     def training(self, data: Path, twins: Path) -> list[Sample]:
-        """List the pictures to learn from."""
+        """List the pictures to train on."""
         known = read_dataset(data / "manifest.csv")
-        chosen = [s for s in known if self._seen(s)]
+        chosen = [s for s in known if self._is_used(s)]
         if self.fold is not None:
             chosen = [s for s in chosen if s.source not in IN_FOLDS] + self.in_fold(known, left_out=False)
         if not self.fakes:
@@ -72,23 +72,24 @@ class Diet:
         return [*chosen, *self_blended(blended), *_twins(twins, self.twins)]
 
     def in_fold(self, known: Sequence[Sample], *, left_out: bool) -> list[Sample]:
-        """List the pictures of `IN_FOLDS` that this fold leaves out, or those that it does not."""
-        found = []
+        """List the pictures of `IN_FOLDS` that are in this fold (``left_out``), or those in the other folds."""
+        samples = []
         for source in IN_FOLDS:
-            own = [s for s in known if s.source == source]
-            found += [s for s, fold in zip(own, folds(own, FOLDS), strict=True) if (fold == self.fold) == left_out]
-        return found
+            of_source = [s for s in known if s.source == source]
+            numbered = zip(of_source, folds(of_source, FOLDS), strict=True)
+            samples += [s for s, fold in numbered if (fold == self.fold) == left_out]
+        return samples
 
-    def _seen(self, sample: Sample) -> bool:
+    def _is_used(self, sample: Sample) -> bool:
         if sample.split != "train" or sample.source in PLAIN_OUT.get(self.without, ()):
             return False
         forged = sample.source in FAMILIES.get(self.without, ())
         return not forged or (
             sample.label == 0 and sample.source not in IN_FOLDS
-        )  # folds hold their real pictures back
+        )  # real pictures of folds must not be used either
 
 
 def _twins(folder: Path, ways: Sequence[str]) -> list[Sample]:
-    """List the twins, each way a source of its own."""
+    """List the forged copies and their originals; each way of forging is a source of its own."""
     tables = [table for way in ways for table in sorted(folder.glob(f"{way}-*/manifest.csv"))]
     return [replace(sample, split="train") for table in tables for sample in read_dataset(table)]

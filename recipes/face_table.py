@@ -3,10 +3,10 @@
 Usage:
     python -m recipes.face_table --data DATA MORE --out FACES
 
-``FACES/faces.jsonl`` gets a line for each picture: what the manifest says of it, the face box and its five landmarks,
-and where its pixels are. A small picture stays where it is; of a larger one, the face with its surroundings is kept as
-an array, never encoded again. The table grows while this runs, and a training that has begun takes in what was added;
-run the same command again to go on. Pictures come in an order in which every source soon has some.
+``FACES/faces.jsonl`` gets a line for each picture: its row of the manifest, the face box and its five landmarks, and
+the file of its pixels. A small picture stays where it is; of a larger one, the face with its surroundings is saved as
+an array, without another encoding. The table grows while this runs, and a running training reads what was added; run
+the same command again to continue. Pictures are shuffled, so that every source soon has some.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def find_all(tables: Sequence[Path], out: Path, finder: FaceFinder) -> int:
     table = out / TABLE
     known = {json.loads(line)["name"] for line in table.read_text("utf-8").split("\n")[:-1]} if table.exists() else ()
     samples = [(folder, s) for folder in tables for s in read_dataset(folder / "manifest.csv") if s.source != "content"]
-    found = 0
+    count = 0
     for folder, sample in _mixed(samples):
         name = f"{folder.name}/{Path(sample.image).relative_to(folder).as_posix()}"
         if name in known:
@@ -110,10 +110,10 @@ def find_all(tables: Sequence[Path], out: Path, finder: FaceFinder) -> int:
         except DeepfakeDetectError as error:
             entry = {"name": name, "error": str(error)}
         append(table, entry)
-        found += 1
-        if found % 1000 == 0:
-            logging.info("%d pictures", found)
-    return found
+        count += 1
+        if count % 1000 == 0:
+            logging.info("%d pictures", count)
+    return count
 
 
 def find_face(sample: Sample, name: str, out: Path, finder: FaceFinder) -> dict[str, Any]:
@@ -132,9 +132,9 @@ def find_face(sample: Sample, name: str, out: Path, finder: FaceFinder) -> dict[
         file = out / "pixels" / f"{name.replace('/', '__')}.npy"
         file.parent.mkdir(exist_ok=True)
         np.save(file, np.ascontiguousarray(kept))
-    told = {key: getattr(sample, key) for key in ("label", "source", "generator", "group", "split", "note")}
+    facts = {key: getattr(sample, key) for key in ("label", "source", "generator", "group", "split", "note")}
     places = {"box_xyxy": box.round(2).tolist(), "landmarks_xy": points.round(2).tolist()}
-    return {"name": name, "pixels": str(file), **places, **told}
+    return {"name": name, "pixels": str(file), **places, **facts}
 
 
 def _mixed(samples: Iterable[tuple[Path, Sample]]) -> Iterator[tuple[Path, Sample]]:

@@ -1,16 +1,16 @@
-"""Train the flagship: a verdict and a map of what is forged, over several days if need be.
+"""Train the flagship, which gives a verdict and a map of what is forged, over several days if need be.
 
 Usage:
     python -m recipes.flagship --faces FACES --weights WEIGHTS --out RUNS/flagship
 
-``FACES`` is what `recipes.face_table` and `recipes.forge` write. Each epoch reads their tables anew, so that pictures
-that were found or forged meanwhile join in. A checkpoint is written after every epoch, whole or not at all: run the
-same command again to go on. The crop grows from stage to stage; the last stage ends with a falling rate. To measure, or
-to ship, before that:
+``FACES`` is the folder that `recipes.face_table` and `recipes.forge` write. Each epoch reads their tables again, so
+that pictures that were added meanwhile are used. A checkpoint is written atomically after every epoch: run the same
+command again to continue. The crop grows from stage to stage; the learning rate of the last stage falls to zero. To
+measure or ship a detector before that:
 
     python -m recipes.flagship --faces FACES --out RUNS/cooled --start RUNS/flagship --cool 6 --size-px 160
 
-takes the weights of a training, lets the rate fall over so many epochs, and leaves the training itself alone.
+starts from the weights of a training, and lets the rate fall to zero over this number of epochs, in another folder.
 """
 
 from __future__ import annotations
@@ -146,8 +146,8 @@ class Training:
         if not (out / STATE).exists() and start is not None:
             tensors = safetensors.torch.load_file(start)
             prefix = "average."  # of a checkpoint; starting weights have none
-            own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-            taken = take_over(model, own or tensors, where=str(start))
+            averaged = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+            taken = take_over(model, averaged or tensors, where=str(start))
             logging.info("%.0f%% of the weights are those of %s", 100 * taken.share, start.name)
         self.model = model.to(memory_format=torch.channels_last)
         self.average = Average(self.model, decay=RULES.ema)
@@ -161,8 +161,9 @@ class Training:
             known = [face for file in sorted(faces.glob("*.jsonl")) for face in read_table(file)]
             learned = [face for face in known if face.split == "train" and self.is_wanted(face)]
             mixture = Mixture(learned, fakes=self.fakes)
-            told = self._epoch(mixture, place[0].size_px)
-            self.progress.history.append({**told, "pictures": len(learned), "seconds": round(time.monotonic() - began)})
+            figures = self._epoch(mixture, place[0].size_px)
+            seconds = round(time.monotonic() - began)
+            self.progress.history.append({**figures, "pictures": len(learned), "seconds": seconds})
             self._save(place[0].size_px)
             logging.info("%s", json.dumps(self.progress.history[-1]))
 
@@ -197,21 +198,21 @@ class Training:
         count = self.plan.epoch_samples // 2
         pairs, seeds = mixture.draw(count, random), random.integers(2**62, size=count).tolist()
         losses: list[tuple[float, float]] = []
-        said: list[tuple[str, int, float]] = []
+        scored: list[tuple[str, int, float]] = []
         self.model.train()
         for chosen, batch, label, forged in self._batches(pairs, seeds, size_px):
             rate = self.plan.rate_at(self.progress.samples)
             verdict, places, logit = self._step(batch, label, forged, rate)
             losses.append((verdict, places))
             names = [face.source for pair in chosen for face in pair]
-            said += zip(names, label.int().tolist(), logit.tolist(), strict=True)
+            scored += zip(names, label.int().tolist(), logit.tolist(), strict=True)
             self.progress.samples += len(label)
             if len(losses) % 20 == 0:
                 logging.info("  step %d: loss %.4f, map %.4f", len(losses), *np.mean(losses[-20:], 0))
         self.progress.epoch += 1
         loss, map_loss = (round(float(value), 4) for value in np.mean(losses, 0))
-        told = {"epoch": number + 1, "samples": self.progress.samples, "size_px": size_px, "rate": round(rate, 7)}
-        return told | {"loss": loss, "map_loss": map_loss, "auc": aucs(said)}
+        figures = {"epoch": number + 1, "samples": self.progress.samples, "size_px": size_px, "rate": round(rate, 7)}
+        return figures | {"loss": loss, "map_loss": map_loss, "auc": aucs(scored)}
 
     def _batches(self, pairs: Sequence[Pair], seeds: Sequence[int], size_px: int) -> Iterator[Batch]:
         """Give pairs with what the network gets of them, two batches made ahead by a thread."""
@@ -255,8 +256,8 @@ class Training:
         metadata = {"progress": json.dumps(asdict(self.progress))}
         safetensors.torch.save_file({name: t.contiguous() for name, t in tensors.items()}, partial, metadata=metadata)
         os.replace(partial, self.out / STATE)
-        wanted = self.preprocessing(size_px)
-        card = Card(name=self.out.name, version=0, architecture=self.architecture, preprocessing=wanted)
+        preprocessing = self.preprocessing(size_px)
+        card = Card(name=self.out.name, version=0, architecture=self.architecture, preprocessing=preprocessing)
         save_bundle(self.average.model, card, self.out, half=False)
 
     def _load(self) -> None:
@@ -276,16 +277,16 @@ class Training:
         logging.info("going on after %d samples", self.progress.samples)
 
 
-def aucs(said: Sequence[tuple[str, int, float]]) -> dict[str, float]:
+def aucs(scored: Sequence[tuple[str, int, float]]) -> dict[str, float]:
     """Give the AUC of all logits, and of each source's fakes against all real pictures."""
     by_source = defaultdict(list)
-    for source, label, logit in said:
+    for source, label, logit in scored:
         by_source[source if label else ""].append(logit)
     reals = by_source.pop("", [])
-    found = {"all": roc_auc([label for _, label, _ in said], [logit for *_, logit in said])}
+    figures = {"all": roc_auc([label for _, label, _ in scored], [logit for *_, logit in scored])}
     for source, logits in sorted(by_source.items()):
-        found[source] = roc_auc([0] * len(reals) + [1] * len(logits), [*reals, *logits])
-    return {source: round(float(value), 3) for source, value in found.items()}
+        figures[source] = roc_auc([0] * len(reals) + [1] * len(logits), [*reals, *logits])
+    return {source: round(float(value), 3) for source, value in figures.items()}
 
 
 def main() -> None:

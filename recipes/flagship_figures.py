@@ -65,8 +65,8 @@ def chosen_faces(folder: Path, split: str, limit: int) -> list[KeptFace]:
 
 def score(bundle: str, faces: Sequence[KeptFace], *, size: int = 32) -> Scores:
     """Score faces with a bundle, cropped as its card says."""
-    found = find_bundle(bundle)
-    card, model, wanted = found.card, load_model(found), found.card.preprocessing
+    source = find_bundle(bundle)
+    card, model, prep = source.card, load_model(source), source.card.preprocessing
     model = model.to(memory_format=torch.channels_last)
     has_map = card.architecture == "xception-dense" and isinstance(model, Backbone)
     logits: list[float] = []
@@ -77,18 +77,18 @@ def score(bundle: str, faces: Sequence[KeptFace], *, size: int = 32) -> Scores:
             crop_face(
                 face.load(),
                 face.box_xyxy,  # type: ignore[arg-type]
-                margin=wanted.margin,
-                size_px=wanted.size_px,
-                interpolation=wanted.interpolation,
+                margin=prep.margin,
+                size_px=prep.size_px,
+                interpolation=prep.interpolation,
             )
             for face in some
         ]
         with torch.inference_mode():
-            batch = to_batch(crops, preprocessing=wanted)
+            batch = to_batch(crops, preprocessing=prep)
             logit, places = model.localise(batch) if has_map else (model(batch), None)
         logits += logit.tolist()
-        for face, own in zip(some, places if places is not None else [], strict=has_map):
-            if face.label and (auc := _part_auc(face, own.numpy(), wanted.size_px, wanted.margin)) is not None:
+        for face, patch_logits in zip(some, places if places is not None else [], strict=has_map):
+            if face.label and (auc := _part_auc(face, patch_logits.numpy(), prep.size_px, prep.margin)) is not None:
                 inside[face.source].append(auc)
     means = {source: float(np.mean(values)) for source, values in inside.items()}
     return Scores(name=card.id, logits=np.array(logits), part_auc=means)
@@ -97,7 +97,7 @@ def score(bundle: str, faces: Sequence[KeptFace], *, size: int = 32) -> Scores:
 def table(faces: Sequence[KeptFace], scores: Sequence[Scores]) -> dict[str, dict[str, Any]]:
     """Give the figures of each source with fakes, and of all."""
     cues = np.array([_cues(face) for face in faces])
-    found = {}
+    figures = {}
     sources = sorted({face.source for face in faces if face.label == 1})
     for source in [*sources, "all"]:
         rows = np.array([_belongs(face, source, faces) for face in faces])
@@ -113,8 +113,8 @@ def table(faces: Sequence[KeptFace], scores: Sequence[Scores]) -> dict[str, dict
                 entry[f"part auc {each.name}"] = round(each.part_auc[source], 3)
         alone = [roc_auc(y, cue) for cue in cues[rows].T]
         entry |= {name: round(float(max(a, 1 - a)), 2) for name, a in zip(CUES, alone, strict=True)}
-        found[source] = entry
-    return found
+        figures[source] = entry
+    return figures
 
 
 def caught(y: np.ndarray, logits: np.ndarray) -> float:

@@ -164,7 +164,9 @@ def morph(first: Sitter, second: Sitter, random: np.random.Generator) -> Forgery
     points = second.points @ fitted[:, :2].T + fitted[:, 2]
     share = random.uniform(0.35, 0.65)
     between = (1 - share) * first.points + share * points
-    shapes = [_warped(picture, own, between) for picture, own in ((first.pixels, first.points), (other, points))]
+    shapes = [
+        _warped(picture, points_of, between) for picture, points_of in ((first.pixels, first.points), (other, points))
+    ]
     if any(shape is None for shape in shapes):
         return None
     mean = np.clip((1 - share) * shapes[0] + share * shapes[1], 0, 255).round().astype(np.uint8)
@@ -187,8 +189,8 @@ def part_mask(sitter: Sitter, random: np.random.Generator) -> np.ndarray:
         chosen |= set(EYES)
     apart = float(np.linalg.norm(sitter.points[36] - sitter.points[45]))
     for name in chosen:
-        own = [*EYES[name], *BROWS[name]] if name in EYES else NOSE if name == "nose" else MOUTH
-        hull = cv2.convexHull(sitter.points[list(own)].round().astype(np.int32))
+        landmarks = [*EYES[name], *BROWS[name]] if name in EYES else NOSE if name == "nose" else MOUTH
+        hull = cv2.convexHull(sitter.points[list(landmarks)].round().astype(np.int32))
         cv2.fillConvexPoly(mask, hull, 255)
     reach = max(1, round(apart * random.uniform(0.05, 0.14)))
     return np.asarray(cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))))
@@ -221,8 +223,8 @@ def _coloured(picture: np.ndarray, like: np.ndarray, mask: np.ndarray) -> np.nda
     inside = mask > 0
     if inside.sum() < 16:
         return picture
-    own, wanted = picture[inside].astype(np.float32), like[inside].astype(np.float32)
-    scaled = (picture - own.mean(0)) * ((wanted.std(0) + 1) / (own.std(0) + 1)) + wanted.mean(0)
+    source, target = picture[inside].astype(np.float32), like[inside].astype(np.float32)
+    scaled = (picture - source.mean(0)) * ((target.std(0) + 1) / (source.std(0) + 1)) + target.mean(0)
     return np.asarray(scaled.clip(0, 255).round(), np.uint8)
 
 
@@ -278,8 +280,8 @@ class Album:
         others = [other for other in others if other.group != face.group] or [
             self.draw(face.split, [*PHOTOGRAPHS], random)
         ]
-        wanted = _colour(face)
-        return min(others, key=lambda other: float(np.abs(_colour(other) - wanted).sum()))
+        colour = _colour(face)
+        return min(others, key=lambda other: float(np.abs(_colour(other) - colour).sum()))
 
 
 def _colour(face: KeptFace) -> np.ndarray:
@@ -299,8 +301,8 @@ def forge_one(number: int, album: Album, workshop: Workshop, seed: int) -> tuple
         forgery, tool = workshop.open_all()[way](sitter, random)
         return sitter, forgery, way, tool
     donor = workshop.sit(album.donor(face, random), random)
-    found = (morph if way == "morph" else part_swap)(sitter, donor, random)
-    return (sitter, found, way, way) if found is not None else None
+    forgery = (morph if way == "morph" else part_swap)(sitter, donor, random)
+    return (sitter, forgery, way, way) if forgery is not None else None
 
 
 def write(number: int, made: tuple[Sitter, Forgery, str, str], out: Path) -> None:

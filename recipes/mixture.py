@@ -1,8 +1,8 @@
 """Draw the pictures of a batch of the flagship: fakes, each with a real picture beside it.
 
-Half of a batch is fake. A fake is drawn by source, then by group, then among the group's pictures, so that neither a
-large collection nor a video with many copies prevails. Beside each stands a real picture, drawn likewise: the one that
-was forged where it is known, else one of a source that looks alike, at times one of any source.
+Half of a batch is fake. A source is drawn first, then a group, then one of its pictures, so that neither a large
+collection nor a video with many copies dominates. Each fake is paired with a real picture that is drawn in the same
+way: its original where that is known, else one of a source that looks alike, at times one of any source.
 """
 
 from __future__ import annotations
@@ -81,10 +81,10 @@ class Mixture:
             real = self._one(self._any(random), 0, random)
             return replace(real, label=1, source=SELF_BLEND, generator=SELF_BLEND), real
         fake = self._one(source, 1, random)
-        own = self._reals.get(source, {}).get(fake.group or fake.name)
-        if own:
+        originals = self._reals.get(source, {}).get(fake.group or fake.name)
+        if originals:
             folder = fake.name.partition("/")[0]  # the same picture may be there in two sizes
-            near = [face for face in own if face.name.startswith(f"{folder}/")] or own
+            near = [face for face in originals if face.name.startswith(f"{folder}/")] or originals
             return fake, near[random.integers(len(near))]
         alike = [name for name in ALIKE.get(source, (source,)) if name in self._reals]
         other = alike[random.integers(len(alike))] if alike and random.random() >= ANY else self._any(random)
@@ -99,6 +99,6 @@ class Mixture:
         return group[random.integers(len(group))]
 
 
-def _shares(wanted: Mapping[str, float], there: Iterable[str]) -> dict[str, float]:
-    known = {name: wanted[name] for name in wanted if name in set(there)}
+def _shares(shares: Mapping[str, float], sources: Iterable[str]) -> dict[str, float]:
+    known = {name: shares[name] for name in shares if name in set(sources)}
     return {name: value / sum(known.values()) for name, value in known.items()}

@@ -11,9 +11,9 @@ from deepfake_detect.weights.card import Preprocessing
 
 
 class Taught(CropDataset):
-    """Crops whose labels are mixed, half and half, with what a teacher says of the same picture as it is in use.
+    """Crops whose labels are the mean of the true label and a teacher's score of the unaugmented crop.
 
-    Each picture is scored when it is first drawn; those that are blended anew each time keep their label.
+    Each picture is scored when it is first drawn; self-blended fakes, which differ each time, keep their label.
     """
 
     def __init__(self, crops: CropDataset, *, teacher: torch.nn.Module, preprocessing: Preprocessing) -> None:
@@ -23,7 +23,7 @@ class Taught(CropDataset):
         self.scores: dict[int, float] = {}
 
     def __getitem__(self, key: int | tuple[int, int]) -> tuple[torch.Tensor, float]:
-        """Give crop and mixed label."""
+        """Return crop and mixed label."""
         pixels, label = super().__getitem__(key)
         index = key[0] if isinstance(key, tuple) else key
         if self.samples[index].source == SELF_BLEND:
@@ -39,7 +39,7 @@ class Taught(CropDataset):
 
 
 def quieten_head(model: torch.nn.Module) -> None:
-    """Let every logit begin at zero: features of folded norms are large, and a random head shouts."""
+    """Set the head to zero, so that every logit begins at zero: features of folded norms are large."""
     _, head = last_linear(model)
     for parameter in head.parameters():
         torch.nn.init.zeros_(parameter)
@@ -48,18 +48,18 @@ def quieten_head(model: torch.nn.Module) -> None:
 def unfold_norms(model: torch.nn.Module, crops: CropDataset, *, count: int = 256) -> None:
     """Give batch norms that were folded into the convolutions before them the statistics of some crops.
 
-    What the model says in evaluation mode stays the same; in training mode it is close to that now.
+    The outputs in evaluation mode stay the same; those in training mode become close to them.
     """
-    seen: dict[torch.nn.BatchNorm2d, list[torch.Tensor]] = {}
+    inputs: dict[torch.nn.BatchNorm2d, list[torch.Tensor]] = {}
     norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
-    hooks = [norm.register_forward_pre_hook(lambda n, x: seen.setdefault(n, []).append(x[0])) for norm in norms]
+    hooks = [norm.register_forward_pre_hook(lambda n, x: inputs.setdefault(n, []).append(x[0])) for norm in norms]
     drawn = torch.randperm(len(crops.samples), generator=torch.Generator().manual_seed(0))[:count].tolist()
     pixels = torch.stack([crops[index, index][0] for index in drawn])
     with torch.inference_mode():
         model.eval()(to_batch(pixels.numpy(), preprocessing=crops.preprocessing))
     for hook in hooks:
         hook.remove()
-    for norm, (maps,) in seen.items():
+    for norm, (maps,) in inputs.items():
         scale = norm.weight / (norm.running_var + norm.eps).sqrt()  # type: ignore[operator]
         mean, variance = maps.mean((0, 2, 3)), maps.var((0, 2, 3))
         with torch.no_grad():

@@ -40,14 +40,14 @@ def difference_hash(face: KeptFace) -> np.ndarray:
 def near(learned: Sequence[KeptFace], held: Sequence[KeptFace], *, apart: int) -> list[tuple[int, KeptFace, KeptFace]]:
     """List pairs of different groups whose hashes are at most so many bits apart, the nearest first."""
     signs = [np.array([difference_hash(face) for face in faces], np.float32) * 2 - 1 for faces in (learned, held)]
-    found = []
+    pairs = []
     for at in range(0, len(learned), 2048):
         agreeing = signs[0][at : at + 2048] @ signs[1].T  # bits alike less bits apart
         for row, column in zip(*np.nonzero(agreeing >= SIDE * SIDE - 2 * apart), strict=True):
-            one, other = learned[at + row], held[column]
-            if one.group != other.group:
-                found.append((int(SIDE * SIDE - agreeing[row, column]) // 2, one, other))
-    return sorted(found, key=lambda pair: pair[0])
+            first, second = learned[at + row], held[column]
+            if first.group != second.group:
+                pairs.append((int(SIDE * SIDE - agreeing[row, column]) // 2, first, second))
+    return sorted(pairs, key=lambda pair: pair[0])
 
 
 def leave_out(table: Path, names: set[str]) -> None:
@@ -75,10 +75,10 @@ def main() -> None:
     held = [face for face in faces if face.split in ("val", "test")]
     pairs = near(learned, held, apart=options.apart)
     print(f"{len(learned)} pictures to learn from, {len(held)} held back, {len(pairs)} pairs of different groups alike")
-    for bits, one, other in pairs:
-        print(bits, one.name, other.name)
+    for bits, first, second in pairs:
+        print(bits, first.name, second.name)
     if options.leave_out is not None:
-        near_ones = {one.name for bits, one, _ in pairs if bits <= options.leave_out}
+        near_ones = {first.name for bits, first, _ in pairs if bits <= options.leave_out}
         leave_out(options.faces / TABLE, near_ones)
         print(f"{len(near_ones)} pictures are learned from no more")
 

@@ -25,14 +25,14 @@ class Plan:
     Attributes:
         architecture: Of `create_model`.
         size_px: Side of the input.
-        start: A file of the starting weights, another plan, or `NEW`.
-        teacher: A plan whose scores the labels are mixed with, half and half (Hinton and others 2015).
-        diet: What is learned from.
-        schedule: How long and how fast.
-        augmentation: Of the crops.
+        start: A file of initial weights, another plan, or `NEW` for random weights.
+        teacher: A plan whose scores are averaged with the labels (Hinton and others 2015).
+        diet: Pictures to train on.
+        schedule: Length and learning rates.
+        augmentation: Augmentation of the crops.
         margin: Side of the crop, in longer sides of the face box.
-        cut: Ends after so many epochs, with the rate still high; 0 goes to the end.
-        valid: So many validation pictures are scored after each epoch; with 0 the last epoch is kept.
+        cut: Number of epochs after which the training stops, while the rate is still high; 0 runs all of them.
+        valid: Number of validation pictures that are scored after each epoch; with 0 the last epoch is kept.
     """
 
     architecture: str = "xception"

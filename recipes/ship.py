@@ -1,4 +1,4 @@
-"""Turn a training into the bundle that ships: half precision, calibrated, measured, with golden logits.
+"""Turn a training into a packaged bundle: half precision, calibrated, measured, with golden logits.
 
 Usage:
     python -m recipes.ship RUNS/xception-fakefaces --data DATA --to deepfake_detect/pretrained --version 1 \\
@@ -29,10 +29,10 @@ from recipes.measure import show, table
 from recipes.plans import PLANS
 
 ALARMS, MISSES = 0.02, 0.1
-"""Outside the uncertain band so many validation photographs are called fake, and fakes real, at the most."""
+"""Largest shares of validation photographs called fake, and of fakes called real, outside the uncertain band."""
 
 WIDEST = (0.3, 0.95)
-"""The band reaches no further than this."""
+"""Widest uncertain band."""
 
 LICENCE = "research and evaluation only: the licences of the training data do not allow more"
 
@@ -53,8 +53,8 @@ TRAINING_DATA = (
 def settled(detector: Detector, samples: Sequence[Sample]) -> Detector:
     """Fit the score to a probability (Platt 1999), with the threshold at one half and an uncertain band around it."""
     fitted = calibrate(detector, samples, method="platt+conformal", max_false_alarm=ALARMS)
-    said = detector.predict_many((s.image for s in samples if s.label == 1), on_error="yield")
-    scores = [judge(one.logit, card=fitted)[0] for one in said if one.logit is not None]
+    predictions = detector.predict_many((s.image for s in samples if s.label == 1), on_error="yield")
+    scores = [judge(prediction.logit, card=fitted)[0] for prediction in predictions if prediction.logit is not None]
     low = min(0.49, max(WIDEST[0], float(np.quantile(scores, MISSES))))
     high = max(0.51, min(WIDEST[1], fitted.threshold))
     note = (
@@ -63,22 +63,22 @@ def settled(detector: Detector, samples: Sequence[Sample]) -> Detector:
         f"its widest; below, {MISSES:.0%} of these fakes are called real. Nothing is promised of other pictures."
     )
     kept = ("n", "n_groups", "no_face", "unreadable", "temperature", "bias", "ece_before", "ece_after")
-    told = {"method": "platt", **{name: fitted.calibration[name] for name in kept}, "note": note}
+    record = {"method": "platt", **{name: fitted.calibration[name] for name in kept}, "note": note}
     card = replace(
-        fitted, threshold=0.5, uncertain=(round(low, 4), round(high, 4)), calibration={**fitted.calibration, **told,
+        fitted, threshold=0.5, uncertain=(round(low, 4), round(high, 4)), calibration={**fitted.calibration, **record,
         "max_false_alarm": None, "false_alarms_seen": None, "false_alarm_bound_95": None, "uncertain_rate": None},
     )  # fmt: skip
     return Detector(model=detector.model, card=card, device=detector.device, dtype=detector.dtype)
 
 
 def training_data(name: str) -> tuple[str, ...]:
-    """List what a detector learned from; made-up fakes only where its plan has any."""
+    """List the training data of a detector; forged copies only where its plan uses them."""
     made_up = name not in PLANS or PLANS[name].diet.twins
     return tuple(text for text in TRAINING_DATA if made_up or text != MADE_UP)
 
 
 def golden_logits(folder: Path) -> dict[str, float]:
-    """What the bundle says of the pictures made in the package."""
+    """Compute the logits of the built-in pictures with a bundle."""
     detector = Detector.from_pretrained(folder, device="cpu", dtype="float32")
     names = golden_pictures()
     logits = [prediction.logit for prediction in detector.predict_many(names.values(), faces="none", batch_size=1)]

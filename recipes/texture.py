@@ -3,10 +3,10 @@
 Usage:
     python -m recipes.texture --faces FACES --weights WEIGHTS --out RUNS/texture
 
-What decoders and up-samplers leave at single pixels is wiped out where a face is scaled to a network's input. Here
-nothing is scaled: EfficientNet-B0 sees patches of 128 px, of faces that have as many. Pictures that were scaled down
-before tell nothing here, so sources that came so are left out (`NATIVE`), and a fake has its own original or a
-photograph beside it with the same codings. Checkpoints and going on are as in `flagship`.
+Traces of decoders and up-samplers at single pixels are lost where a face is scaled to a network's input. Here nothing
+is scaled: EfficientNet-B0 gets patches of 128 px, of faces that are at least as large. Pictures that were scaled down
+before hold no such traces, so only the sources in `NATIVE` are used, and each fake is paired with its own original or a
+photograph, encoded in the same way. Checkpoints and resuming are as in `flagship`.
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ def patches(pair: Pair, seed: int) -> tuple[View, View]:
     turn, flip, state = int(random.integers(4)), random.random() < 0.5, int(random.integers(2**62))
     made = []
     for patch, label in zip(shown, (1.0, 0.0), strict=True):
-        own = np.random.default_rng(state)
-        for _ in range(own.choice(len(CODINGS), p=CODINGS)):
-            patch = encoded(patch, own)
+        codings = np.random.default_rng(state)
+        for _ in range(codings.choice(len(CODINGS), p=CODINGS)):
+            patch = encoded(patch, codings)
         patch = np.rot90(patch[:, ::-1] if flip else patch, turn)
         made.append(View(pixels=np.ascontiguousarray(patch), forged=np.full((1, 1), label, np.float32)))
     return made[0], made[1]

@@ -1,10 +1,10 @@
-"""Train a detector that ships, or one that measures what the recipe is worth.
+"""Train a packaged detector, or one that measures the value of a part of its recipe.
 
 Usage:
     python -m recipes.train xception-fakefaces --data DATA --weights MODELS --out RUNS
 
-The names are those of `plans`. What a training starts from, and the made-up fakes that it learns from, are made first
-where they are missing. A checkpoint is written after every epoch: run the same command again to go on.
+The names are those of `plans`. The trainings that a plan starts from, and the forged copies that it is trained on, are
+made first where they are missing. A checkpoint is written after every epoch: run the same command again to continue.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ FINISHED = "finished"
 """A file that stands in the folder of a training that needs no more."""
 
 TWINS = {"dfdc": 400, "ciplab": 250, "ffhq140k": 300, "lfw-faceswap": 120, "openforensics": 130}
-"""So many photographs of each source are forged, once in each way."""
+"""Number of photographs of each source that are forged, once in each way."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """Where everything is: the data, the starting weights, the trainings; and whether they are only tried.
+    """Folders of the data, the initial weights and the trainings.
 
     Attributes:
         data: Folder with manifest.csv.
-        weights: Folder with the starting weights.
-        runs: Folder of all trainings, and of the twins.
-        short: Train on a handful of pictures.
-        store: Of found faces.
+        weights: Folder with the initial weights.
+        runs: Folder of all trainings, and of the forged copies.
+        short: Whether to train on a handful of pictures, as a test.
+        store: Cache of found faces.
     """
 
     data: Path
@@ -56,7 +56,7 @@ class Bench:
     store: FaceStore = field(default_factory=FaceStore)
 
     def train(self, name: str) -> Path:
-        """Run a plan, and those that it starts from; give its folder."""
+        """Run a plan, after those that it starts from; return its folder."""
         plan, out = self.plan(name), self.runs / name
         if (out / FINISHED).exists():
             return out
@@ -92,40 +92,40 @@ class Bench:
         return out
 
     def plan(self, name: str) -> Plan:
-        """Give a plan, short where it is only tried."""
+        """Return a plan, shortened where ``short`` is set."""
         return shortened(PLANS[name]) if self.short else PLANS[name]
 
     def twins(self, ways: Sequence[str]) -> Path:
-        """Give the folder of photographs and their twins, forged in these ways; made where they are missing."""
+        """Return the folder of photographs and their copies, forged in these ways; make those that are missing."""
         folder = self.runs / "twins"
         for way in ways:
             for source, count in TWINS.items():
                 out = folder / f"{way}-{source}"
                 if not (out / "manifest.csv").exists():
-                    found = photographs(self.data, [source], ["train"], count=2 if self.short else count)
-                    write_twins(way, found, out, weights=self.weights, size_px=192)
+                    originals = photographs(self.data, [source], ["train"], count=2 if self.short else count)
+                    write_twins(way, originals, out, weights=self.weights, size_px=192)
         return folder
 
     def valid(self, count: int) -> list[Sample]:
-        """Draw so many pictures of the val split, every source with its share."""
+        """Draw ``count`` pictures of the val split, with the same share of every source."""
         held = [replace(s, split="") for s in read_dataset(self.data / "manifest.csv", splits=["val"])]
         dealt = split_samples(held, valid=count / len(held)) if count < len(held) else []
         return [s for s in dealt if s.split == "val"] if dealt else held
 
     def crops(self, samples: list[Sample], card: Card) -> CropDataset:
         """Find the faces of pictures."""
-        found = find_crops(samples, self.store).samples
-        return CropDataset(found, self.store, preprocessing=card.preprocessing)
+        with_faces = find_crops(samples, self.store).samples
+        return CropDataset(with_faces, self.store, preprocessing=card.preprocessing)
 
     def taught(self, crops: CropDataset, teacher: str) -> Taught:
-        """Mix the labels with what a teacher says."""
+        """Mix the labels with the scores of a teacher."""
         folder = self.train(teacher)
         card = Card.from_json((folder / "card.json").read_bytes())
         return Taught(crops, teacher=load_model(folder), preprocessing=card.preprocessing)
 
 
 def shuffle_labels(samples: tuple[Sample, ...] | list[Sample]) -> tuple[Sample, ...]:
-    """Give each picture the label of another one."""
+    """Permute the labels at random."""
     order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(0)).tolist()
     return tuple(replace(s, label=samples[other].label) for s, other in zip(samples, order, strict=True))
 

@@ -1,4 +1,4 @@
-"""Make fakes of photographs that no detector has learned from, each beside its real twin.
+"""Make forged copies of photographs, each listed beside its original.
 
 Usage:
     python -m recipes.twins swap --data DATA --splits val,test --count 450 --out TWINS
@@ -6,14 +6,14 @@ Usage:
     python -m recipes.twins upsample --data DATA --sources dfdc,ciplab --splits train --size-px 192 --out TWINS
     python -m recipes.twins levelled --weights MODELS --data DATA --sources ffhq140k --splits train --out TWINS
 
-``swap`` lays the mirror image of a face over it, as ``examples/make_fake.py`` does, with colours, detail and edges
-that differ from picture to picture. ``autoencoder`` passes the picture through the tiny autoencoder of the FLUX.2
-latent space: the content is exactly that of the real twin. ``upsample`` adds the faint grid that the uneven weights
-of transposed convolutions leave in what generators make, and takes some detail away. ``levelled`` does one of these
-two, in the whole picture or within the face, and gives the forgery the power spectrum of its photograph, or overdoes
-it: how sharp a picture is then tells nothing. Real photographs, as a rule of the sources that have no fakes of their
-own, in a square of 256 px, once as they are and once forged; both saved as JPEG, quality 88, 4:2:0.
-``TWINS/manifest.csv`` lists them; twins share a group, which is that of the photograph.
+``swap`` covers a face with its own mirror image, as ``examples/make_fake.py`` does, with colours, detail and edges that
+differ from picture to picture. ``autoencoder`` passes the picture through the tiny autoencoder of the FLUX.2 latent
+space: the content stays exactly the same. ``upsample`` adds the faint grid that the uneven weights of transposed
+convolutions leave in the pictures of generators, and removes some detail. ``levelled`` does one of these two, in the
+whole picture or within the face, and gives the forgery the power spectrum of its photograph, or more of it, so that
+sharpness does not reveal the label. The photographs, by default of the sources without fakes, are cropped to a square
+of 256 px and saved once unchanged and once forged, both as JPEG, quality 88, 4:2:0. ``TWINS/manifest.csv`` lists them;
+original and copy have the group of the photograph.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def load_autoencoder(folder: Path) -> nn.Module:
 
 
 def reconstruct(autoencoder: nn.Module, pixels: np.ndarray) -> np.ndarray:
-    """Pass one [H, W, 3] uint8 picture through; the same shape comes back."""
+    """Pass one [H, W, 3] uint8 picture through the autoencoder; the result has the same shape."""
     batch = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         passed = autoencoder(batch.contiguous(memory_format=torch.channels_last)).float()
@@ -80,7 +80,7 @@ def reconstruct(autoencoder: nn.Module, pixels: np.ndarray) -> np.ndarray:
 
 
 def swap(random: np.random.Generator, pixels: np.ndarray) -> np.ndarray | None:
-    """Lay the mirror image of the largest face over it; None where no face is found."""
+    """Cover the largest face with its mirror image; None where no face is found."""
     faces = find_faces(pixels)
     if not faces:
         return None

@@ -4,9 +4,9 @@ Usage:
     python -m recipes.twins swap --data DATA --splits val,test --count 450 --out TWINS
     python -m recipes.unseen_source --twins TWINS --data DATA
 
-The forgery is one that the packaged detector has never seen: faces under their own mirror image. 100 photographs and
-their twins are learned from (15 % of them validate); the others, of other photographs, are measured before and
-after, and so is a part of the test split of the sources that the detector knows. Prints one Markdown table.
+The packaged detector was not trained on this forgery: faces that are covered with their own mirror image. It is
+fine-tuned on 100 photographs and their forged copies (15 % of them for validation), and measured before and after on
+other photographs and their copies, and on a part of the test split of the known sources. Prints a Markdown table.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ Weights = dict[str, Tensor]
 def load_upsamplers(given: Path, more: Path | None) -> dict[str, tuple[Upsampler, int]]:
     """Load what is there: name to the network and how many times larger it makes a picture."""
     carn = torch.load(given / "carn_m.pth", weights_only=True, map_location="cpu")
-    found: dict[str, tuple[Upsampler, int]] = {
+    networks: dict[str, tuple[Upsampler, int]] = {
         f"carn-m x{times}": (lambda batch, times=times: _carn(carn, batch, times), times) for times in (2, 3, 4)
     }
     if more is not None:
@@ -31,9 +31,9 @@ def load_upsamplers(given: Path, more: Path | None) -> dict[str, tuple[Upsampler
             {name: value.float() for name, value in safetensors.torch.load_file(more / f"{file}.safetensors").items()}
             for file in ("realesr_animevideov3_x4", "realesrgan_x4plus")
         )
-        found["real-esrgan compact"] = (lambda batch: _compact(compact, batch), 4)
-        found["real-esrgan x4plus"] = (lambda batch: _plus(plus, batch), 4)
-    return found
+        networks["real-esrgan compact"] = (lambda batch: _compact(compact, batch), 4)
+        networks["real-esrgan x4plus"] = (lambda batch: _plus(plus, batch), 4)
+    return networks
 
 
 def enlarge(network: Upsampler, pixels: np.ndarray) -> np.ndarray:

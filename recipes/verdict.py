@@ -87,8 +87,8 @@ def shipped(bundle: str, data: Path) -> dict[str, object]:
     some = [s for s in test if s.source == "dfdc"][::2][:DELIVERED] + [s for s in test if s.source != "dfdc"]
     delivered = detector.evaluate(some, robustness=("clean", *ROBUST))
     figures["delivered"] = {
-        name: {key: _rounded(getattr(one, key)) for key in ("auc", "lost_auc", "balanced_accuracy")}
-        for name, one in delivered.robustness.items()
+        name: {key: _rounded(getattr(delivery, key)) for key in ("auc", "lost_auc", "balanced_accuracy")}
+        for name, delivery in delivered.robustness.items()
     }
     return figures
 

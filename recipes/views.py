@@ -1,8 +1,7 @@
 """Make the crops that the flagship is trained on: cut, encoded and scaled at random, with a mask of what is forged.
 
-Real and fake go the same ways to the network: cut with some chance, scaled and encoded up to three times as pictures
-are on their way through messengers and screenshots, then scaled as in use. A pair of fake and photograph has the same
-seed and so the same way.
+Real and fake pictures are changed alike: cut at random, scaled and encoded up to three times as by messengers and
+screenshots, then scaled as in use. The fake and the photograph of a pair have the same seed, and so the same changes.
 """
 
 from __future__ import annotations
@@ -60,8 +59,8 @@ def plain_view(face: KeptFace, *, size_px: int, margin: float) -> View:
     """Give what the network sees of a picture in use."""
     pixels = face.load()
     square = crop_square(_box(face.box_xyxy), margin=margin, size_hw=pixels.shape[:2])
-    seen = resample(pixels, square, size_px=size_px, interpolation="mipmap")
-    return View(pixels=seen, forged=_places(forged_mask(face, pixels.shape[:2]), square, size_px))
+    scaled = resample(pixels, square, size_px=size_px, interpolation="mipmap")
+    return View(pixels=scaled, forged=_places(forged_mask(face, pixels.shape[:2]), square, size_px))
 
 
 def random_view(face: KeptFace, *, size_px: int, margin: float, seed: int) -> View:
@@ -78,11 +77,11 @@ def random_view(face: KeptFace, *, size_px: int, margin: float, seed: int) -> Vi
     travelled = travel(cut, random)
     scale = np.array(travelled.shape[1::-1]) / cut.shape[1::-1]
     left, top, right, bottom = (float(value) for value in np.array(inner) * np.tile(scale, 2))
-    seen = resample(travelled, (left, top, right, bottom), size_px=size_px, interpolation="mipmap")
-    seen, places = LOOKS(seen, random=random), _places(mask, square, size_px)
+    scaled = resample(travelled, (left, top, right, bottom), size_px=size_px, interpolation="mipmap")
+    scaled, places = LOOKS(scaled, random=random), _places(mask, square, size_px)
     if random.random() < 0.5:
-        seen, places = seen[:, ::-1], places[:, ::-1]
-    return View(pixels=np.ascontiguousarray(seen), forged=np.ascontiguousarray(places))
+        scaled, places = scaled[:, ::-1], places[:, ::-1]
+    return View(pixels=np.ascontiguousarray(scaled), forged=np.ascontiguousarray(places))
 
 
 def travel(pixels: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -122,9 +121,9 @@ def forged_mask(face: KeptFace, size_hw: tuple[int, ...]) -> np.ndarray:
         return np.asarray(Image.open(face.mask).convert("L"))
     points = np.array(face.landmarks_xy)
     if face.source == "ciplab":
-        told = dict(item.split("=") for item in face.note.split(";"))
+        note = dict(item.split("=") for item in face.note.split(";"))
         origin, axes = face_axes(points)
-        parts = [name for name, bit in zip(ORDER, told["parts"], strict=True) if bit == "1"]
+        parts = [name for name, bit in zip(ORDER, note["parts"], strict=True) if bit == "1"]
         return _drawn([oval(name) * 1.15 @ axes + origin for name in parts], height, width)
     if face.source in SWAPS:
         origin, axes = face_axes(points)

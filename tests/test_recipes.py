@@ -1,7 +1,7 @@
 """Test that the recipes of the packaged weights run.
 
-A handful of pictures goes the whole way: twins are forged, networks trained one from the other, a small one taught by
-a large one, calibrated and shipped. That takes a minute and proves nothing about quality.
+A handful of pictures goes the whole way: copies are forged, networks trained one after the other, a small one with the
+scores of a large one as labels, calibrated and packaged. That says nothing about quality.
 """
 
 import csv
