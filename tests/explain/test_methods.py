@@ -57,6 +57,7 @@ def prepared(name: str) -> tuple[nn.Module, Tensor, nn.Module]:
     model, batch = create_model(name, seed=3, dropout=0.0), some(size_px)
     with torch.no_grad():
         model.train()(batch)
+    model.requires_grad_(requires_grad=False)  # gradients of the weights cost much, and nobody needs them
     return model.eval(), batch, find_layer(model, size_px=size_px)[1]
 
 
@@ -78,8 +79,8 @@ def test_the_second_opinion_agrees_for_every_architecture(name: str) -> None:
     for ours, theirs in ((grad_cam, GradCAM), (hirescam, HiResCAM), (grad_cam_plus_plus, GradCAMPlusPlus)):
         raw, logit = ours(model, batch, layer, sign=times)  # large gradients: theirs adds 1e-6 to a denominator
         with theirs(model=model, target_layers=[layer], reshape_transform=reshape) as other:
-            wanted = other(input_tensor=batch.clone(), targets=[lambda output: times * output] * 2)
-        assert scaled(raw, size_px) == pytest.approx(wanted, abs=1e-4 if ours is grad_cam else 2e-3), ours.__name__
+            expected = other(input_tensor=batch.clone().requires_grad_(), targets=[lambda output: times * output] * 2)
+        assert scaled(raw, size_px) == pytest.approx(expected, abs=1e-4 if ours is grad_cam else 2e-3), ours.__name__
         with torch.no_grad():
             assert logit == pytest.approx(model(batch), abs=1e-5)
 
