@@ -131,7 +131,8 @@ def test_uncertain_pictures_stay_uncertain_after_a_fit_to_18_that_are_easy() -> 
     before = replace(CARD, uncertain=(0.3, 0.88))
     doubtful = np.linspace(-0.8, 1.4, 33).tolist()
     assert all(judge(value, card=before)[1] == "uncertain" for value in doubtful)
-    after = [judge(value, card=fitted(easy, card=before))[1] for value in doubtful]
+    card = fitted(easy, card=before)
+    after = [judge(value, card=card)[1] for value in doubtful]
     assert after.count("uncertain") > 20
 
 

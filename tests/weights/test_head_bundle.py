@@ -25,7 +25,7 @@ ENDS = [
     "cnn4",
     "meso4",
     "cnn4/8",
-    "efficientnet-b0",
+    "timm:test_efficientnet",
 ]  # of one layer, of several, in the middle of the file
 
 
