@@ -72,6 +72,11 @@ def pytest_sessionstart() -> None:
         raise pytest.UsageError("CI is set, but deepfake_detect is the source folder; run: pip install '.[test]'")
 
 
+def pytest_unconfigure() -> None:
+    """Delete the temporary cache."""
+    HUB_HOME.cleanup()
+
+
 def enter_examples(namespace: dict[str, object]) -> None:
     """Begin a document in a temporary folder, as a newcomer who has the examples at hand."""
     folder = tempfile.mkdtemp()
