@@ -275,11 +275,11 @@ class HubHandler(Handler):
         return self.answer(302, b"", {**facts, "Location": f"{self.hub.blob_url}/blobs/{digest}"})
 
     def create(self) -> None:
-        wanted = json.loads(self.body)
-        repo_id = f"{wanted['organization']}/{wanted['name']}"
+        values = json.loads(self.body)
+        repo_id = f"{values['organization']}/{values['name']}"
         existing = self.hub.repos.get(repo_id)
         if existing is None:
-            private = wanted.get("private", wanted.get("visibility") == "private")  # before and from client 2.0 on
+            private = values.get("private", values.get("visibility") == "private")  # before and from client 2.0 on
             self.hub.repos[repo_id] = Repo(private=private)
             self.hub.commit(repo_id, {".gitattributes": b""})
             return self.answer_json({"url": f"{self.hub.url}/{repo_id}"})

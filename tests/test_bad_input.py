@@ -141,8 +141,8 @@ def test_a_single_pixel_is_a_picture_without_a_face(
 ) -> None:
     path = tmp_path / "dot.png"
     Image.new(mode, (1, 1)).save(path)
-    found = detector.predict(path)
-    assert (found.label, found.score, found.size_hw) == ("no-face", None, (1, 1))
+    prediction = detector.predict(path)
+    assert (prediction.label, prediction.score, prediction.size_hw) == ("no-face", None, (1, 1))
     assert detector.predict(path, faces="none").score is not None
     assert run("predict", path, "--model", bundle).exit_code == 0
 

@@ -70,13 +70,18 @@ def test_the_verdict_is_the_model_s_on_the_crop(detector: Detector) -> None:
     crop = crop_face(portrait(), face.box_xyxy, margin=1.3, size_px=64)
     with torch.no_grad():
         expected = float(small_model()(to_batch([crop], preprocessing=CARD.preprocessing))[0])
-    found = detector.predict(PORTRAIT)
-    assert found.logit == pytest.approx(expected, abs=1e-5)
-    assert found.score == pytest.approx(1 / (1 + np.exp(-expected)), abs=1e-5)
-    assert found.faces[0].box_xyxy == face.box_xyxy
-    assert (found.name, found.model, found.revision, found.size_hw) == (str(PORTRAIT), "small@0", None, (512, 512))
-    assert found.seconds > 0
-    assert (found.backend, found.dtype) == ("torch-packed", "float32")
+    prediction = detector.predict(PORTRAIT)
+    assert prediction.logit == pytest.approx(expected, abs=1e-5)
+    assert prediction.score == pytest.approx(1 / (1 + np.exp(-expected)), abs=1e-5)
+    assert prediction.faces[0].box_xyxy == face.box_xyxy
+    assert (prediction.name, prediction.model, prediction.revision, prediction.size_hw) == (
+        str(PORTRAIT),
+        "small@0",
+        None,
+        (512, 512),
+    )
+    assert prediction.seconds > 0
+    assert (prediction.backend, prediction.dtype) == ("torch-packed", "float32")
 
 
 def test_every_form_of_a_picture_scores_the_same(detector: Detector) -> None:
@@ -90,10 +95,12 @@ def test_every_form_of_a_picture_scores_the_same(detector: Detector) -> None:
         pixels,
         torch.from_numpy(pixels.copy()).permute(2, 0, 1),
     ]
-    found = list(detector.predict_many(forms, workers=2))
-    assert [prediction.logit for prediction in found] == pytest.approx([found[0].logit] * len(forms), abs=1e-5)
-    assert found[3].source == PORTRAIT.read_bytes()
-    assert found[3].plot().size == (512, 512)
+    predictions = list(detector.predict_many(forms, workers=2))
+    assert [prediction.logit for prediction in predictions] == pytest.approx(
+        [predictions[0].logit] * len(forms), abs=1e-5
+    )
+    assert predictions[3].source == PORTRAIT.read_bytes()
+    assert predictions[3].plot().size == (512, 512)
 
 
 def test_predict_many_gives_what_predict_gives(detector: Detector, mixed: list[np.ndarray]) -> None:
@@ -126,8 +133,8 @@ def test_faces_and_threshold_reach_the_rooms_below(detector: Detector) -> None:
 
 
 def test_the_card_s_words_count() -> None:
-    found = small_detector(threshold=0.01).predict(PORTRAIT)
-    assert (found.label, found.threshold) == ("fake", 0.01)
+    prediction = small_detector(threshold=0.01).predict(PORTRAIT)
+    assert (prediction.label, prediction.threshold) == ("fake", 0.01)
     unsure = small_detector(uncertain=(0.0, 1.0))
     assert unsure.predict(PORTRAIT).label == "uncertain"
     assert unsure.predict(PORTRAIT, threshold=0.99).label == "real"
@@ -177,9 +184,9 @@ def test_asyncio_stays_awake_while_pictures_are_scored(detector: Detector, mixed
 
     async def main() -> list[Any]:
         ticking = asyncio.create_task(tick())
-        found = await asyncio.gather(*(asyncio.to_thread(detector.predict, picture) for picture in mixed))
+        predictions = await asyncio.gather(*(asyncio.to_thread(detector.predict, picture) for picture in mixed))
         ticking.cancel()
-        return found
+        return predictions
 
     found = asyncio.run(main())
     assert ticks > len(mixed)

@@ -126,11 +126,11 @@ def test_a_small_network_learns_from_a_large_one_and_ships(
     monkeypatch.setattr(sys, "argv", ["verdict", "shipped", str(tmp_path / card.id), "--data", str(bench.data),
                                       "--out", str(tmp_path)])  # fmt: skip
     verdict.main()
-    found = json.loads((tmp_path / f"{card.id}.json").read_text())
-    assert set(FAMILIES) <= set(found)
-    assert set(found["delivered"]) == {"clean", *verdict.ROBUST}
-    assert set(found["thirds of dfdc"]) == {"brightness", "side", "sharpness", "turn"}
-    assert found["alarms"]["n"] == found["all"]["n"] / 2
+    values = json.loads((tmp_path / f"{card.id}.json").read_text())
+    assert set(FAMILIES) <= set(values)
+    assert set(values["delivered"]) == {"clean", *verdict.ROBUST}
+    assert set(values["thirds of dfdc"]) == {"brightness", "side", "sharpness", "turn"}
+    assert values["alarms"]["n"] == values["all"]["n"] / 2
 
 
 def test_every_plan_starts_from_something_there() -> None:
@@ -293,9 +293,9 @@ def test_wilson_interval_is_the_closed_form() -> None:
 
 def test_figures_of_content_classes() -> None:
     logits = torch.eye(4)[[0, 1, 2, 3, 3]] * 5
-    found = figures(logits, torch.tensor([0, 1, 2, 3, 0]))
-    assert found["accuracy"] == 0.8
-    assert found["confusion"]["animal"] == {"animal": 1, "face": 0, "vehicle": 0, "other": 1}
+    values = figures(logits, torch.tensor([0, 1, 2, 3, 0]))
+    assert values["accuracy"] == 0.8
+    assert values["confusion"]["animal"] == {"animal": 1, "face": 0, "vehicle": 0, "other": 1}
     random = np.random.default_rng(0)
     sharp = torch.from_numpy(random.normal(0, 1, (4000, 4)))
     label = torch.tensor([random.choice(4, p=row) for row in sharp.softmax(1).numpy()])

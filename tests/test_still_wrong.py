@@ -24,6 +24,6 @@ def test_there_are_some() -> None:
 
 @pytest.mark.parametrize("picture", PICTURES, ids=lambda path: path.stem)
 def test_a_fake_that_is_not_noticed(flagship: Detector, picture: Path) -> None:
-    said = flagship.predict(picture)
-    assert len(said.faces) == 1
-    assert said.label == "real"
+    prediction = flagship.predict(picture)
+    assert len(prediction.faces) == 1
+    assert prediction.label == "real"

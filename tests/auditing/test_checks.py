@@ -186,8 +186,8 @@ def test_a_picture_with_both_labels_is_an_error(tmp_path: Path) -> None:
     samples = write(tmp_path)
     report = look([*samples, replace(samples[3], label=1 - samples[3].label)])
     assert codes(report, "error") == {"duplicates-across-labels"}
-    (found,) = report.findings
-    assert str(samples[3].image) in found.examples[0]
+    (finding,) = report.findings
+    assert str(samples[3].image) in finding.examples[0]
 
 
 def test_twins_are_named_right_where_some_pictures_have_no_thumbnail(tmp_path: Path) -> None:
@@ -195,8 +195,8 @@ def test_twins_are_named_right_where_some_pictures_have_no_thumbnail(tmp_path: P
     scene(np.random.default_rng(5)).save(tmp_path / "first.jpg", quality=90)
     Image.open(tmp_path / "first.jpg").save(tmp_path / "second.jpg", quality=60)
     others = [replace(samples[0], image=tmp_path / name, group=name) for name in ("first.jpg", "second.jpg")]
-    seen = collect_cues([*samples, *others])
-    bare = [replace(seen[0], thumb=None, sha256="same"), replace(seen[1], thumb=None, sha256="same"), *seen[2:]]
+    cues = collect_cues([*samples, *others])
+    bare = [replace(cues[0], thumb=None, sha256="same"), replace(cues[1], thumb=None, sha256="same"), *cues[2:]]
     found = {finding.code: finding.examples for finding in judge([one.sample for one in bare], bare).findings}
     assert found["near-duplicates-across-groups"] == (f"{others[0].name}  =  {others[1].name}",)
     assert any(code.startswith("duplicates") for code in found)
@@ -362,8 +362,8 @@ def test_a_report_is_read_by_people_and_programs(tmp_path: Path) -> None:
     assert repr(report).startswith("AuditReport(120 pictures, 1 errors, ")
     for name in ("report.json", "report.txt", "report.html"):
         report.save(tmp_path / name)
-    told = json.loads((tmp_path / "report.json").read_text())
-    assert told == report.to_dict() and told["findings"][0]["code"] == "headers"
+    values = json.loads((tmp_path / "report.json").read_text())
+    assert values == report.to_dict() and values["findings"][0]["code"] == "headers"
     assert (tmp_path / "report.txt").read_text() == f"{report}\n"
     assert "<html" in (tmp_path / "report.html").read_text()
     assert "ERROR" in report._repr_html_()

@@ -87,12 +87,12 @@ def test_the_module_runs() -> None:
 def test_json_is_what_python_gives(bundle: str, pictures: Path) -> None:
     result = predict(bundle, "shots", "--json")
     assert (result.exit_code, result.stderr) == (0, "")
-    found = json.loads(result.stdout)
-    assert [row["name"] for row in found] == ["shots/one.jpg", "shots/deep/none.webp", "shots/deep/two.PNG"]
-    assert [row["label"] for row in found][1] == "no-face"
+    values = json.loads(result.stdout)
+    assert [row["name"] for row in values] == ["shots/one.jpg", "shots/deep/none.webp", "shots/deep/two.PNG"]
+    assert [row["label"] for row in values][1] == "no-face"
     expected = small_detector().predict("shots/deep/two.PNG").to_dict()
-    assert {**found[2], "seconds": 0} == {**expected, "seconds": 0}
-    assert len(found[2]["faces"]) == 2
+    assert {**values[2], "seconds": 0} == {**expected, "seconds": 0}
+    assert len(values[2]["faces"]) == 2
 
 
 def test_json_lines_and_tables_say_the_same(bundle: str, pictures: Path) -> None:
@@ -419,9 +419,9 @@ def test_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "small@3" in text
     assert "of the test\n" in text
     assert all(name in text for name in list_models())
-    told = json.loads(run("models", "--json").stdout)
-    assert [card["name"] for card in told["pretrained"]] == ["small"]
-    assert told["architectures"] == list_models()
+    values = json.loads(run("models", "--json").stdout)
+    assert [card["name"] for card in values["pretrained"]] == ["small"]
+    assert values["architectures"] == list_models()
 
 
 def test_doctor_leaves_with_its_verdict(monkeypatch: pytest.MonkeyPatch) -> None:

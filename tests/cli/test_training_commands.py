@@ -89,19 +89,19 @@ def test_a_folder_of_videos_with_a_table_becomes_a_training_set(world: Path) -> 
     (world / "clips").mkdir()
     write_video(world / "clips" / "a.avi")
     (world / "clips" / "labels.csv").write_text("file,label\na.avi,fake\n")
-    told = run("train", "clips", "--arch", "cnn-simple", "--no-audit", "--out", "none", status=1)
-    assert "found 0 real and 0 fake pictures with a face" in told.stderr
-    assert "no face in 1" in told.stderr  # the frames were looked at: there is nobody in them
+    result = run("train", "clips", "--arch", "cnn-simple", "--no-audit", "--out", "none", status=1)
+    assert "found 0 real and 0 fake pictures with a face" in result.stderr
+    assert "no face in 1" in result.stderr  # the frames were looked at: there is nobody in them
 
 
 def test_a_strict_audit_refuses_to_train() -> None:
-    told = run("train", "faces", "--arch", "cnn-simple", "--strict", "--out", "none", status=1)
-    assert "strict refuses them" in told.stderr
+    result = run("train", "faces", "--arch", "cnn-simple", "--strict", "--out", "none", status=1)
+    assert "strict refuses them" in result.stderr
 
 
 def test_evaluate_prints_and_keeps() -> None:
-    told = run("evaluate", "faces", "--model", "bundle", "--device", "cpu", "--save", "report")
-    assert "24 pictures, 12 real and 12 fake" in told.stdout
+    result = run("evaluate", "faces", "--model", "bundle", "--device", "cpu", "--save", "report")
+    assert "24 pictures, 12 real and 12 fake" in result.stdout
     assert Path("report/report.html").exists()
     assert asked("evaluate", "faces", "--model", "bundle", "--device", "cpu", "--threshold", 0.9)["threshold"] == 0.9
     assert (
@@ -117,13 +117,13 @@ def test_a_picture_that_cannot_be_read_shows_in_the_status(world: Path) -> None:
 
 
 def test_audit_prints_keeps_and_judges(world: Path) -> None:
-    told = run("audit", "faces", "--save", "audit.html")
-    assert told.stdout.startswith("24 pictures: 12 real, 12 fake")
+    result = run("audit", "faces", "--save", "audit.html")
+    assert result.stdout.startswith("24 pictures: 12 real, 12 fake")
     assert Path("audit.html").exists()
     assert asked("audit", "faces")["n"] == 24
     (world / "both.csv").write_text("file,label\nfaces/real/00.png,real\nfaces/real/00.png,fake\n")
-    told = run("audit", "both.csv", "--strict", status=1)
-    assert "ERROR" in told.stdout and "duplicates" in told.stdout
+    result = run("audit", "both.csv", "--strict", status=1)
+    assert "ERROR" in result.stdout and "duplicates" in result.stdout
     run("audit", "both.csv")
 
 
@@ -132,8 +132,10 @@ def test_calibrate_says_what_it_promises(world: Path) -> None:
     head = Image.open(PORTRAIT).crop((100, 0, 412, 312)).resize((112, 112))
     for number in range(12):
         head.rotate(number).save(world / "reals" / f"{number}.png")
-    told = run("calibrate", "reals", "--model", "bundle", "--device", "cpu", "--max-false-alarm", 0.2, "--out", "sure")
-    assert "at most 20" in told.stdout and "threshold" in told.stdout
+    result = run(
+        "calibrate", "reals", "--model", "bundle", "--device", "cpu", "--max-false-alarm", 0.2, "--out", "sure"
+    )
+    assert "at most 20" in result.stdout and "threshold" in result.stdout
     assert Detector.from_pretrained("sure", device="cpu").calibration["method"] == "conformal"
     few = run("calibrate", "reals", "--model", "bundle", "--device", "cpu", "--out", "sure", status=1)
     assert "12 real photographs allow" in few.stderr

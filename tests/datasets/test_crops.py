@@ -61,9 +61,9 @@ def test_the_census_counts_what_was_found(store: FaceStore, samples: list[Sample
     assert census.several == (str(tmp_path / "two.png"),)
     ((name, message),) = census.unreadable
     assert name == str(tmp_path / "bad.png") and message.startswith("ImageUnreadable: ")
-    told = str(census)
-    assert told.startswith("2 faces, no face in 1 pictures (left out), several in 1 (the largest kept), 1 unreadable")
-    assert "bad.png" in told
+    text = str(census)
+    assert text.startswith("2 faces, no face in 1 pictures (left out), several in 1 (the largest kept), 1 unreadable")
+    assert "bad.png" in text
 
 
 def test_the_rules_for_several_faces(store: FaceStore, samples: list[Sample]) -> None:

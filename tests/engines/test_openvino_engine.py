@@ -236,9 +236,11 @@ def test_packaged_weights_keep_their_golden_logits(name: str, dtype: str) -> Non
     detector = Detector(model=bundle, card=bundle.card, device="cpu", dtype=dtype, backend="openvino")
     size = (bundle.card.preprocessing.size_px,) * 2
     for title, picture in golden_pictures().items():
-        found = detector.predict(picture, faces="none")
-        assert found.logit == pytest.approx(bundle.card.golden[title], abs=1e-3 if dtype == "float32" else 0.25), size
-        assert (found.backend, found.dtype) == ("openvino", dtype)
+        prediction = detector.predict(picture, faces="none")
+        assert prediction.logit == pytest.approx(bundle.card.golden[title], abs=1e-3 if dtype == "float32" else 0.25), (
+            size
+        )
+        assert (prediction.backend, prediction.dtype) == ("openvino", dtype)
     assert not detector._runner.is_loaded
 
 

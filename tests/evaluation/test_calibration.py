@@ -56,9 +56,9 @@ def test_platt_finds_scale_and_shift() -> None:
     assert card.temperature == pytest.approx(3.0, rel=0.1)
     assert card.bias == pytest.approx(-1.0, abs=0.12)
     assert card.threshold == 0.5
-    told = card.calibration
-    assert (told["method"], told["n"], told["temperature"]) == ("platt", 4000, card.temperature)
-    assert told["ece_after"] < 0.03 < 0.1 < told["ece_before"]
+    calibration = card.calibration
+    assert (calibration["method"], calibration["n"], calibration["temperature"]) == ("platt", 4000, card.temperature)
+    assert calibration["ece_after"] < 0.03 < 0.1 < calibration["ece_before"]
     assert Card.from_json(card.to_json()) == card
 
 
@@ -137,8 +137,8 @@ def test_uncertain_pictures_stay_uncertain_after_a_fit_to_18_that_are_easy() -> 
 
 
 def test_the_band_of_platt_and_conformal_is_that_of_conformal() -> None:
-    told = fitted(two_kinds(2000, 2000), method="platt+conformal", max_false_alarm=0.05).calibration
-    assert told["band"] == "fitted" and told["note"].count("uncertain") == 1
+    calibration = fitted(two_kinds(2000, 2000), method="platt+conformal", max_false_alarm=0.05).calibration
+    assert calibration["band"] == "fitted" and calibration["note"].count("uncertain") == 1
 
 
 def test_temperature_alone_has_no_bias() -> None:
@@ -153,13 +153,13 @@ def test_conformal_labels_as_it_promises(rate: float) -> None:
     logits = np.random.default_rng(2).normal(-2, 2, 500)
     card = fitted([repr(float(value)) for value in logits], card=start, max_false_alarm=rate)
     labels = [judge(float(value), card=card)[1] for value in logits]
-    told = card.calibration
-    assert labels.count("fake") == told["false_alarms_seen"] == int(rate * 501) - 1
+    calibration = card.calibration
+    assert labels.count("fake") == calibration["false_alarms_seen"] == int(rate * 501) - 1
     uncertain = int(min(0.5, 5 * rate) * 501) - int(rate * 501)
     assert labels.count("uncertain") == pytest.approx(uncertain, abs=1)
     assert (card.temperature, card.bias) == (1.7, -0.3)
-    assert f"at most {rate:.2%}" in told["note"]
-    assert rate < told["false_alarm_bound_95"] < 3 * rate
+    assert f"at most {rate:.2%}" in calibration["note"]
+    assert rate < calibration["false_alarm_bound_95"] < 3 * rate
     assert Card.from_json(card.to_json()) == card
 
 
@@ -231,12 +231,15 @@ def test_platt_and_conformal_together() -> None:
     data = labelled(2000)
     both, platt = fitted(data, method="platt+conformal", max_false_alarm=0.05), fitted(data)
     assert (both.temperature, both.bias) == (platt.temperature, platt.bias)
-    told = both.calibration
-    assert told["method"] == "platt+conformal"
-    assert (told["ece_before"], told["ece_after"]) == (platt.calibration["ece_before"], platt.calibration["ece_after"])
-    assert told["note"].startswith("The score is a probability") and "at most 5.00%" in told["note"]
+    calibration = both.calibration
+    assert calibration["method"] == "platt+conformal"
+    assert (calibration["ece_before"], calibration["ece_after"]) == (
+        platt.calibration["ece_before"],
+        platt.calibration["ece_after"],
+    )
+    assert calibration["note"].startswith("The score is a probability") and "at most 5.00%" in calibration["note"]
     reals = [sample for sample in data if sample.label == 0]
-    assert told["n"] == len(reals) and told["n_groups"] == len({sample.group for sample in reals})
+    assert calibration["n"] == len(reals) and calibration["n_groups"] == len({sample.group for sample in reals})
     alone = fitted(reals, max_false_alarm=0.05)
     same = [(judge(float(s.image), card=both)[1], judge(float(s.image), card=alone)[1]) for s in data]
     assert all(one == other for one, other in same)  # the fit leaves the order as it is
@@ -282,8 +285,8 @@ def test_one_photograph_of_each_group_counts() -> None:
 
 def test_pictures_without_a_face_are_counted_and_left_out() -> None:
     card = fitted(["none"] * 5 + ["torn"] * 2 + [repr(value / 20) for value in range(99)])
-    told = card.calibration
-    assert (told["n"], told["no_face"], told["unreadable"]) == (99, 5, 2)
+    calibration = card.calibration
+    assert (calibration["n"], calibration["no_face"], calibration["unreadable"]) == (99, 5, 2)
     with pytest.raises(DatasetError, match="of 3 pictures, 2 have no face and 1 cannot be"):
         fitted(["none", "none", "torn"])
     for nothing in ([], [Sample(image="1.0", label=1)]):

@@ -178,9 +178,9 @@ def test_a_report_of_a_trained_detector_shows_its_training(tmp_path: Path) -> No
 
 def test_page_needs_no_network_and_runs_nothing(tmp_path: Path) -> None:
     text = report(delivered={"blur": rows()}).save(tmp_path).read_text("utf-8")
-    seen = Page(text)
-    assert seen.open == [] and {tag for tag, _ in seen.tags} & {"script", "link", "iframe", "object"} == set()
-    pictures = [values for tag, values in seen.tags if tag == "img"]
+    page = Page(text)
+    assert page.open == [] and {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object"} == set()
+    pictures = [values for tag, values in page.tags if tag == "img"]
     assert len(pictures) == 4 and all(str(values["src"]).startswith("data:image/") for values in pictures)
     assert not re.search(r"https?://|url\(|@import", text)
     for words in (
@@ -192,7 +192,7 @@ def test_page_needs_no_network_and_runs_nothing(tmp_path: Path) -> None:
         "<script>.jpg",
         "cut off <b>",
     ):
-        assert words in seen.words, words
+        assert words in page.words, words
 
 
 def test_without_matplotlib_all_but_the_curves_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,8 +206,8 @@ def test_without_matplotlib_all_but_the_curves_is_there(tmp_path: Path, monkeypa
 
 
 def test_notebook_shows_the_same_tables() -> None:
-    seen = Page(report()._repr_html_())
-    assert seen.open == [] and "By difficulty" in seen.words and "0.833" in seen.words
+    page = Page(report()._repr_html_())
+    assert page.open == [] and "By difficulty" in page.words and "0.833" in page.words
 
 
 def test_report_of_nothing_is_saved_all_the_same(tmp_path: Path) -> None:

@@ -80,8 +80,8 @@ def result(labels: Mapping[str, str] | None = None, **changed: Any) -> Stability
     ],
 )
 def test_what_is_a_flip(labels: dict[str, str], label: str, flips: tuple[str, ...]) -> None:
-    found = result(labels)
-    assert (found.label, found.flips) == (label, flips)
+    stability = result(labels)
+    assert (stability.label, stability.flips) == (label, flips)
 
 
 @pytest.mark.parametrize(
@@ -114,48 +114,54 @@ def test_interval_is_of_what_was_scored() -> None:
 
 def test_each_score_is_that_of_the_picture_delivered_by_hand() -> None:
     detector = small_detector(temperature=9.0)
-    found = measure_stability(detector, PORTRAIT)
-    assert list(found.scores) == list(found.logits) == list(found.labels) == list(found.boxes) == list(STABILITY)
+    stability = measure_stability(detector, PORTRAIT)
+    assert (
+        list(stability.scores)
+        == list(stability.logits)
+        == list(stability.labels)
+        == list(stability.boxes)
+        == list(STABILITY)
+    )
     for name, change in STABILITY.items():
         alone = detector.predict(PORTRAIT if name == "original" else change(portrait()))
-        assert found.scores[name] == pytest.approx(alone.score, abs=1e-6)
-        assert found.logits[name] == pytest.approx(alone.logit, abs=1e-4)
-        assert found.labels[name] == alone.label
-        assert found.faces[name] == len(alone.faces)
-        assert found.boxes[name] == max(alone.faces, key=lambda face: face.score or 0).box_xyxy
-    assert found.score == found.scores["original"] == pytest.approx(detector.predict(PORTRAIT).score, abs=1e-6)
-    assert len(set(found.scores.values())) == len(STABILITY)
-    assert (found.name, found.model) == (str(PORTRAIT), "small@0")
+        assert stability.scores[name] == pytest.approx(alone.score, abs=1e-6)
+        assert stability.logits[name] == pytest.approx(alone.logit, abs=1e-4)
+        assert stability.labels[name] == alone.label
+        assert stability.faces[name] == len(alone.faces)
+        assert stability.boxes[name] == max(alone.faces, key=lambda face: face.score or 0).box_xyxy
+    assert stability.score == stability.scores["original"] == pytest.approx(detector.predict(PORTRAIT).score, abs=1e-6)
+    assert len(set(stability.scores.values())) == len(STABILITY)
+    assert (stability.name, stability.model) == (str(PORTRAIT), "small@0")
 
 
 def test_a_detector_that_lives_on_grain_flips() -> None:
     sharp = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    found = measure_stability(ruled(lambda batch: 40 * (grain(batch) - 0.3)), sharp, faces="none")
-    assert {name for name, label in found.labels.items() if label == "real"} == {"half", "screenshot"}
-    assert found.flips == ("half", "screenshot")
-    assert found.label == "uncertain" and found.labels["original"] == "fake"
-    assert found.interval == (found.scores["half"], found.score)
+    stability = measure_stability(ruled(lambda batch: 40 * (grain(batch) - 0.3)), sharp, faces="none")
+    assert {name for name, label in stability.labels.items() if label == "real"} == {"half", "screenshot"}
+    assert stability.flips == ("half", "screenshot")
+    assert stability.label == "uncertain" and stability.labels["original"] == "fake"
+    assert stability.interval == (stability.scores["half"], stability.score)
 
 
 def test_a_detector_that_does_not_look_never_flips() -> None:
-    found = measure_stability(ruled(lambda batch: 0 * batch.mean((1, 2, 3)) + 2), portrait(), faces="largest")
+    stability = measure_stability(ruled(lambda batch: 0 * batch.mean((1, 2, 3)) + 2), portrait(), faces="largest")
     expected = pytest.approx(1 / (1 + np.exp(-2)))
-    assert found.interval == (expected, expected)
-    assert (found.label, found.flips) == ("fake", ())
+    assert stability.interval == (expected, expected)
+    assert (stability.label, stability.flips) == ("fake", ())
 
 
 def test_threshold_is_the_caller_s() -> None:
     detector = ruled(lambda batch: 0 * batch.mean((1, 2, 3)) + 2)
-    found = measure_stability(detector, portrait(), faces="none", threshold=0.95)
-    assert (found.label, found.threshold) == ("real", 0.95)
+    stability = measure_stability(detector, portrait(), faces="none", threshold=0.95)
+    assert (stability.label, stability.threshold) == ("real", 0.95)
 
 
 def test_without_a_face_nothing_is_made_up() -> None:
-    found = measure_stability(small_detector(), empty_scene())
-    assert (found.label, found.score, found.interval, found.flips) == ("no-face", None, None, ())
-    assert set(found.scores.values()) == {None}
-    assert found.plot().width > 100
-    assert "no-face, no score" in repr(found)
+    stability = measure_stability(small_detector(), empty_scene())
+    assert (stability.label, stability.score, stability.interval, stability.flips) == ("no-face", None, None, ())
+    assert set(stability.scores.values()) == {None}
+    assert stability.plot().width > 100
+    assert "no-face, no score" in repr(stability)
 
 
 class Colours:
@@ -204,8 +210,8 @@ def test_one_face_is_followed_whatever_else_a_copy_shows(finder: dict[str, bool]
     assert high - low < 0.03  # the same crop each time: red with a grey border
     for name, change in STABILITY.items():
         delivered = change(squares())
-        (found,) = Colours().find(delivered)
-        assert stability.boxes[name] == pytest.approx(found.box_xyxy, abs=1.5), name
+        (face,) = Colours().find(delivered)
+        assert stability.boxes[name] == pytest.approx(face.box_xyxy, abs=1.5), name
     missed = tuple(name for name in STABILITY if name != "original" and "misses" in finder)
     assert stability.lost == missed
     assert stability.faces["webp"] == ("misses" not in finder) + ("patches" in finder)
@@ -260,10 +266,10 @@ class Stream(io.RawIOBase):
 def test_a_file_that_reads_once_is_enough() -> None:
     detector = small_detector()
     detector.revision = "abc"
-    found = measure_stability(detector, Stream(PORTRAIT.read_bytes()))
-    assert found.scores == measure_stability(detector, PORTRAIT).scores
-    assert found.revision == found.to_dict()["revision"] == "abc"
-    found.plot()
+    stability = measure_stability(detector, Stream(PORTRAIT.read_bytes()))
+    assert stability.scores == measure_stability(detector, PORTRAIT).scores
+    assert stability.revision == stability.to_dict()["revision"] == "abc"
+    stability.plot()
 
 
 def test_a_bad_picture_raises() -> None:
@@ -276,19 +282,19 @@ def test_a_bad_picture_raises() -> None:
 def test_what_a_format_cannot_hold_is_left_out_and_told(caplog: pytest.LogCaptureFixture) -> None:
     wide = np.full((3, 17_000, 3), 128, np.uint8)
     with caplog.at_level(logging.WARNING):
-        found = measure_stability(small_detector(), wide, faces="none")
-    assert [name for name, label in found.labels.items() if label == "error"] == ["webp"]
-    assert found.scores["webp"] is None and "webp" not in found.flips
+        stability = measure_stability(small_detector(), wide, faces="none")
+    assert [name for name, label in stability.labels.items() if label == "error"] == ["webp"]
+    assert stability.scores["webp"] is None and "webp" not in stability.flips
     assert "as webp is left out: 17000 x 3 pixels, WEBP holds 16383 a side" in caplog.text
 
 
 def test_json_holds_the_verdict_and_no_pixels() -> None:
-    found = result({"crop": "fake", "half": "no-face"})
-    told = json.loads(found.to_json())
-    assert told == found.to_dict()
-    assert told["label"] == "uncertain" and told["interval"] == [0.2, 0.9] and told["flips"] == ["half", "crop"]
-    assert told["scores"]["half"] is None and told["score"] == 0.2
-    assert set(told) == {
+    stability = result({"crop": "fake", "half": "no-face"})
+    values = json.loads(stability.to_json())
+    assert values == stability.to_dict()
+    assert values["label"] == "uncertain" and values["interval"] == [0.2, 0.9] and values["flips"] == ["half", "crop"]
+    assert values["scores"]["half"] is None and values["score"] == 0.2
+    assert set(values) == {
         *("name", "label", "score", "interval", "holds", "flips", "withdrawn", "threshold"),
         *("scores", "logits", "labels", "faces", "lost", "model", "revision"),
     }
@@ -297,10 +303,10 @@ def test_json_holds_the_verdict_and_no_pixels() -> None:
 
 def test_repr_is_one_line() -> None:
     assert repr(result()) == "Stability(real, score 0.200 [0.200, 0.200], rule@3, photo.jpg)"
-    said = repr(result({"crop": "fake", "half": "fake"}))
-    assert said == "Stability(uncertain, score 0.200 [0.200, 0.900], real flips under half, crop, rule@3, photo.jpg)"
-    said = repr(result({"crop": "uncertain", "half": "fake"}))
-    assert "real flips under half, real is withdrawn under crop, rule@3" in said
+    text = repr(result({"crop": "fake", "half": "fake"}))
+    assert text == "Stability(uncertain, score 0.200 [0.200, 0.900], real flips under half, crop, rule@3, photo.jpg)"
+    text = repr(result({"crop": "uncertain", "half": "fake"}))
+    assert "real flips under half, real is withdrawn under crop, rule@3" in text
 
 
 def test_plot_has_a_tile_for_each_delivery_and_a_dot_for_each_score() -> None:
@@ -345,14 +351,14 @@ def test_plot_shows_what_arrived() -> None:
 
 
 def test_save_by_ending(tmp_path: Path) -> None:
-    found = result({"crop": "fake"})
-    found.save(tmp_path / "a.json")
-    assert json.loads((tmp_path / "a.json").read_text()) == found.to_dict()
-    found.save(tmp_path / "a.png")
+    stability = result({"crop": "fake"})
+    stability.save(tmp_path / "a.json")
+    assert json.loads((tmp_path / "a.json").read_text()) == stability.to_dict()
+    stability.save(tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as image:
-        assert image.size == found.plot().size
+        assert image.size == stability.plot().size
     with pytest.raises(ValueError, match=r"ends in '\.txt', expected \.json or one of \.png"):
-        found.save(tmp_path / "a.txt")
+        stability.save(tmp_path / "a.txt")
 
 
 def test_notebooks_show_words_where_the_picture_is_gone() -> None:

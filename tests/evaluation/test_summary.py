@@ -20,9 +20,9 @@ def rows(reals: list[float], fakes: list[float], **more: Any) -> list[Row]:
 
 
 def test_figures_are_those_of_the_measures() -> None:
-    own = rows([0.1, 0.2, 0.3, 0.6, 0.8], [0.4, 0.55, 0.7, 0.9, 0.95, 0.99])
-    figures = measure(own, threshold=0.65, rounds=50)
-    y, score = [0] * 5 + [1] * 6, [entry.score for entry in own]
+    scored = rows([0.1, 0.2, 0.3, 0.6, 0.8], [0.4, 0.55, 0.7, 0.9, 0.95, 0.99])
+    figures = measure(scored, threshold=0.65, rounds=50)
+    y, score = [0] * 5 + [1] * 6, [entry.score for entry in scored]
     assert (figures.n, figures.real, figures.fake, figures.paired, figures.collapsed) == (11, 5, 6, False, None)
     assert figures.confusion == (4, 1, 4, 2)
     assert figures.accuracy == pytest.approx(8 / 11) and figures.majority == pytest.approx(6 / 11)
@@ -156,25 +156,25 @@ def test_loss_of_a_delivery_is_over_pictures_scored_both_times() -> None:
     before = rows([0.1, 0.2, 0.3, 0.4, 0.5, 0.9], [0.6, 0.7, 0.8, 0.85, 0.95, 0.15])
     after = [row(old.label, 0.5 if old.label == "fake" else old.score) for old in before]
     after[5] = row("real", None)  # the 0.9
-    found = compare_delivery(before, after, threshold=0.5, rounds=100)
-    assert (found.n, found.no_face) == (11, 1)
-    assert found.auc == pytest.approx((6 * 4 + 6 * 0.5) / 30)
-    assert found.lost_auc == pytest.approx((5 * 5 + 1) / 30 - found.auc)
-    low, high = found.intervals["lost_auc"]
-    assert low <= found.lost_auc <= high and set(found.intervals) == {"auc", "balanced_accuracy", "lost_auc"}
+    loss = compare_delivery(before, after, threshold=0.5, rounds=100)
+    assert (loss.n, loss.no_face) == (11, 1)
+    assert loss.auc == pytest.approx((6 * 4 + 6 * 0.5) / 30)
+    assert loss.lost_auc == pytest.approx((5 * 5 + 1) / 30 - loss.auc)
+    low, high = loss.intervals["lost_auc"]
+    assert low <= loss.lost_auc <= high and set(loss.intervals) == {"auc", "balanced_accuracy", "lost_auc"}
 
 
 def test_loss_leaves_out_what_was_found_only_then() -> None:
     before = [row("real", None), *rows([0.1, 0.2, 0.3, 0.4, 0.5], [0.6, 0.7, 0.8, 0.85, 0.95])]
     after = [row("real", 0.99), *(row(old.label, 0.4) for old in before[1:])]
-    found = compare_delivery(before, after, threshold=0.5, rounds=50)
-    assert found.auc == pytest.approx(5 / 12) and found.lost_auc == 0.5
-    assert found.intervals["lost_auc"] == (0.5, 0.5)
+    loss = compare_delivery(before, after, threshold=0.5, rounds=50)
+    assert loss.auc == pytest.approx(5 / 12) and loss.lost_auc == 0.5
+    assert loss.intervals["lost_auc"] == (0.5, 0.5)
 
 
 def test_what_costs_nothing_has_lost_nothing_in_any_draw() -> None:
-    own = rows([0.1, 0.2, 0.3, 0.4, 0.75], [0.6, 0.7, 0.8, 0.85, 0.35])
-    same = compare_delivery(own, own, threshold=0.5, rounds=50)
+    scored = rows([0.1, 0.2, 0.3, 0.4, 0.75], [0.6, 0.7, 0.8, 0.85, 0.35])
+    same = compare_delivery(scored, scored, threshold=0.5, rounds=50)
     assert same.lost_auc == 0 and same.intervals["lost_auc"] == (0, 0)
 
 

@@ -44,9 +44,9 @@ def test_only_what_is_shown_is_explained(
 ) -> None:
     asked: list[dict[str, object]] = []
 
-    def watched(*given: object, **options: object) -> object:
+    def watched(*args: object, **options: object) -> object:
         asked.append(options)
-        return explain_image(*given, **options)  # type: ignore[arg-type]
+        return explain_image(*args, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr("deepfake_detect.explain.contact_sheet.explain_image", watched)
     found = explain_many(small_detector(), pictures, count=2, method="eigen-cam")

@@ -52,29 +52,31 @@ def hottest(heat: np.ndarray) -> tuple[float, float]:
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_gives_the_verdict_of_predict_and_heat_over_the_picture(method: str) -> None:
     detector = small_detector()
-    found = detector.explain(PORTRAIT, method=method, faithfulness="off")
-    said = detector.predict(PORTRAIT)
-    assert (found.label, found.score, found.prediction.logit) == (
-        said.label,
-        pytest.approx(said.score, abs=1e-5),
-        pytest.approx(said.logit, abs=1e-5),
+    explanation = detector.explain(PORTRAIT, method=method, faithfulness="off")
+    prediction = detector.predict(PORTRAIT)
+    assert (explanation.label, explanation.score, explanation.prediction.logit) == (
+        prediction.label,
+        pytest.approx(prediction.score, abs=1e-5),
+        pytest.approx(prediction.logit, abs=1e-5),
     )
-    assert found.heat.shape == said.size_hw and found.heat.dtype == np.float32
-    assert found.heat.min() >= 0 and found.heat.max() <= 1
-    assert found.method == method and (found.layer is None) == (method in ("integrated-gradients", "occlusion"))
-    assert sum(found.regions.values()) == pytest.approx(1 if found.heat.any() else 0)
-    assert not found.is_evidence and "the map was not checked" in found.reasons
+    assert explanation.heat.shape == prediction.size_hw and explanation.heat.dtype == np.float32
+    assert explanation.heat.min() >= 0 and explanation.heat.max() <= 1
+    assert explanation.method == method and (explanation.layer is None) == (
+        method in ("integrated-gradients", "occlusion")
+    )
+    assert sum(explanation.regions.values()) == pytest.approx(1 if explanation.heat.any() else 0)
+    assert not explanation.is_evidence and "the map was not checked" in explanation.reasons
 
 
 @pytest.mark.parametrize("method", ["hirescam", "occlusion", "integrated-gradients"])
 def test_the_heat_lies_on_the_cause_in_the_original_picture(method: str) -> None:
-    found = patch_detector().explain(portrait(), method=method, target="fake", faithfulness="off")
-    left, top, right, bottom = found.faces[0].crop_xyxy
+    explanation = patch_detector().explain(portrait(), method=method, target="fake", faithfulness="off")
+    left, top, right, bottom = explanation.faces[0].crop_xyxy
     side = right - left
-    x, y = hottest(found.heat)
+    x, y = hottest(explanation.heat)
     assert left + 16 / 64 * side <= x <= left + 32 / 64 * side
     assert top + 32 / 64 * side <= y <= top + 48 / 64 * side
-    outside = found.heat.copy()
+    outside = explanation.heat.copy()
     outside[int(top) : int(bottom) + 1, int(left) : int(right) + 1] = 0
     assert not outside.any()
 
@@ -103,11 +105,11 @@ def test_a_network_without_such_a_map_says_what_to_take_instead() -> None:
 
 def test_every_face_has_its_heat_where_it_stands() -> None:
     picture = group(3)
-    found = patch_detector().explain(picture, method="hirescam", target="fake", faces="all", faithfulness="off")
-    assert len(found.faces) == len(find_faces(picture)) == 3
-    for one in found.faces:
+    explanation = patch_detector().explain(picture, method="hirescam", target="fake", faces="all", faithfulness="off")
+    assert len(explanation.faces) == len(find_faces(picture)) == 3
+    for one in explanation.faces:
         left, top, right, bottom = one.crop_xyxy
-        part = found.heat[int(top) : int(bottom), int(left) : int(right)]
+        part = explanation.heat[int(top) : int(bottom), int(left) : int(right)]
         x, y = hottest(part)
         assert (x / (right - left), y / (bottom - top)) == pytest.approx((24 / 64, 40 / 64), abs=0.06)
         x1, y1, x2, y2 = one.face.box_xyxy
@@ -124,8 +126,8 @@ def test_a_large_picture_has_the_heat_in_its_own_pixels(tmp_path: Path) -> None:
 
 def test_what_speaks_for_real_is_shown_where_that_is_the_verdict() -> None:
     detector = small_detector()
-    found = detector.explain(PORTRAIT, faithfulness="off", threshold=1.0)
-    assert (found.label, found.target) == ("real", "real")
+    explanation = detector.explain(PORTRAIT, faithfulness="off", threshold=1.0)
+    assert (explanation.label, explanation.target) == ("real", "real")
     assert detector.explain(PORTRAIT, faithfulness="off", threshold=0.0).target == "fake"
     against = detector.explain(PORTRAIT, target="fake", threshold=1.0)
     assert any("against the verdict" in reason for reason in against.reasons)
@@ -135,25 +137,25 @@ def test_what_speaks_for_real_is_shown_where_that_is_the_verdict() -> None:
 
 
 def test_random_weights_are_no_evidence() -> None:
-    found = small_detector().explain(PORTRAIT)
-    assert found.faithfulness is not None and found.faithfulness.level == "quick"
-    assert not found.is_evidence
-    assert found.reasons
+    explanation = small_detector().explain(PORTRAIT)
+    assert explanation.faithfulness is not None and explanation.faithfulness.level == "quick"
+    assert not explanation.is_evidence
+    assert explanation.reasons
 
 
 def test_a_detector_that_looks_at_one_place_gives_evidence() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     detector = Detector(model=Texture(), card=CARD, device="cpu")
-    found = detector.explain(noise, method="hirescam", faces="none")
-    assert (found.label, found.target) == ("fake", "fake")
-    assert found.is_evidence, found.reasons
-    assert hottest(found.heat) == pytest.approx((40, 24), abs=4)
+    explanation = detector.explain(noise, method="hirescam", faces="none")
+    assert (explanation.label, explanation.target) == ("fake", "fake")
+    assert explanation.is_evidence, explanation.reasons
+    assert hottest(explanation.heat) == pytest.approx((40, 24), abs=4)
 
 
 def test_half_precision_scores_as_predict_does() -> None:
     detector = small_detector().to("cpu", dtype="bfloat16")
-    found = detector.explain(PORTRAIT, faithfulness="off")
-    assert found.score == pytest.approx(detector.predict(PORTRAIT).score, abs=1e-6)
+    explanation = detector.explain(PORTRAIT, faithfulness="off")
+    assert explanation.score == pytest.approx(detector.predict(PORTRAIT).score, abs=1e-6)
 
 
 def test_full_checks_every_face_and_quick_the_decisive_one() -> None:
@@ -169,20 +171,25 @@ def test_full_checks_every_face_and_quick_the_decisive_one() -> None:
 
 
 def test_no_face_is_said_and_drawn(tmp_path: Path) -> None:
-    found = small_detector().explain(empty_scene())
-    assert (found.label, found.score, found.faces, found.is_evidence) == ("no-face", None, (), False)
-    assert not found.heat.any() and found.heat.shape == (120, 160)
-    assert found.reasons == ("no face was found, and nothing was scored",)
-    found.save(tmp_path / "why.png")
+    explanation = small_detector().explain(empty_scene())
+    assert (explanation.label, explanation.score, explanation.faces, explanation.is_evidence) == (
+        "no-face",
+        None,
+        (),
+        False,
+    )
+    assert not explanation.heat.any() and explanation.heat.shape == (120, 160)
+    assert explanation.reasons == ("no face was found, and nothing was scored",)
+    explanation.save(tmp_path / "why.png")
     with Image.open(tmp_path / "why.png") as drawn:
         assert drawn.width >= 800
 
 
 def test_the_picture_as_it_is_has_no_parts() -> None:
-    found = small_detector().explain(portrait(), faces="none")
-    assert found.faces[0].crop_xyxy == (0, 0, 512, 512)
-    assert found.regions == {}
-    assert found.plot().width >= 800
+    explanation = small_detector().explain(portrait(), faces="none")
+    assert explanation.faces[0].crop_xyxy == (0, 0, 512, 512)
+    assert explanation.regions == {}
+    assert explanation.plot().width >= 800
 
 
 @pytest.mark.parametrize("size", [(512, 512), (90, 120), (700, 260), (200, 900)])
@@ -191,19 +198,19 @@ def test_a_plot_fits_its_paper(size: tuple[int, int], tmp_path: Path) -> None:
     side = min(size)
     head = Image.fromarray(portrait()).crop((120, 0, 392, 272)).resize((side, side))
     picture.paste(head, ((size[0] - side) // 2, (size[1] - side) // 2))
-    found = small_detector().explain(picture)
-    drawn = found.plot()
+    explanation = small_detector().explain(picture)
+    drawn = explanation.plot()
     assert 800 <= drawn.width <= 1520 and drawn.height < 1400
     edge = np.asarray(drawn)[:, -4:]
     assert (edge == 255).all()  # nothing runs off the paper
-    found.save(tmp_path / "why.jpg")
+    explanation.save(tmp_path / "why.jpg")
     with Image.open(tmp_path / "why.jpg") as kept:
         assert kept.size == drawn.size
 
 
 def test_a_plot_paints_heat_only_where_a_model_looked() -> None:
-    found = small_detector().explain(PORTRAIT, faithfulness="off")
-    drawn = np.asarray(found.plot()).astype(int)
+    explanation = small_detector().explain(PORTRAIT, faithfulness="off")
+    drawn = np.asarray(explanation.plot()).astype(int)
     colourful = np.ptp(drawn, -1)
     middle = drawn.shape[1] // 3 + 40, 2 * drawn.shape[1] // 3 - 40
     rows = slice(110, 140)  # above the face
@@ -211,24 +218,24 @@ def test_a_plot_paints_heat_only_where_a_model_looked() -> None:
 
 
 def test_what_is_kept(tmp_path: Path) -> None:
-    found = small_detector().explain(PORTRAIT)
-    found.save(tmp_path / "why.json")
+    explanation = small_detector().explain(PORTRAIT)
+    explanation.save(tmp_path / "why.json")
     kept = json.loads((tmp_path / "why.json").read_text())
-    assert kept == found.to_dict() == json.loads(found.to_json())
+    assert kept == explanation.to_dict() == json.loads(explanation.to_json())
     assert kept["is_evidence"] is False and kept["reasons"]
-    assert kept["faces"][0]["crop_xyxy"] == list(found.faces[0].crop_xyxy)
+    assert kept["faces"][0]["crop_xyxy"] == list(explanation.faces[0].crop_xyxy)
     assert set(kept["regions"]) == set(PARTS)
     with pytest.raises(ValueError, match=r"ends in '\.txt'"):
-        found.save(tmp_path / "why.txt")
+        explanation.save(tmp_path / "why.txt")
 
 
 def test_notebooks_show_it() -> None:
-    found = small_detector().explain(PORTRAIT, faithfulness="off")
-    assert repr(found).startswith(f"Explanation({found.label}, score {found.score:.3f}, grad-cam for")
-    assert "<img src=" in found._repr_html_()
-    picture = found._repr_png_()
+    explanation = small_detector().explain(PORTRAIT, faithfulness="off")
+    assert repr(explanation).startswith(f"Explanation({explanation.label}, score {explanation.score:.3f}, grad-cam for")
+    assert "<img src=" in explanation._repr_html_()
+    picture = explanation._repr_png_()
     assert picture is not None and picture.startswith(b"\x89PNG")
-    gone = replace(found, prediction=replace(found.prediction, source=None))
+    gone = replace(explanation, prediction=replace(explanation.prediction, source=None))
     assert gone._repr_png_() is None and "<img" not in gone._repr_html_()
     with pytest.raises(ImageUnreadable, match="holds no picture"):
         gone.plot()
@@ -251,8 +258,8 @@ def test_wrong_words_are_refused() -> None:
 
 
 def test_the_types_are_those_of_the_door() -> None:
-    found = small_detector().explain(PORTRAIT, faithfulness="off")
-    assert isinstance(found, Explanation) and isinstance(found.faces[0], FaceHeat)
+    explanation = small_detector().explain(PORTRAIT, faithfulness="off")
+    assert isinstance(explanation, Explanation) and isinstance(explanation.faces[0], FaceHeat)
 
 
 @pytest.mark.parametrize("backend", ["torch", "openvino"])

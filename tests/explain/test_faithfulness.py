@@ -78,7 +78,7 @@ def test_a_map_of_the_cause_is_evidence(level: str) -> None:
 
 
 def test_a_map_turned_upside_down_is_not() -> None:
-    found = measure_faithfulness(subject(Texture()), draw=lambda *given: where_it_looks(*given).flip(1, 2))
+    found = measure_faithfulness(subject(Texture()), draw=lambda *args: where_it_looks(*args).flip(1, 2))
     assert not found.is_evidence
     assert any("hottest places" in reason for reason in found.reasons)
 

@@ -77,7 +77,7 @@ def test_gradient_and_logit_are_those_of_the_whole_graph() -> None:
     model, batch = create_model("meso4", seed=0).eval(), some(64)
     name, layer = find_layer(model, size_px=64)
     kept: list[Tensor] = []
-    hook = model.get_submodule(name).register_forward_hook(lambda *given: kept.append(given[2]))
+    hook = model.get_submodule(name).register_forward_hook(lambda *args: kept.append(args[2]))
     logit = model(batch)
     hook.remove()
     (wanted,) = torch.autograd.grad(logit.sum(), kept[0])

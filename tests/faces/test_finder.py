@@ -221,10 +221,10 @@ def test_faces_found_at_first_stay_as_they_are(portrait: np.ndarray) -> None:
     canvas[1500:1700, 2500:2700] = np.asarray(Image.fromarray(portrait).resize((200, 200)))
     finder = FaceFinder()
     (first,) = finder._look(canvas)
-    found = finder.find(canvas)
-    assert len(found) == 2
-    np.testing.assert_array_equal(found[0].landmarks_xy, first[4:14].reshape(5, 2))
-    assert found[0].confidence == pytest.approx(float(first[14]))
+    faces = finder.find(canvas)
+    assert len(faces) == 2
+    np.testing.assert_array_equal(faces[0].landmarks_xy, first[4:14].reshape(5, 2))
+    assert faces[0].confidence == pytest.approx(float(first[14]))
 
 
 @pytest.mark.parametrize("length", [1, 700, 768, 769, 1408, 1409, 3000])

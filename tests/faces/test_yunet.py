@@ -84,9 +84,9 @@ def test_several_threads_use_it_and_one_does_not(monkeypatch: pytest.MonkeyPatch
     made = []
 
     class Watched(FaceFinder):
-        def __init__(self, *given: Any, **more: Any) -> None:
+        def __init__(self, *args: Any, **more: Any) -> None:
             made.append(more.get("backend", "opencv"))
-            super().__init__(*given, **more)
+            super().__init__(*args, **more)
 
     monkeypatch.setattr(predictor_room, "FaceFinder", Watched)
     detector = small_detector().to("cpu", backend="openvino")

@@ -31,10 +31,10 @@ def by_pillow(pixels: np.ndarray, box: Box | None, size_px: int, interpolation: 
 
 
 def assert_like_pillow(pixels: np.ndarray, box: Box | None, size_px: int, interpolation: str) -> None:
-    found = resample(pixels, box, size_px=size_px, interpolation=interpolation)
-    assert found.dtype == np.uint8
-    assert found.shape == (size_px, size_px, 3)
-    assert np.array_equal(found, by_pillow(pixels, box, size_px, interpolation))
+    scaled = resample(pixels, box, size_px=size_px, interpolation=interpolation)
+    assert scaled.dtype == np.uint8
+    assert scaled.shape == (size_px, size_px, 3)
+    assert np.array_equal(scaled, by_pillow(pixels, box, size_px, interpolation))
 
 
 @pytest.mark.parametrize("interpolation", FILTERS)
@@ -81,9 +81,9 @@ def test_large_pictures_are_scaled_in_parts_that_take_little_memory(monkeypatch:
 
 def test_a_picture_of_that_size_is_copied() -> None:
     pixels = noise(48, 48)
-    found = resample(pixels, size_px=48, interpolation="bicubic")
-    assert np.array_equal(found, pixels)
-    assert not np.shares_memory(found, pixels)
+    scaled = resample(pixels, size_px=48, interpolation="bicubic")
+    assert np.array_equal(scaled, pixels)
+    assert not np.shares_memory(scaled, pixels)
 
 
 def test_views_and_read_only_pictures_are_taken() -> None:
@@ -148,9 +148,9 @@ def lines(part: np.ndarray, size_px: int) -> np.ndarray:
 @pytest.mark.parametrize("height_width", [(600, 600), (97, 131), (331, 200), (901, 150), (90, 803), (7, 5), (1, 1)])
 def test_a_mipmap_is_what_its_definition_says_to_the_byte(height_width: tuple[int, int], size_px: int) -> None:
     pixels = noise(*height_width)
-    found = resample(pixels, size_px=size_px, interpolation="mipmap")
-    assert found.dtype == np.uint8
-    assert np.array_equal(found, exact_mipmap(pixels, None, size_px))
+    scaled = resample(pixels, size_px=size_px, interpolation="mipmap")
+    assert scaled.dtype == np.uint8
+    assert np.array_equal(scaled, exact_mipmap(pixels, None, size_px))
 
 
 def test_parts_are_mipmapped_as_defined_wherever_they_lie() -> None:
@@ -159,8 +159,8 @@ def test_parts_are_mipmapped_as_defined_wherever_they_lie() -> None:
         height, width, size_px = (int(number) for number in numbers.integers(2, 500, 3))
         (left, right), (top, bottom) = (np.sort(numbers.uniform(0, side, 2)).tolist() for side in (width, height))
         pixels = noise(height, width, turn)
-        found = resample(pixels, (left, top, right, bottom), size_px=size_px, interpolation="mipmap")
-        assert np.array_equal(found, exact_mipmap(pixels, (left, top, right, bottom), size_px))
+        scaled = resample(pixels, (left, top, right, bottom), size_px=size_px, interpolation="mipmap")
+        assert np.array_equal(scaled, exact_mipmap(pixels, (left, top, right, bottom), size_px))
 
 
 def test_a_mipmap_takes_the_same_bytes_from_a_cut_out() -> None:

@@ -65,10 +65,10 @@ def large_jpeg() -> bytes:
 
 def test_a_crop_is_what_crop_face_cuts(finder: FaceFinder) -> None:
     pixels, wanted = group(3), Preprocessing(size_px=48, margin=1.7, interpolation="bilinear")
-    seen = look_at(pixels, preprocessing=wanted, finder=finder)
-    assert [face.box_xyxy for face in seen.faces] == [face.box_xyxy for face in finder.find(pixels)]
-    assert seen.size_hw == pixels.shape[:2]
-    for face, crop in zip(seen.faces, seen.crops, strict=True):
+    look = look_at(pixels, preprocessing=wanted, finder=finder)
+    assert [face.box_xyxy for face in look.faces] == [face.box_xyxy for face in finder.find(pixels)]
+    assert look.size_hw == pixels.shape[:2]
+    for face, crop in zip(look.faces, look.crops, strict=True):
         expected = crop_face(pixels, face.box_xyxy, margin=1.7, size_px=48, interpolation="bilinear")
         assert np.array_equal(crop, expected)
 
@@ -76,15 +76,15 @@ def test_a_crop_is_what_crop_face_cuts(finder: FaceFinder) -> None:
 @pytest.mark.parametrize(("faces", "count", "border"), [("auto", 2, True), ("all", 2, False), ("largest", 1, True)])
 def test_choices_of_faces(faces: Any, count: int, border: bool) -> None:
     told = ToldFinder((0, 0, 50, 50), (60, 60, 80, 80))
-    seen = look_at(empty_scene(), preprocessing=CARD.preprocessing, finder=told, faces=faces)  # type: ignore[arg-type]
-    assert (len(seen.faces), told.border) == (count, border)
-    assert seen.faces[0].box_xyxy == (0, 0, 50, 50)
+    look = look_at(empty_scene(), preprocessing=CARD.preprocessing, finder=told, faces=faces)  # type: ignore[arg-type]
+    assert (len(look.faces), told.border) == (count, border)
+    assert look.faces[0].box_xyxy == (0, 0, 50, 50)
 
 
 def test_no_search_takes_the_picture_as_it_is() -> None:
     pixels = empty_scene()
-    seen = look_at(pixels, preprocessing=CARD.preprocessing, finder=None, faces="none")
-    (face,), (crop,) = seen.faces, seen.crops
+    look = look_at(pixels, preprocessing=CARD.preprocessing, finder=None, faces="none")
+    (face,), (crop,) = look.faces, look.crops
     assert face.box_xyxy == (0, 0, 160, 120)
     assert face.landmarks_xy.shape == (0, 2)
     assert np.array_equal(crop, whole_picture(pixels, size_px=64))
@@ -97,24 +97,24 @@ def test_no_face_gives_no_crop(finder: FaceFinder) -> None:
 def test_large_jpegs_are_decoded_reduced_with_boxes_of_the_original(
     large_jpeg: bytes, finder: FaceFinder, decoded: list[float]
 ) -> None:
-    seen = look_at(large_jpeg, preprocessing=CARD.preprocessing, finder=finder)
+    look = look_at(large_jpeg, preprocessing=CARD.preprocessing, finder=finder)
     assert decoded == [0.25]
-    assert seen.size_hw == (3072, 3072)
+    assert look.size_hw == (3072, 3072)
     (full,) = finder.find(open_image(large_jpeg).pixels)
-    assert np.abs(np.subtract(seen.faces[0].box_xyxy, full.box_xyxy)).max() < 3072 / 100
-    assert np.abs(seen.faces[0].landmarks_xy - full.landmarks_xy).max() < 3072 / 100
-    exact = crop_face(open_image(large_jpeg).pixels, seen.faces[0].box_xyxy, margin=1.3, size_px=64)
-    assert np.abs(seen.crops[0].astype(float) - exact).mean() < 0.5
+    assert np.abs(np.subtract(look.faces[0].box_xyxy, full.box_xyxy)).max() < 3072 / 100
+    assert np.abs(look.faces[0].landmarks_xy - full.landmarks_xy).max() < 3072 / 100
+    exact = crop_face(open_image(large_jpeg).pixels, look.faces[0].box_xyxy, margin=1.3, size_px=64)
+    assert np.abs(look.crops[0].astype(float) - exact).mean() < 0.5
 
 
 def test_a_crop_that_would_lose_pixels_comes_from_the_full_size(
     large_jpeg: bytes, finder: FaceFinder, decoded: list[float]
 ) -> None:
     wanted = Preprocessing(size_px=256)
-    seen = look_at(large_jpeg, preprocessing=wanted, finder=finder)
+    look = look_at(large_jpeg, preprocessing=wanted, finder=finder)
     assert decoded == [0.25, 1.0]
     full = open_image(large_jpeg).pixels
-    assert np.array_equal(seen.crops[0], crop_face(full, seen.faces[0].box_xyxy, margin=1.3, size_px=256))
+    assert np.array_equal(look.crops[0], crop_face(full, look.faces[0].box_xyxy, margin=1.3, size_px=256))
 
 
 @pytest.mark.parametrize(("side", "scales"), [(128, [0.25]), (126, [0.25, 0.5]), (62, [0.25, 1.0])])
@@ -151,10 +151,10 @@ def test_a_file_object_is_read_once_and_kept_as_bytes(tmp_path: Path, large_jpeg
     path.write_bytes(large_jpeg)
     with path.open("rb") as file:
         file.read(100)
-        seen = look_at(file, preprocessing=Preprocessing(size_px=256), finder=finder)
-    assert seen.source == large_jpeg
-    assert seen.name == str(path)
-    assert len(seen.faces) == 1
+        look = look_at(file, preprocessing=Preprocessing(size_px=256), finder=finder)
+    assert look.source == large_jpeg
+    assert look.name == str(path)
+    assert len(look.faces) == 1
 
 
 def test_a_bad_file_object_is_named(tmp_path: Path, finder: FaceFinder) -> None:

@@ -74,20 +74,20 @@ def test_order_is_kept_whatever_the_batches(workers: int, batch_size: int) -> No
 
 
 def test_a_prediction_says_what_its_worst_face_says() -> None:
-    (found,) = run([[-3.0, 2.0, 1.0]], revision="abc")
-    assert found.score == pytest.approx(1 / (1 + np.exp(-2.0)))
-    assert (found.label, found.logit, found.threshold, found.model, found.revision) == (
+    (result,) = run([[-3.0, 2.0, 1.0]], revision="abc")
+    assert result.score == pytest.approx(1 / (1 + np.exp(-2.0)))
+    assert (result.label, result.logit, result.threshold, result.model, result.revision) == (
         *("fake", 2.0, 0.5, "small@0", "abc"),
     )
-    assert [face.label for face in found.faces] == ["real", "fake", "fake"]
-    (found,) = run([[-3.0, 2.0]], threshold=0.95)
-    assert (found.label, found.threshold) == ("real", 0.95)
+    assert [face.label for face in result.faces] == ["real", "fake", "fake"]
+    (result,) = run([[-3.0, 2.0]], threshold=0.95)
+    assert (result.label, result.threshold) == ("real", 0.95)
 
 
 def test_no_face_is_no_score_and_no_work() -> None:
     model = ListedModel()
-    (found,) = run([[]], model=model)
-    assert (found.label, found.score, found.logit, found.faces) == ("no-face", None, None, ())
+    (result,) = run([[]], model=model)
+    assert (result.label, result.score, result.logit, result.faces) == ("no-face", None, None, ())
     assert model.batches == []
 
 
@@ -184,12 +184,12 @@ def test_a_bad_picture_raises_in_its_place(workers: int, batch_size: int) -> Non
 @pytest.mark.parametrize("workers", [0, 3])
 def test_a_bad_picture_is_handed_out_where_that_is_asked(workers: int) -> None:
     images = [[0.5], ImageUnreadable("bad one"), [2.0]]
-    found = list(run(images, workers=workers, on_error="yield", threshold=0.7))
-    assert [prediction.label for prediction in found] == ["real", "error", "fake"]
-    assert isinstance(found[1].error, ImageUnreadable)
-    assert (found[1].score, found[1].logit, found[1].faces, found[1].size_hw) == (None, None, (), None)
-    assert found[1].source is images[1]
-    assert found[1].to_dict()["error"] == {"type": "ImageUnreadable", "message": "bad one"}
+    result = list(run(images, workers=workers, on_error="yield", threshold=0.7))
+    assert [prediction.label for prediction in result] == ["real", "error", "fake"]
+    assert isinstance(result[1].error, ImageUnreadable)
+    assert (result[1].score, result[1].logit, result[1].faces, result[1].size_hw) == (None, None, (), None)
+    assert result[1].source is images[1]
+    assert result[1].to_dict()["error"] == {"type": "ImageUnreadable", "message": "bad one"}
 
 
 @pytest.mark.parametrize("on_error", ["raise", "yield"])
@@ -224,9 +224,9 @@ def test_an_interrupt_in_the_source_is_not_held_back() -> None:
 
 def test_no_number_is_an_error_of_that_picture_only() -> None:
     images = [[1.0], [float("nan")], [2.0]]
-    found = list(run(images, on_error="yield"))
-    assert [type(prediction.error) for prediction in found] == [type(None), WeightsMismatch, type(None)]
-    assert found[1].score is None
+    result = list(run(images, on_error="yield"))
+    assert [type(prediction.error) for prediction in result] == [type(None), WeightsMismatch, type(None)]
+    assert result[1].score is None
     with pytest.raises(WeightsMismatch, match="logit nan"):
         list(run(images))
 
@@ -235,8 +235,8 @@ def test_no_number_is_an_error_of_that_picture_only() -> None:
 def test_out_of_memory_halves_the_batch_once_and_warns(error: type[RuntimeError]) -> None:
     model, images = ListedModel(memory=9, error=error), [[float(number)] for number in range(40)]
     with pytest.warns(RuntimeWarning, match=r"16 faces at once.*batch_size=8") as warned:
-        found = list(run(images, model=model, batch_size=16))
-    assert logits(found) == images
+        result = list(run(images, model=model, batch_size=16))
+    assert logits(result) == images
     assert model.batches == [16, 8, 8, 8, 8, 8]
     assert len(warned) == 1
 

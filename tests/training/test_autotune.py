@@ -56,7 +56,7 @@ def test_the_faster_numbers_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     for half, found in ((0.5, torch.bfloat16), (0.9, torch.float32), (3.0, torch.float32)):
         monkeypatch.setattr(
             "deepfake_detect.training.autotune._seconds",
-            lambda *given, half=half: half if given[2] == torch.bfloat16 else 1.0,
+            lambda *args, half=half: half if args[2] == torch.bfloat16 else 1.0,
         )
         assert choose_dtype(model, "auto", device=CPU, shape=SHAPE) == found
     assert choose_dtype(model, "bfloat16", device=CPU, shape=SHAPE) == torch.bfloat16

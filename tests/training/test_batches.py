@@ -56,10 +56,10 @@ def test_a_balanced_draw_has_the_shares_that_the_weights_promise() -> None:
     some = samples(af=20, ar=4, bf=100, br=100)
     schedule = Schedule(epochs=1, epoch_samples=40_000, favour={"a": 2})
     drawn = np.bincount([index for index, _ in draw(some, schedule, epoch=0, size=8)], minlength=len(some)) / 40_000
-    wanted = balanced_weights(some, power=0.5, favour={"a": 2})
+    weights = balanced_weights(some, power=0.5, favour={"a": 2})
     labels = np.array([sample.label for sample in some])
     assert drawn[labels == 1].sum() == pytest.approx(0.5, abs=0.01)
-    assert drawn[:20].sum() == pytest.approx(wanted[:20].sum(), abs=0.01)
+    assert drawn[:20].sum() == pytest.approx(weights[:20].sum(), abs=0.01)
 
 
 def test_forged_frames_come_with_the_frames_that_they_were_made_of() -> None:

@@ -117,7 +117,7 @@ def test_features_are_kept_and_told_apart(toy: CropDataset, tmp_path: Path, monk
     first = cache_features(model, feed, device=CPU, folder=tmp_path)
     passes: list[int] = []
     run = feature_cache._features
-    monkeypatch.setattr(feature_cache, "_features", lambda *given, **more: passes.append(1) or run(*given, **more))
+    monkeypatch.setattr(feature_cache, "_features", lambda *args, **more: passes.append(1) or run(*args, **more))
     with torch.no_grad():
         head_of(model)[1].weight += 1  # the head does not matter
     assert (cache_features(model, feed, device=CPU, folder=tmp_path).features == first.features).all()
@@ -140,7 +140,7 @@ def test_only_the_head_changes(
     calls: list[int] = []
     monkeypatch.setattr(
         "deepfake_detect.weights.head_bundle.save_bundle",
-        lambda *given, **more: calls.append(1) or save_bundle(*given, **more),
+        lambda *args, **more: calls.append(1) or save_bundle(*args, **more),
     )
     before = create_model(architecture, seed=0, dropout=0.2).state_dict()
     model = learn(toy, tmp_path, architecture=architecture, freeze="backbone", epochs=3, batch_size=4, valid=None)
@@ -200,8 +200,8 @@ def test_crops_are_made_as_the_feed_makes_them(
     made: list[bool] = []
 
     class Watched(CropFeed):
-        def __init__(self, *given: Any, **more: Any) -> None:
-            super().__init__(*given, **more)
+        def __init__(self, *args: Any, **more: Any) -> None:
+            super().__init__(*args, **more)
             made.append(self.ahead)
 
     monkeypatch.setattr("deepfake_detect.training.feature_cache.CropFeed", Watched)

@@ -75,7 +75,7 @@ def test_crops_are_made_ahead_where_a_processor_is_free(
     monkeypatch.setattr("deepfake_detect.training.loop.count_processors", lambda: processors)
     monkeypatch.setattr(
         "deepfake_detect.training.loop.CropFeed",
-        lambda *given, **more: made.append(CropFeed(*given, **more)) or made[-1],
+        lambda *args, **more: made.append(CropFeed(*args, **more)) or made[-1],
     )
     model = learn(toy, tmp_path / "here", epochs=1)
     assert {feed.ahead for feed in made} == {processors > 1}  # torch has one thread

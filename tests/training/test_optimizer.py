@@ -24,14 +24,14 @@ def rates(model: nn.Module, schedule: Schedule) -> dict[str, float]:
 )
 def test_each_block_learns_slower_than_the_next(architecture: str) -> None:
     model = create_model(architecture, seed=0)
-    told = rates(model, Schedule(epochs=1, layer_decay=0.5))
-    assert list(told.keys() ^ dict(model.named_parameters()).keys()) == []
-    in_order = [told[name] for name, _ in model.named_parameters()]
+    rates_of = rates(model, Schedule(epochs=1, layer_decay=0.5))
+    assert list(rates_of.keys() ^ dict(model.named_parameters()).keys()) == []
+    in_order = [rates_of[name] for name, _ in model.named_parameters()]
     assert in_order == sorted(in_order) and in_order[-1] == 1.0
     assert in_order[0] == 0.5 ** (len(set(in_order)) - 1)  # no block is left out
     assert len(set(in_order)) > 2
     head = head_of(model)[0]
-    assert all(value == 1.0 for name, value in told.items() if name.startswith(head + "."))
+    assert all(value == 1.0 for name, value in rates_of.items() if name.startswith(head + "."))
     assert set(rates(model, Schedule(epochs=1)).values()) == {1.0}
 
 

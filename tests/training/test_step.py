@@ -260,12 +260,12 @@ def test_validation_is_that_of_scikit_learn(size: int) -> None:
     random = np.random.default_rng(1)
     label = random.integers(0, 2, 30).tolist()
     logit = ((4 * random.normal(size=30)).round() / 4 + np.array(label)).tolist()
-    told = measure(student(same_line()), feed(logit, label), size=size)
+    figures = measure(student(same_line()), feed(logit, label), size=size)
     share = 1 / (1 + np.exp(-np.array(logit)))
-    assert told["valid_auc"] == pytest.approx(roc_auc_score(label, logit))
-    assert told["valid_loss"] == pytest.approx(log_loss(label, share), rel=1e-5)
-    assert told["valid_accuracy"] == pytest.approx(balanced_accuracy_score(label, np.array(logit) >= 0))
-    assert told["collapsed"] == ""
+    assert figures["valid_auc"] == pytest.approx(roc_auc_score(label, logit))
+    assert figures["valid_loss"] == pytest.approx(log_loss(label, share), rel=1e-5)
+    assert figures["valid_accuracy"] == pytest.approx(balanced_accuracy_score(label, np.array(logit) >= 0))
+    assert figures["collapsed"] == ""
 
 
 @pytest.mark.parametrize(
@@ -278,12 +278,12 @@ def test_validation_is_that_of_scikit_learn(size: int) -> None:
     ],
 )
 def test_a_collapse_is_named(logit: list[float], label: list[int], said: str) -> None:
-    told = measure(student(same_line()), feed(logit, label), size=2)
-    assert told["collapsed"] == said
-    assert math.isnan(told["valid_auc"]) == (len(set(label)) == 1)
+    figures = measure(student(same_line()), feed(logit, label), size=2)
+    assert figures["collapsed"] == said
+    assert math.isnan(figures["valid_auc"]) == (len(set(label)) == 1)
 
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
 def test_logits_that_are_no_numbers_have_an_endless_loss(broken: float) -> None:
-    told = measure(student(same_line()), feed([1.0, broken, -1.0], [1, 0, 0]), size=2)
-    assert told["valid_loss"] == math.inf and math.isnan(told["valid_auc"]) and told["collapsed"] == ""
+    figures = measure(student(same_line()), feed([1.0, broken, -1.0], [1, 0, 0]), size=2)
+    assert figures["valid_loss"] == math.inf and math.isnan(figures["valid_auc"]) and figures["collapsed"] == ""

@@ -1,4 +1,4 @@
-"""Test that a video is scored by the requested frames, in bounded memory."""
+"""Is a video scored by the frames that were asked for, in little memory, and is nothing made up?"""
 
 from __future__ import annotations
 
@@ -84,25 +84,25 @@ def turn(clips: Path) -> VideoPrediction:
 
 
 def test_each_frame_is_scored_as_its_picture_is(clips: Path) -> None:
-    found = predict_video(detector(), clips / "red.avi", max_frames=6, faces="none")
+    video = predict_video(detector(), clips / "red.avi", max_frames=6, faces="none")
     pictures = list(read_frames(sample_frames(clips / "red.avi", count=6)))
     alone = [detector().predict(picture, faces="none") for picture in pictures]
-    assert [frame.index for frame in found.frames] == [5, 15, 25, 35, 45, 55]
-    assert [frame.time_s for frame in found.frames] == pytest.approx([0.5, 1.5, 2.5, 3.5, 4.5, 5.5])
-    assert [frame.logit for frame in found.frames] == pytest.approx([one.logit for one in alone], abs=1e-5)
-    assert [frame.score for frame in found.frames] == pytest.approx([one.score for one in alone], abs=1e-6)
-    assert [frame.label for frame in found.frames] == [one.label for one in alone]
-    assert len({frame.label for frame in found.frames}) > 1
+    assert [frame.index for frame in video.frames] == [5, 15, 25, 35, 45, 55]
+    assert [frame.time_s for frame in video.frames] == pytest.approx([0.5, 1.5, 2.5, 3.5, 4.5, 5.5])
+    assert [frame.logit for frame in video.frames] == pytest.approx([one.logit for one in alone], abs=1e-5)
+    assert [frame.score for frame in video.frames] == pytest.approx([one.score for one in alone], abs=1e-6)
+    assert [frame.label for frame in video.frames] == [one.label for one in alone]
+    assert len({frame.label for frame in video.frames}) > 1
 
 
 def test_the_score_is_that_of_the_mean_logit_by_the_card(clips: Path) -> None:
     card = replace(RULE, temperature=2.5, bias=0.3)
-    found = predict_video(detector(card), clips / "red.avi", max_frames=7, faces="none")
-    mean = sum(frame.logit for frame in found.frames) / 7
-    assert found.logit == pytest.approx(mean)
-    assert found.score == pytest.approx(1 / (1 + math.exp(-(mean / 2.5 + 0.3))))
-    assert found.score != pytest.approx(sum(frame.score for frame in found.frames) / 7, abs=1e-3)
-    assert (found.threshold, found.uncertain, found.label) == (0.5, (0.4, 0.6), verdict(found.score))
+    video = predict_video(detector(card), clips / "red.avi", max_frames=7, faces="none")
+    mean = sum(frame.logit for frame in video.frames) / 7
+    assert video.logit == pytest.approx(mean)
+    assert video.score == pytest.approx(1 / (1 + math.exp(-(mean / 2.5 + 0.3))))
+    assert video.score != pytest.approx(sum(frame.score for frame in video.frames) / 7, abs=1e-3)
+    assert (video.threshold, video.uncertain, video.label) == (0.5, (0.4, 0.6), verdict(video.score))
     assert predict_video(detector(), clips / "red.avi", faces="none", threshold=0.0).label == "fake"
     strict = predict_video(detector(), clips / "red.avi", faces="none", threshold=1.0)
     assert (strict.label, strict.threshold, strict.uncertain) == ("real", 1.0, None)
@@ -129,32 +129,32 @@ def test_a_video_that_turns_says_when(turn: VideoPrediction) -> None:
 def test_one_forged_person_of_two_is_found(tmp_path: Path, name: str) -> None:
     both = group(2).copy()
     both[:, :210, 0] //= 2  # the left one is blue, the right one stays red
-    found = detector().predict_video(write(tmp_path / name, [both] * 12), max_frames=6)
-    assert [len(frame.faces) for frame in found.frames] == [2] * 6
-    worst, other = found.tracks
+    video = detector().predict_video(write(tmp_path / name, [both] * 12), max_frames=6)
+    assert [len(frame.faces) for frame in video.frames] == [2] * 6
+    worst, other = video.tracks
     assert (worst.frames, other.frames) == (6, 6)
-    assert found.logit == worst.logit > 0 > other.logit
-    boxes = [face.box_xyxy for frame in found.frames for face, track in zip(frame.faces, frame.tracks, strict=True)
+    assert video.logit == worst.logit > 0 > other.logit
+    boxes = [face.box_xyxy for frame in video.frames for face, track in zip(frame.faces, frame.tracks, strict=True)
              if track == worst.number]  # fmt: skip
     assert len(boxes) == 6
     assert all(left > 200 for left, *_ in boxes)
-    assert (found.label, found.share_fake) == ("fake", 1.0)
-    assert [mark.score for mark in found.marks() if mark.joined] == [frame.score for frame in found.frames]
+    assert (video.label, video.share_fake) == ("fake", 1.0)
+    assert [mark.score for mark in video.marks() if mark.joined] == [frame.score for frame in video.frames]
 
 
 def test_frames_without_a_face_do_not_count(tmp_path: Path) -> None:
     empty = np.asarray(Image.fromarray(empty_scene()).resize((512, 512)))
-    found = detector().predict_video(write(tmp_path / "clip.avi", [pixels(PORTRAIT)] * 3 + [empty] * 5))
-    assert (len(found.frames), found.frames_with_face, found.share_fake) == (8, 3, 1.0)
-    assert [mark.score is None for mark in found.marks()] == [False] * 3 + [True] * 5
-    assert (found.tracks[0].frames, found.label, len(found.worst)) == (3, "fake", 3)
-    assert found.logit == pytest.approx(sum(frame.logit for frame in found.frames[:3]) / 3)
+    video = detector().predict_video(write(tmp_path / "clip.avi", [pixels(PORTRAIT)] * 3 + [empty] * 5))
+    assert (len(video.frames), video.frames_with_face, video.share_fake) == (8, 3, 1.0)
+    assert [mark.score is None for mark in video.marks()] == [False] * 3 + [True] * 5
+    assert (video.tracks[0].frames, video.label, len(video.worst)) == (3, "fake", 3)
+    assert video.logit == pytest.approx(sum(frame.logit for frame in video.frames[:3]) / 3)
 
 
 def test_which_frames_there_are(clips: Path) -> None:
     def times(**options: Any) -> list[float]:
-        found = predict_video(detector(), clips / "red.avi", **{"faces": "none", **options})
-        return [round(frame.time_s, 3) for frame in found.frames]
+        video = predict_video(detector(), clips / "red.avi", **{"faces": "none", **options})
+        return [round(frame.time_s, 3) for frame in video.frames]
 
     assert len(times()) == 32
     assert times(every_s=2.0) == [0.0, 2.0, 4.0]
@@ -214,27 +214,27 @@ def test_few_frames_are_alive_at_a_time(clips: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_no_face_is_no_score(clips: Path) -> None:
-    found = detector().predict_video(clips / "empty.avi")
-    assert (found.label, found.score, found.logit, found.share_fake) == ("no-face", None, None, None)
-    assert (found.frames_with_face, found.worst, found.tracks, len(found.frames)) == (0, (), (), 4)
-    assert repr(found) == "VideoPrediction(no-face, no score, 4 frames, rule@3, empty.avi)"
-    assert found.plot().height > 240
-    assert json.loads(found.to_json())["worst_s"] == []
+    video = detector().predict_video(clips / "empty.avi")
+    assert (video.label, video.score, video.logit, video.share_fake) == ("no-face", None, None, None)
+    assert (video.frames_with_face, video.worst, video.tracks, len(video.frames)) == (0, (), (), 4)
+    assert repr(video) == "VideoPrediction(no-face, no score, 4 frames, rule@3, empty.avi)"
+    assert video.plot().height > 240
+    assert json.loads(video.to_json())["worst_s"] == []
 
 
 def test_a_cut_video_is_scored_as_far_as_it_goes(clips: Path) -> None:
-    found = predict_video(detector(), clips / "cut.avi", max_frames=20, faces="none")
+    video = predict_video(detector(), clips / "cut.avi", max_frames=20, faces="none")
     whole = predict_video(detector(), clips / "red.avi", max_frames=20, faces="none")
-    kept = len(found.frames)
+    kept = len(video.frames)
     assert 5 < kept < 15
-    assert (found.lost_frames, found.duration_s) == (20 - kept, 6.0)
-    assert [frame.logit for frame in found.frames[:-1]] == [frame.logit for frame in whole.frames[: kept - 1]]
+    assert (video.lost_frames, video.duration_s) == (20 - kept, 6.0)
+    assert [frame.logit for frame in video.frames[:-1]] == [frame.logit for frame in whole.frames[: kept - 1]]
     said = rf"cut\.avi: the video ends or is damaged at (\d\.\d\d) s, before {20 - kept} of 20 frames"
-    ended = re.search(said, str(found.error))
+    ended = re.search(said, str(video.error))
     assert ended
-    assert found.frames[-1].time_s <= float(ended[1]) < found.frames[-1].time_s + 0.3
-    assert f"{20 - kept} lost" in repr(found)
-    assert found.to_dict()["error"] == {"type": "ImageUnreadable", "message": str(found.error)}
+    assert video.frames[-1].time_s <= float(ended[1]) < video.frames[-1].time_s + 0.3
+    assert f"{20 - kept} lost" in repr(video)
+    assert video.to_dict()["error"] == {"type": "ImageUnreadable", "message": str(video.error)}
 
 
 def test_bad_videos_are_errors_that_name_the_file(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,17 +257,17 @@ def test_an_error_while_scoring_is_raised_and_does_not_hang(clips: Path) -> None
 
 
 def test_what_the_result_tells(turn: VideoPrediction, tmp_path: Path) -> None:
-    told = json.loads(turn.to_json())
-    assert told == json.loads(json.dumps(turn.to_dict()))
-    assert told["worst_s"] == [frame.time_s for frame in turn.worst]
-    assert [frame["time_s"] for frame in told["frames"]] == [frame.time_s for frame in turn.frames]
-    assert told["frames"][0]["faces"][0]["track"] == told["tracks"][0]["number"] == 0
+    values = json.loads(turn.to_json())
+    assert values == json.loads(json.dumps(turn.to_dict()))
+    assert values["worst_s"] == [frame.time_s for frame in turn.worst]
+    assert [frame["time_s"] for frame in values["frames"]] == [frame.time_s for frame in turn.frames]
+    assert values["frames"][0]["faces"][0]["track"] == values["tracks"][0]["number"] == 0
     assert repr(turn) == (
         f"VideoPrediction({turn.label}, score {turn.score:.3f}, 8 frames, 50% of 8 with a face fake, "
         "xception-fakefaces@1, turn.avi)"
     )
     turn.save(tmp_path / "turn.json")
-    assert json.loads((tmp_path / "turn.json").read_text()) == told
+    assert json.loads((tmp_path / "turn.json").read_text()) == values
     turn.save(tmp_path / "turn.png")
     with Image.open(tmp_path / "turn.png") as drawn:
         assert drawn.size == turn.plot().size
@@ -290,11 +290,11 @@ def test_the_picture_shows_the_worst_faces_and_all_scores(turn: VideoPrediction)
 
 def test_a_video_that_is_gone_still_has_its_words(clips: Path, tmp_path: Path) -> None:
     shutil.copy(clips / "turn.avi", tmp_path / "mine.avi")
-    found = detector().predict_video(tmp_path / "mine.avi", max_frames=2)
+    video = detector().predict_video(tmp_path / "mine.avi", max_frames=2)
     (tmp_path / "mine.avi").unlink()
     with pytest.raises(ImageUnreadable, match="no video at"):
-        found.plot()
-    assert found._repr_html_().startswith("<p>")
+        video.plot()
+    assert video._repr_html_().startswith("<p>")
 
 
 def test_a_timeline_puts_scores_where_they_belong() -> None:

@@ -52,7 +52,7 @@ def wholes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     calls: list[int] = []
     monkeypatch.setattr(
         "deepfake_detect.weights.head_bundle.save_bundle",
-        lambda *given, **more: calls.append(1) or save_bundle(*given, **more),
+        lambda *args, **more: calls.append(1) or save_bundle(*args, **more),
     )
     return calls
 

@@ -597,9 +597,9 @@ def test_a_bundle_is_pickled_by_name_or_with_its_weights(folder: Path) -> None:
     packaged = find_bundle("meso4-fakefaces")
     content = pickle.dumps(packaged)
     assert len(content) < 10_000 and pickle.loads(content) == packaged
-    own = pickle.loads(pickle.dumps(find_bundle(folder)))
+    values = pickle.loads(pickle.dumps(find_bundle(folder)))
     shutil.rmtree(folder)  # as on another machine
-    assert same(load_model(own).state_dict(), load_model(own).state_dict())
-    broken = dataclasses.replace(own, content=flip(own.content))
+    assert same(load_model(values).state_dict(), load_model(values).state_dict())
+    broken = dataclasses.replace(values, content=flip(values.content))
     with pytest.raises(WeightsCorrupted, match="sha256"):
         load_model(broken)

@@ -144,8 +144,8 @@ def test_the_calibration_is_told_with_its_figures() -> None:
     ],
 )
 def test_licences_are_named_as_the_hub_names_them(licence: str, expected: dict[str, str]) -> None:
-    found = facts(dataclasses.replace(BARE, licence=licence))
-    assert {key: value for key, value in found.items() if key.startswith("license")} == expected
+    front_matter = facts(dataclasses.replace(BARE, licence=licence))
+    assert {key: value for key, value in front_matter.items() if key.startswith("license")} == expected
 
 
 @pytest.mark.parametrize("name", ["--- ", "a: b", "#", '"\\', "é 😀", "line\n---\nbreak", "null", "[", "{% raw %}"])
