@@ -105,7 +105,7 @@ def escape(text: str) -> str:
         >>> escape("<b>\u202egpj.exe")
         '&lt;b&gt;\\u202egpj.exe'
     """
-    seen = (letter if letter.isprintable() or letter in "\n\t" else _visible(letter) for letter in text)
+    seen = (letter if letter.isprintable() or letter in "\n\t\xa0" else _visible(letter) for letter in text)
     return html.escape("".join(seen))
 
 
