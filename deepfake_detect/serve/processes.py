@@ -17,9 +17,14 @@ from dataclasses import replace
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from deepfake_detect.errors import InvalidOption, MissingExtra
 from deepfake_detect.serve.settings import ServeSettings
+
+if TYPE_CHECKING:
+    import uvicorn
+    from starlette.types import ASGIApp
 
 logger = logging.getLogger("deepfake_detect.serve")
 
@@ -65,26 +70,29 @@ def run_server(settings: ServeSettings, *, announce: Callable[[str], None] | Non
         InvalidOption: The address cannot be listened on.
     """
     require_server()
-    with closing(_bind(settings)) as listener:
+    with closing(bind(settings)) as listener:
         if announce is not None:
             announce(_address(settings.host, listener))
         if settings.workers == 1:
             return _run_worker(settings, listener)
         with tempfile.TemporaryDirectory(prefix="deepfake-detect-serve-") as folder:
-            return _Supervisor(settings, listener, folder).run()
+            return Supervisor(settings, listener, folder, work=_work).run()
 
 
-class _Supervisor:
+class Supervisor:
     """Starts worker processes, replaces those that die, and stops them all.
 
     Args:
         settings: See `ServeSettings`.
         listener: The socket that all workers accept connections from.
         folder: For the video jobs and figures of all workers.
+        work: What a worker does: called in a new process with the settings, the socket and the folder of figures.
     """
 
-    def __init__(self, settings: ServeSettings, listener: socket.socket, folder: str) -> None:
-        self._settings, self._listener = settings, listener
+    def __init__(
+        self, settings: ServeSettings, listener: socket.socket, folder: str, *, work: Callable[..., None]
+    ) -> None:
+        self._settings, self._listener, self._work = settings, listener, work
         self._figures, jobs = os.path.join(folder, "figures"), os.path.join(folder, "jobs")
         os.mkdir(self._figures)
         os.mkdir(jobs)
@@ -94,6 +102,7 @@ class _Supervisor:
         self._stopping, self._status = threading.Event(), 0
 
     def run(self) -> int:
+        """Run the workers until SIGINT or SIGTERM, and return the exit status."""
         _log_as_json()
         before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -114,7 +123,7 @@ class _Supervisor:
 
     def _start(self) -> SpawnProcess:
         arguments = (self._worker_settings, self._listener, self._figures)
-        worker = self._context.Process(target=_work, args=arguments, name="deepfake-detect-worker")
+        worker = self._context.Process(target=self._work, args=arguments, name="deepfake-detect-worker")
         worker.start()
         return worker
 
@@ -160,28 +169,10 @@ def _work(settings: ServeSettings, listener: socket.socket, figures: str) -> Non
 
 
 def _run_worker(settings: ServeSettings, listener: socket.socket) -> int:
-    import uvicorn
-
     from deepfake_detect.serve.app import create_app
-    from deepfake_detect.serve.protocol import protocol_with_deadline
 
     _log_as_json()
-    limits = settings.limits
-    config = uvicorn.Config(
-        create_app(settings),
-        http=protocol_with_deadline(limits.header_seconds),
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        limit_concurrency=limits.connections,
-        backlog=_BACKLOG,
-        timeout_graceful_shutdown=max(1, round(settings.stop_seconds)),
-        h11_max_incomplete_event_size=_HEADERS_BYTES,
-    )
-    server = uvicorn.Server(config)
+    server = make_server(create_app(settings), settings)
     try:
         server.run(sockets=[listener])
     except SystemExit as error:  # the models could not be loaded: the log says why
@@ -191,7 +182,35 @@ def _run_worker(settings: ServeSettings, listener: socket.socket) -> int:
     return 0
 
 
-def _bind(settings: ServeSettings) -> socket.socket:
+def make_server(app: ASGIApp, settings: ServeSettings) -> uvicorn.Server:
+    """Make the HTTP server of an application, with its limits on connections, headers and time."""
+    import uvicorn
+
+    from deepfake_detect.serve.protocol import protocol_with_deadline
+
+    config = uvicorn.Config(
+        app,
+        http=protocol_with_deadline(settings.limits.header_seconds),
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        limit_concurrency=settings.limits.connections,
+        backlog=_BACKLOG,
+        timeout_graceful_shutdown=max(1, round(settings.stop_seconds)),
+        h11_max_incomplete_event_size=_HEADERS_BYTES,
+    )
+    return uvicorn.Server(config)
+
+
+def bind(settings: ServeSettings) -> socket.socket:
+    """Take the port.
+
+    Raises:
+        InvalidOption: The address cannot be listened on.
+    """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     host = settings.host.strip("[]")
     listener = socket.socket(family, socket.SOCK_STREAM)
