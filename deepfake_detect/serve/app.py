@@ -18,6 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp
 
 from deepfake_detect._version import __version__
@@ -92,7 +93,7 @@ def _add_pictures(app: FastAPI, service: Service) -> None:
         tags=["pictures"],
         summary="Score pictures",
         response_model=None,
-        responses={200: {"model": schema.PredictAnswer}, **refused(400, 408, 413, 415, 422, 503)},
+        responses={200: {"model": schema.PredictAnswer}, **refused(400, 404, 408, 413, 415, 422, 503)},
         openapi_extra=describe_body(schema.PredictRequest, schema.PredictOptions),
     )
     async def predict(request: Request) -> Response:
@@ -123,7 +124,7 @@ def _add_pictures(app: FastAPI, service: Service) -> None:
         response_model=None,
         responses={
             200: {"model": schema.ExplanationAnswer, "content": {"image/png": {}}},
-            **refused(400, 408, 413, 415, 422, 503),
+            **refused(400, 404, 408, 413, 415, 422, 503),
         },
         openapi_extra=describe_body(schema.ExplainRequest, schema.ExplainOptions, several=False),
     )
@@ -142,7 +143,7 @@ def _add_pictures(app: FastAPI, service: Service) -> None:
         tags=["pictures"],
         summary="Measure whether a verdict survives compression, scaling and cropping",
         response_model=None,
-        responses={200: {"model": schema.StabilityAnswer}, **refused(400, 408, 413, 415, 422, 503)},
+        responses={200: {"model": schema.StabilityAnswer}, **refused(400, 404, 408, 413, 415, 422, 503)},
         openapi_extra=describe_body(schema.StabilityRequest, schema.Options, several=False),
     )
     async def stability(request: Request) -> Response:
@@ -158,7 +159,7 @@ def _add_pictures(app: FastAPI, service: Service) -> None:
         tags=["pictures"],
         summary="Read what picture files say of their own origin",
         response_model=None,
-        responses={200: {"model": schema.MetadataAnswer}, **refused(400, 408, 413, 415, 422, 503)},
+        responses={200: {"model": schema.MetadataAnswer}, **refused(400, 404, 408, 413, 415, 422, 503)},
         openapi_extra=describe_body(schema.MetadataRequest, schema.MetadataOptions),
     )
     async def metadata(request: Request) -> Response:
@@ -179,7 +180,7 @@ def _add_videos(app: FastAPI, service: Service) -> None:
         summary="Score a video in the background",
         status_code=202,
         response_model=None,
-        responses={202: {"model": schema.VideoJob}, **refused(400, 408, 413, 415, 422, 503)},
+        responses={202: {"model": schema.VideoJob}, **refused(400, 404, 408, 413, 415, 422, 503)},
         openapi_extra=describe_body(None, schema.VideoOptions, several=False, field="video"),
     )
     async def start_video(request: Request) -> Response:
@@ -192,7 +193,7 @@ def _add_videos(app: FastAPI, service: Service) -> None:
         form = Form(boundary_of(kind), max_files=1, max_bytes=limits.video_bytes, on_disk=True)
         try:
             await _fill(form, request, service, max_bytes=limits.video_bytes + 2**16, hold=lambda count: None)
-            options = _validated(schema.VideoOptions, form.fields)
+            options = _validated(schema.VideoOptions, _typed(schema.VideoOptions, form.fields))
             upload = _only_file(form, limits.video_bytes)
             _, detector = service.detector(options.model)
             if upload.file is None:
@@ -337,9 +338,9 @@ async def _read_form(
     boundary = boundary_of(request.headers["content-type"])
     form = Form(boundary, max_files=most, max_bytes=limits.picture_bytes)
     await _fill(form, request, service, max_bytes=limits.request_bytes, hold=hold.add_bytes)
-    chosen = _validated(options, form.fields)
+    chosen = _validated(options, _typed(options, form.fields))
     if not form.files:
-        raise Refusal(422, "InvalidOption", "no picture in the form; expected files in the field images")
+        raise Refusal(400, "InvalidOption", "no picture in the form; expected files in the field images")
     return [_sent(upload, limits.picture_bytes) for upload in form.files], chosen
 
 
@@ -356,17 +357,17 @@ async def _read_json(
 def _parse_pictures(
     body: bytes, whole: type[BaseModel], options: type[Options], max_bytes: int
 ) -> tuple[list[Sent], Options]:
-    values: Any = _validated(whole, parse_json(body))
+    values: Any = _validated(whole, parse_json(body), strict=True)
     pictures = [_sent_as_json(entry, max_bytes) for entry in values.images]
     return pictures, options.model_validate(values.model_dump(exclude={"images"}))
 
 
-def _sent_as_json(entry: schema.PictureInput, max_bytes: int) -> Sent:
-    if entry.url is not None:
+def _sent_as_json(entry: schema.PictureFile | schema.PictureAddress, max_bytes: int) -> Sent:
+    if isinstance(entry, schema.PictureAddress):
         return Sent(entry.name or name_of(entry.url), url=entry.url)
     name = entry.name or "<base64>"
     try:
-        content = decode_base64(entry.base64 or "")
+        content = decode_base64(entry.base64)
     except ValueError as error:
         return Sent(name, error=ImageUnreadable(f"{name}: {error}"))
     return Sent(name, content, error=_too_large(name, max_bytes) if len(content) > max_bytes else None)
@@ -384,7 +385,7 @@ def _too_large(name: str, max_bytes: int) -> ImageTooLarge:
 
 def _only_file(form: Form, max_bytes: int) -> Upload:
     if not form.files:
-        raise Refusal(422, "InvalidOption", "no video in the form; expected a file in the field video")
+        raise Refusal(400, "InvalidOption", "no video in the form; expected a file in the field video")
     (upload,) = form.files
     if upload.is_too_large:
         raise Refusal(413, "TooLarge", f"a video of more than {max_bytes:,} bytes; send a part of it")
@@ -434,13 +435,20 @@ async def _until_gone(request: Request) -> None:
         continue
 
 
-def _validated(model: type[Options], values: Any) -> Options:
+def _typed(model: type[BaseModel], texts: dict[str, str]) -> dict[str, Any]:
+    """Read true and false in the fields of a form that say so; numbers are read by pydantic."""
+    flags = {name for name, field in model.model_fields.items() if field.annotation is bool}
+    words = {"true": True, "false": False}
+    return {name: words.get(text, text) if name in flags else text for name, text in texts.items()}
+
+
+def _validated(model: type[Options], values: Any, *, strict: bool = False) -> Options:
     try:
-        return model.model_validate(values)
+        return model.model_validate(values, strict=strict or None)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"])) or "the request"
-        raise Refusal(422, "InvalidOption", f"{place[:100]}: {first['msg']}") from None
+        raise Refusal(400, "InvalidOption", f"{place[:100]}: {first['msg']}") from None
 
 
 def _explain(service: Service, picture: Sent, detector: Detector, options: schema.ExplainOptions) -> Response:
@@ -484,6 +492,14 @@ async def _answer_error(request: Request, error: Exception) -> Response:
     refusal = refusal_of(error)
     if isinstance(error, HTTPException):  # of the router: no such path, or no such method
         kind = {404: "NotFound", 405: "MethodNotAllowed"}.get(error.status_code, "BadRequest")
-        refusal = Refusal(error.status_code, kind, f"{error.detail}; GET /docs lists what there is", error.headers)
+        headers = {"Allow": _methods(request)} if error.status_code == 405 else error.headers
+        refusal = Refusal(error.status_code, kind, f"{error.detail}; GET /docs lists what there is", headers)
     content = error_content(refusal, request.state.request_id)
     return JSONResponse(content, status_code=refusal.status, headers=refusal.headers)
+
+
+def _methods(request: Request) -> str:
+    """List the methods that a path has; the router itself names those of its first route only."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    matching = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return ", ".join(sorted({method for route in matching for method in route.methods or ()}))

@@ -24,12 +24,12 @@ A score is the calibrated probability that a face is fake, not a proof. Every re
 
 _REFERENCE = "#/components/schemas/{model}"
 _REFUSED = {
-    400: "The body is malformed.",
-    404: "There is no such job.",
+    400: "The body is malformed, or a value is wrong.",
+    404: "There is no such model or job.",
     408: "The body took too long to arrive.",
     413: "More bytes, pixels or pictures than the server takes.",
     415: "A Content-Type that is not taken.",
-    422: "A value is wrong, or a picture cannot be read; the message is the library's own.",
+    422: "The picture cannot be read; the message is the library's own.",
     503: "Too much to do, or about to stop: try again after `Retry-After` seconds.",
 }
 _EXAMPLES: dict[str, Any] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from deepfake_detect.errors import DeepfakeDetectError, ImageTooLarge
+from deepfake_detect.errors import DeepfakeDetectError, ImageTooLarge, InvalidOption, UnknownWeights
 
 RETRY_AFTER_S = 1
 """Seconds after which a client may come back, where the server has too much to do."""
@@ -34,8 +34,9 @@ def refusal_of(error: Exception) -> Refusal:
     """Make a refusal of an error: the library's own with its message, any other without."""
     if isinstance(error, Refusal):
         return error
-    if isinstance(error, ImageTooLarge):
-        return Refusal(413, type(error).__name__, str(error))
+    for kind, status in {ImageTooLarge: 413, InvalidOption: 400, UnknownWeights: 404}.items():
+        if isinstance(error, kind):
+            return Refusal(status, type(error).__name__, str(error))
     if isinstance(error, DeepfakeDetectError):
         return Refusal(422, type(error).__name__, str(error))
     return Refusal(500, "InternalError", "the server failed; its log has the reason under this request's id")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from deepfake_detect.predict.look import FaceChoice
 
@@ -32,7 +32,9 @@ class Options(BaseModel):
 class PredictOptions(Options):
     """How pictures are to be scored by `/v1/predict`."""
 
-    content: bool = Field(False, description="Say what each picture shows: animal, face, vehicle or other.")
+    content: bool = Field(
+        False, strict=True, description="Say what each picture shows: animal, face, vehicle or other."
+    )
 
 
 class ExplainOptions(Options):
@@ -52,7 +54,7 @@ class MetadataOptions(BaseModel):
 
     model_config = _Strict
 
-    show_location: bool = Field(False, description="Give GPS coordinates, where there are some.")
+    show_location: bool = Field(False, strict=True, description="Give GPS coordinates, where there are some.")
 
 
 class VideoOptions(Options):
@@ -62,16 +64,23 @@ class VideoOptions(Options):
     every_s: float | None = Field(None, gt=0, le=86400, description="Score a frame every so many seconds instead.")
 
 
-class PictureInput(BaseModel):
-    """A picture: its file in base64, or its public address."""
+class PictureFile(BaseModel):
+    """A picture by its file."""
 
     model_config = _Strict
 
-    base64: str | None = Field(
-        None, description="The file; a data URI is taken, too.", examples=["iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAA..."]
+    base64: str = Field(
+        description="The file in base64; a data URI is taken, too.", examples=["iVBORw0KGgoAAAANSUhEUgAAAAEAAAAB..."]
     )
-    url: str | None = Field(
-        None,
+    name: str | None = Field(None, max_length=255, description="Stands for the picture in the answer.")
+
+
+class PictureAddress(BaseModel):
+    """A picture by its address."""
+
+    model_config = _Strict
+
+    url: str = Field(
         max_length=4096,
         pattern=r"^[hH][tT][tT][pP][sS]?://",
         description="An http or https address that is public.",
@@ -79,11 +88,16 @@ class PictureInput(BaseModel):
     )
     name: str | None = Field(None, max_length=255, description="Stands for the picture in the answer.")
 
-    @model_validator(mode="after")
-    def _one_of_two(self) -> PictureInput:
-        if (self.base64 is None) == (self.url is None):
-            raise ValueError("expected either base64 or url")
-        return self
+
+def _kind_of(entry: Any) -> str:
+    has_url = "url" in entry if isinstance(entry, dict) else hasattr(entry, "url")
+    return "url" if has_url else "base64"
+
+
+PictureInput = Annotated[
+    Annotated[PictureFile, Tag("base64")] | Annotated[PictureAddress, Tag("url")], Discriminator(_kind_of)
+]
+"""A picture: its file in base64, or its public address."""
 
 
 class Pictures(BaseModel):

@@ -172,7 +172,7 @@ class Service:
         """
         wanted = [picture for picture in pictures if picture.url is not None]
         if wanted and not self.settings.fetch_urls:
-            raise Refusal(422, "UrlsRefused", "this server fetches no addresses; send the file itself")
+            raise Refusal(400, "UrlsRefused", "this server fetches no addresses; send the file itself")
         loop = asyncio.get_running_loop()
         await asyncio.gather(*(loop.run_in_executor(self._fetchers, self._fetch, picture) for picture in wanted))
         hold.add_bytes(sum(len(picture.content) for picture in wanted))

@@ -142,7 +142,7 @@ class Form:
             self._start_file(options[b"filename"].decode("utf-8", "replace"))
         else:
             if self._field in self.fields or len(self.fields) >= MAX_FIELDS:
-                raise Refusal(422, "InvalidOption", f"the field {clean_name(self._field)!r} twice, or too many fields")
+                raise Refusal(400, "InvalidOption", f"the field {clean_name(self._field)!r} twice, or too many fields")
             self._part = bytearray()
 
     def _start_file(self, name: str) -> None:
@@ -166,7 +166,7 @@ class Form:
                 self.fields[self._field] = self._part.decode("utf-8")
             except UnicodeDecodeError:
                 name = clean_name(self._field)
-                raise Refusal(422, "InvalidOption", f"the field {name!r} is no text in UTF-8") from None
+                raise Refusal(400, "InvalidOption", f"the field {name!r} is no text in UTF-8") from None
 
 
 async def read_chunks(request: Request, *, max_bytes: int, hold: Callable[[int], None]) -> AsyncIterator[bytes]:

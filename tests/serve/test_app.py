@@ -160,17 +160,19 @@ def test_a_single_bad_picture_is_refused(
         (b'{"images": [{"url": "http://e.org/"}], "threshold": 1e999}', 400, "1e999 is out of range"),
         (b'{"images": [], "images": []}', 400, "an object has a name twice"),
         (b'{"threshold": ' + b"9" * 5000 + b"}", 400, "the body is no JSON"),
-        (b"[]", 422, "the request: Input should be"),
-        (b'{"images": []}', 422, "images: List should have at least 1 item"),
-        (b'{"images": [{"base64": "", "url": "http://e.org"}]}', 422, "expected either base64 or url"),
-        (b'{"images": [{"url": "file:///etc/passwd"}]}', 422, "images.0.url"),
-        (b'{"images": [{"url": "/etc/passwd"}]}', 422, "images.0.url"),
-        (b'{"images": [{"base64": ""}], "faces": "some"}', 422, "faces: Input should be 'auto'"),
-        (b'{"images": [{"base64": ""}], "threshold": 2}', 422, "threshold: Input should be less"),
-        (b'{"images": [{"base64": ""}], "colour": 2}', 422, "colour: Extra inputs"),
+        (b"[]", 400, "the request: Input should be"),
+        (b'{"images": []}', 400, "images: List should have at least 1 item"),
+        (b'{"images": [{"base64": "", "url": "http://e.org"}]}', 400, "images.0.url.base64: Extra inputs"),
+        (b'{"images": [{"name": "a"}]}', 400, "images.0.base64.base64: Field required"),
+        (b'{"images": [{"url": "file:///etc/passwd"}]}', 400, "images.0.url"),
+        (b'{"images": [{"url": "/etc/passwd"}]}', 400, "images.0.url"),
+        (b'{"images": [{"base64": ""}], "faces": "some"}', 400, "faces: Input should be 'auto'"),
+        (b'{"images": [{"base64": ""}], "threshold": 2}', 400, "threshold: Input should be less"),
+        (b'{"images": [{"base64": ""}], "threshold": "0.5"}', 400, "threshold: Input should be a valid number"),
+        (b'{"images": [{"base64": ""}], "colour": 2}', 400, "colour: Extra inputs"),
         (
             b'{"images": [{"base64": ""}], "model": "smal"}',
-            422,
+            404,
             "no model called 'smal' on this server; did you mean 'small'?",
         ),
     ],
@@ -182,6 +184,7 @@ def test_bad_json_is_refused(http: httpx2.Client, body: bytes, status: int, mess
 
 FORM = {"Content-Type": "multipart/form-data; boundary=x"}
 PART = b'--x\r\nContent-Disposition: form-data; name="images"; filename="a"\r\n\r\nA'
+FLAG = PART + b'\r\n--x\r\nContent-Disposition: form-data; name="show_location"\r\n\r\n%s\r\n--x--\r\n'
 
 
 @pytest.mark.parametrize(
@@ -192,16 +195,18 @@ PART = b'--x\r\nContent-Disposition: form-data; name="images"; filename="a"\r\n\
         (FORM, PART, 400, "ends before its last boundary"),
         (FORM, b"junk" + PART, 400, "malformed"),
         (FORM, b"--x\r\n\r\n\r\n--x--\r\n", 400, "a part of the form has no name"),
-        (FORM, b"--x--\r\n", 422, "no picture in the form"),
+        (FORM, b"--x--\r\n", 400, "no picture in the form"),
         (FORM, b"--x\r\nX-Long: " + b"a" * 100_000 + b"\r\n\r\n\r\n--x--\r\n", None, ""),
         (FORM, (PART + b"\r\n") * 6_000 + b"--x--\r\n", 413, "more than 4 files"),
-        (FORM, b'--x\r\nContent-Disposition: form-data; name="f"\r\n\r\n1\r\n' * 100 + b"--x--\r\n", 422, "'f' twice"),
+        (FORM, b'--x\r\nContent-Disposition: form-data; name="f"\r\n\r\n1\r\n' * 100 + b"--x--\r\n", 400, "'f' twice"),
         (
             FORM,
             b'--x\r\nContent-Disposition: form-data; name="f"\r\n\r\n' + b"1" * 5000,
             413,
             "'f' has more than 4,096",
         ),
+        (FORM, FLAG % b"0", 400, "show_location: Input should be a valid boolean"),
+        (FORM, FLAG % b"true", 422, "looks like text"),
         ({"Content-Type": "image/jpeg"}, JPEG, 415, "'image/jpeg', expected multipart/form-data or application/json"),
         ({}, b"", 415, "''"),
         (FORM, b"a" * 500_001, 413, "a body of more than 500,000 bytes"),
@@ -211,7 +216,8 @@ PART = b'--x\r\nContent-Disposition: form-data; name="images"; filename="a"\r\n\
 def test_bad_forms_are_refused(
     http: httpx2.Client, headers: dict[str, str], body: bytes, status: int | None, message: str
 ) -> None:
-    found = error_of(http.post("/v1/predict", content=body, headers=headers))
+    path = "/v1/metadata" if b"show_location" in body else "/v1/predict"
+    found = error_of(http.post(path, content=body, headers=headers))
     assert found[0] in ((400, 413) if status is None else (status,)) and message in found[2]
 
 
@@ -283,6 +289,7 @@ def test_unknown_paths_and_methods_are_refused_in_the_same_form(http: httpx2.Cli
     assert error_of(http.get("/nowhere"))[:2] == (404, "NotFound")
     refused = http.get("/v1/predict")
     assert error_of(refused)[:2] == (405, "MethodNotAllowed") and refused.headers["allow"] == "POST"
+    assert http.options(f"/v1/video/{'0' * 32}").headers["allow"] == "DELETE, GET"
 
 
 def test_the_page_of_documentation_loads_nothing_from_elsewhere(http: httpx2.Client) -> None:
@@ -459,7 +466,7 @@ def test_a_video_becomes_a_job(http: httpx2.Client) -> None:
     assert error_of(http.get(started.headers["location"]))[:2] == (404, "NotFound")
     for path in ("/v1/video/..%2f..%2fetc", "/v1/video/x"):
         assert http.get(path).status_code == 404
-    assert error_of(http.post("/v1/video", files={"video": ("a", b"x")}, data={"max_frames": "0"}))[0] == 422
+    assert error_of(http.post("/v1/video", files={"video": ("a", b"x")}, data={"max_frames": "0"}))[0] == 400
     assert error_of(http.post("/v1/video", json={}))[0] == 415
 
 
