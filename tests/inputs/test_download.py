@@ -168,6 +168,24 @@ def test_hidden_credentials() -> None:
         ("::ffff:93.184.215.14", True),
         ("64:ff9b::7f00:1", False),
         ("2002:7f00:1::", False),
+        ("::7f00:1", False),
+        ("::ffff:0:7f00:1", False),
+        ("64:ff9b::5db8:d70e", True),
+        ("64:ff9b:1::7f00:1", False),
+        ("2001:4860::5efe:a00:1", False),
+        ("2001:4860::200:5efe:a00:1", False),
+        ("2001:0:7f00:1::", False),
+        ("2001:db8::1", False),
+        ("3fff::1", False),
+        ("fec0::1", False),
+        ("5f00::1", False),
+        ("4000::1", False),
+        ("ff0e::1", False),
+        ("192.0.0.8", False),
+        ("192.88.99.1", False),
+        ("198.18.0.1", False),
+        ("240.0.0.1", False),
+        ("255.255.255.255", False),
     ],
 )
 def test_public_addresses(address: str, public: bool) -> None:
@@ -221,3 +239,175 @@ def test_a_name_with_one_local_address_is_refused(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: entries)
     with pytest.raises(ImageUnreadable, match=r"twofold\.example is no public address"):
         read_url("http://twofold.example/", name="it", public_only=True)
+
+
+HOSTILE = [  # addresses that lead to this machine or its network, each in a form that has fooled somebody
+    "http://127.0.0.1/",
+    "http://127.0.0.1:22/",
+    "http://127.1/",
+    "http://127.000.000.001/",
+    "http://2130706433/",
+    "http://0x7f000001/",
+    "http://0x7f.0x0.0x0.0x1/",
+    "http://017700000001/",
+    "http://0177.0.0.1/",
+    "http://0/",
+    "http://0.0.0.0/",
+    "http://[::]/",
+    "http://[::1]/",
+    "http://[0:0:0:0:0:0:0:1]/",
+    "http://[::ffff:127.0.0.1]/",
+    "http://[::ffff:7f00:1]/",
+    "http://[::127.0.0.1]/",
+    "http://[64:ff9b::127.0.0.1]/",
+    "http://[64:ff9b::169.254.169.254]/",
+    "http://[2002:7f00:1::]/",
+    "http://[fe80::1%25lo]/",
+    "http://[fd00:ec2::254]/latest/meta-data/",
+    "http://169.254.169.254/latest/meta-data/",
+    "http://2852039166/latest/meta-data/",
+    "http://0xa9fea9fe/",
+    "http://100.100.100.200/",
+    "http://168.63.129.16/",
+    "http://10.0.0.1/",
+    "http://172.31.255.255/",
+    "http://192.168.1.1/",
+    "http://localhost/",
+    "http://LOCALHOST./",
+    "http://me.localhost/",
+    "http://public.example@127.0.0.1/",
+    "http://public.example:80@127.0.0.1:80/",
+    "http://127.0.0.1#@public.example/",
+    "http://127.0.0.1?@public.example/",
+    "http://127.0.0.1/@public.example",
+    "http://\u2460\u2461\u2466.0.0.1/",
+    "http://127\u30020\u30020\u30021/",
+    "https://127.0.0.1/",
+    "http://inside.example/",
+    "http://half.example/",
+]
+
+
+@pytest.fixture
+def connections(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Resolve some names as an attacker would, and record every connection in place of making it."""
+    real, made = socket.getaddrinfo, []
+    names = {
+        "public.example": ["93.184.215.14"],
+        "inside.example": ["10.1.2.3"],
+        "half.example": ["93.184.215.14", "127.0.0.1"],
+        "localhost": ["127.0.0.1"],
+        "me.localhost": ["127.0.0.1"],
+    }
+
+    def resolve(host: str, port: int, **options: Any) -> Any:
+        known = names.get(host.rstrip(".").lower())
+        if known is None:
+            return real(host, port, flags=socket.AI_NUMERICHOST, **options)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in known]
+
+    class Recorded:
+        def __init__(self, *_: Any) -> None: ...
+
+        def settimeout(self, _: float) -> None: ...
+
+        def close(self) -> None: ...
+
+        def connect(self, address: Any) -> None:
+            made.append(address)
+            raise ConnectionRefusedError("recorded")
+
+    monkeypatch.setattr(download.socket, "getaddrinfo", resolve)
+    monkeypatch.setattr(download.socket, "socket", Recorded)
+    return made
+
+
+@pytest.mark.parametrize("url", HOSTILE)
+def test_an_address_that_leads_inside_is_never_connected_to(url: str, connections: list[Any]) -> None:
+    with pytest.raises(ImageUnreadable, match=r"no public address|not a valid address|cannot be reached"):
+        read_url(url, name="it", public_only=True)
+    assert connections == []
+
+
+def test_a_public_address_is_connected_to(connections: list[Any]) -> None:
+    for url in ("http://public.example/", "http://127.0.0.1@public.example:8080/", "http://PUBLIC.example./"):
+        with pytest.raises(ImageUnreadable, match="cannot be reached"):
+            read_url(url, name="it", public_only=True)
+    assert connections == [("93.184.215.14", 80), ("93.184.215.14", 8080), ("93.184.215.14", 80)]
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://public.example/", "file:///etc/passwd", "gopher://127.0.0.1/", "jar:http://x!/"]
+)
+def test_other_schemes_are_not_opened(url: str, connections: list[Any]) -> None:
+    with pytest.raises(ImageUnreadable):
+        open_image(url, public_only=True)
+    assert connections == []
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "http://127.0.0.2:{port}/",
+        "//127.0.0.2:{port}/",
+        "http://2130706434:{port}/",
+        "http://rebinds.example:{port}/",
+        "file:///etc/passwd",
+        "ftp://public.example/",
+        "data:,secret",
+    ],
+)
+def test_a_redirect_inside_is_refused_at_every_hop(serve: Any, monkeypatch: pytest.MonkeyPatch, target: str) -> None:
+    """127.0.0.1 stands for a public address; a name resolves to it once, and then to another (DNS rebinding)."""
+    answered: list[str] = []
+
+    def resolve(host: str, port: int, **options: Any) -> Any:
+        answered.append(host)
+        rebound = host == "rebinds.example"
+        inner = rebound or host in ("127.0.0.2", "2130706434")
+        address = "127.0.0.2" if inner else "127.0.0.1"
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+
+    monkeypatch.setattr(download, "is_public", lambda address: address == "127.0.0.1")
+    monkeypatch.setattr(download.socket, "getaddrinfo", resolve)
+    inner, asked_inner = serve(reply(b"secret", "Content-Length: 6"))
+    port = inner.rpartition(":")[2]
+    location = target.format(port=port)
+    second, _ = serve(reply(b"", f"Location: {location}", "Content-Length: 0", status="302 Found"))
+    first, _ = serve(reply(b"", f"Location: {second}", "Content-Length: 0", status="307 Temporary Redirect"))
+    with pytest.raises(ImageUnreadable):
+        read_url(first.replace("127.0.0.1", "public.example"), name="it", public_only=True)
+    assert asked_inner == []
+
+
+def test_a_name_is_looked_up_once(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection goes to the address that was checked, whatever the name means a moment later."""
+    url, asked = serve(reply(b"picture", "Content-Length: 7"))
+    answers = [["127.0.0.1"], ["10.0.0.1"]]
+
+    def resolve(host: str, port: int, **options: Any) -> Any:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in answers.pop(0)]
+
+    monkeypatch.setattr(download, "is_public", lambda address: address == "127.0.0.1")
+    monkeypatch.setattr(download.socket, "getaddrinfo", resolve)
+    assert read_url(url.replace("127.0.0.1", "rebinds.example"), name="it", public_only=True) == b"picture"
+    assert len(asked) == 1 and len(answers) == 1
+
+
+def test_redirects_in_a_ring_end(serve: Any) -> None:
+    hops: list[int] = []
+
+    def answer(connection: socket.socket) -> None:
+        hops.append(1)
+        reply(b"", f"Location: /{len(hops)}", "Content-Length: 0", status="302 Found")(connection)
+
+    with pytest.raises(ImageUnreadable):
+        read_url(serve(answer)[0], name="it")
+    assert len(hops) == download.MAX_REDIRECTS + 1
+
+
+def test_limits_can_be_given(serve: Any) -> None:
+    with pytest.raises(ImageTooLarge, match="more than 5 bytes"):
+        read_url(serve(reply(b"picture", "Content-Length: 7"))[0], name="it", max_bytes=5)
+    with pytest.raises(ImageUnreadable, match=r"not complete within 0\.2 s"):
+        read_url(serve(drip(b""))[0], name="it", time_limit_s=0.2)

@@ -206,7 +206,7 @@ FLAG = PART + b'\r\n--x\r\nContent-Disposition: form-data; name="show_location"\
             "'f' has more than 4,096",
         ),
         (FORM, FLAG % b"0", 400, "show_location: Input should be a valid boolean"),
-        (FORM, FLAG % b"true", 422, "looks like text"),
+        (FORM, FLAG % b"true", 422, "it is text"),
         ({"Content-Type": "image/jpeg"}, JPEG, 415, "'image/jpeg', expected multipart/form-data or application/json"),
         ({}, b"", 415, "''"),
         (FORM, b"a" * 500_001, 413, "a body of more than 500,000 bytes"),
