@@ -168,7 +168,7 @@ def _page_files(others: Mapping[str, bytes], *, model: str) -> dict[str, bytes]:
     sources["README.md"] = _filled(sources["README.md"], {"version": __version__, "model": model})
     needed = {name: content for name, content in {**sources, **others}.items() if name not in _PACKAGE_ONLY}
     digest = hashlib.sha256(b"".join(hashlib.sha256(needed[name]).digest() for name in sorted(needed)))
-    # the runtime for WebGPU is kept when it is used: most visitors have one of the two
+    # without the runtime for WebGPU, which is large, a page that is offline runs on WebAssembly
     kept = sorted(name for name in needed if "jsep" not in name and "webgpu" not in name)
     listed = json.dumps(["./", *kept], indent=2)
     sources["sw.js"] = _filled(sources["sw.js"], {"version": digest.hexdigest()[:16], "files": listed})

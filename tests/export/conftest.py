@@ -54,6 +54,17 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Node:
 
 
 @pytest.fixture(scope="session")
+def chromium() -> str:
+    """Find Chromium, and what drives it."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
+        pytest.skip("chromium is not installed")
+    if not (CACHE / "node" / "node_modules" / "playwright-core").is_dir():
+        pytest.skip(f"no playwright-core and axe-core below {CACHE / 'node'}; .ci/run installs them")
+    return program
+
+
+@pytest.fixture(scope="session")
 def mobile() -> Detector:
     return Detector.from_pretrained("mobile-fakefaces", device="cpu", dtype="float32", backend="torch")
 

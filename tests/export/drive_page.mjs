@@ -128,6 +128,12 @@ async function failures(browser, origin, site) {
   return messages;
 }
 
+/** Give the processor time that all processes of the browser have taken, in seconds. */
+async function processorTime(session) {
+  const { processInfo } = await session.send("SystemInfo.getProcessInfo");
+  return processInfo.reduce((sum, { cpuTime }) => sum + cpuTime, 0);
+}
+
 async function main() {
   const [jobFile, resultFile] = process.argv.slice(2);
   const job = JSON.parse(readFileSync(jobFile, "utf-8"));
@@ -135,22 +141,26 @@ async function main() {
   const browser = await launch(job.chromium, job.args);
   const result = { requests: [], console: [] };
   try {
+    const session = await browser.newBrowserCDPSession();
     const context = await browser.newContext({ viewport: { width: 1400, height: 900 } });
     context.on("request", (request) => result.requests.push(request.url()));
     const page = await context.newPage();
     page.on("console", (message) => result.console.push(`${message.type()}: ${message.text()}`));
     page.on("pageerror", (error) => result.console.push(`error: ${error.message}`));
-    const started = Date.now();
+    const [before, started] = [await processorTime(session), Date.now()];
     await page.goto(`${origin}/`);
     await ready(page);
     result.ready_ms = Date.now() - started;
     result.status = await page.textContent("#status");
     await score(page, job.pictures.slice(0, 1));
     result.first_ms = Date.now() - started;
+    result.first_cpu_s = (await processorTime(session)) - before;
     await page.waitForFunction(() => document.body.dataset.offline === "true", null, { timeout: TIMEOUT });
     result.requests_while_loading = result.requests.length;
     result.later_ms = [];
+    const middle = await processorTime(session);
     for (const picture of job.pictures.slice(1)) result.later_ms.push(await score(page, [picture]));
+    result.later_cpu_s = ((await processorTime(session)) - middle) / Math.max(1, result.later_ms.length);
     result.results = (await read(page)).reverse();
     result.about = await page.textContent("#about");
     if (job.evidence) result.evidence = await evidence(page);

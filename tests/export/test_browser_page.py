@@ -14,7 +14,7 @@ from PIL import Image
 import deepfake_detect as dd
 from deepfake_detect import Detector
 from deepfake_detect.export.site import SiteReport
-from tests.export.conftest import CACHE, Node
+from tests.export.conftest import Node
 from tests.provenance import made_files
 from tests.small_world import PORTRAIT, empty_scene, group
 
@@ -35,12 +35,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def visit(node: Node, site: SiteReport, pictures: dict[str, Path]) -> dict[str, Any]:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("chromium is not installed")
-    if not (CACHE / "node" / "node_modules" / "playwright-core").is_dir():
-        pytest.skip(f"no playwright-core and axe-core below {CACHE / 'node'}; .ci/run installs them")
+def visit(node: Node, chromium: str, site: SiteReport, pictures: dict[str, Path]) -> dict[str, Any]:
     job = {
         "site": str(site.path),
         "chromium": chromium,
@@ -108,3 +103,22 @@ def test_files_that_do_not_fit_are_named(visit: dict[str, Any]) -> None:
     assert "lacks pixels, logit, heat (it has inputs input;" in failures["foreign"]
     assert "/model/finder.onnx cannot be loaded: the server answers 404" in failures["missing"]
     assert 'schema "undefined", expected "deepfake-detect/model@1"' in failures["manifest"]
+
+
+def test_the_extension_scores_the_picture_that_was_clicked_on(
+    node: Node, chromium: str, site: SiteReport, visit: dict[str, Any], pictures: dict[str, Path], tmp_path: Path
+) -> None:
+    extension = shutil.copytree(ROOT / "examples" / "browser-extension", tmp_path / "extension")
+    shutil.copytree(site.path, extension / "site", dirs_exist_ok=True)
+    names = ["fake.jpg", "words.jpg"]
+    job = {
+        "extension": str(extension),
+        "chromium": chromium,
+        "pictures": str(pictures["fake.jpg"].parent),
+        "names": names,
+    }
+    result = node("drive_extension.mjs", job)
+    assert result["verdicts"]["fake.jpg"]["verdict"] == visit["results"][0]["verdict"]
+    assert result["verdicts"]["words.jpg"]["verdict"].startswith("Could not be scored: the file is no picture")
+    asked = {url for url in result["requests"] if not url.startswith("chrome-extension://")}
+    assert asked == {f"{result['origin']}/{name}" for name in names}

@@ -1287,25 +1287,30 @@ class Engine {
 
   async _start(device, threads, onProgress) {
     const files = this._manifest.files;
-    const wantsGpu = device !== "wasm" && !this._runtime && (await hasWebGpu());
     const progress = new Progress(onProgress);
-    const runtime = this._runtime ?? loadRuntime({ wantsGpu, mustGpu: device === "webgpu", threads, progress });
-    const [detector, finder, loaded] = await Promise.all([
+    const wantsGpu = !this._runtime && device !== "wasm" && (await hasWebGpu({ mustBeHardware: device === "auto" }));
+    const onRuntime = (gpu) => loadRuntime({ wantsGpu: gpu, mustGpu: device === "webgpu", threads, progress });
+    const [detector, finder, runtime] = await Promise.all([
       this._model(files.detector, progress),
       files.finder ? this._model(files.finder, progress) : null,
-      runtime,
+      this._runtime ?? (wantsGpu && device === "auto" ? onRuntime(true).catch(() => onRuntime(false)) : onRuntime(wantsGpu)),
     ]);
-    this._runtime = loaded;
-    const { card, outputs } = this._manifest;
-    await this._openDetector(detector, card, outputs);
+    this._runtime = runtime;
+    try {
+      await this._openDetector(detector);
+    } catch (error) {
+      if (runtime.backend !== "webgpu" || device !== "auto") throw error;
+      this._runtime = await onRuntime(false); // a driver may fail where the processor does not
+      await this._openDetector(detector);
+    }
     if (finder) {
-      this._finder = await openSession(loaded.ort, finder, ["wasm"], files.finder.name);
+      this._finder = await openSession(this._runtime.ort, finder, ["wasm"], files.finder.name);
       expectNames(this._finder, ["input"], ["cls_8", "obj_8", "bbox_8", "kps_8"], files.finder.name);
     }
   }
 
-  async _openDetector(bytes, card, outputs) {
-    const { name } = this._manifest.files.detector;
+  async _openDetector(bytes) {
+    const { card, outputs, files: { detector: { name } } } = this._manifest;
     const { ort, backend } = this._runtime;
     const providers = backend === "webgpu" ? ["webgpu", "wasm"] : ["wasm"];
     this._detector = await openSession(ort, bytes, providers, name);
@@ -1473,9 +1478,11 @@ function expectNames(session, inputs, outputs, name) {
   throw new DetectorError("model-unknown", `${name} lacks ${lacks.join(", ")} (it has ${found}); it is no file that deepfake-detect exported`);
 }
 
-async function hasWebGpu() {
+async function hasWebGpu({ mustBeHardware }) {
   try {
-    return Boolean(await globalThis.navigator?.gpu?.requestAdapter());
+    const adapter = await globalThis.navigator?.gpu?.requestAdapter();
+    const isSoftware = adapter?.info?.isFallbackAdapter ?? adapter?.isFallbackAdapter ?? false;
+    return Boolean(adapter) && !(mustBeHardware && isSoftware);
   } catch {
     return false;
   }

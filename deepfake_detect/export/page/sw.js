@@ -29,7 +29,7 @@ async function takeOver() {
 async function answer(request) {
   const cache = await caches.open(CACHE);
   const kept = await cache.match(request, { ignoreSearch: true });
-  if (!kept) return fetch(request);
+  if (!kept) return fetch(request); // such as the runtime for WebGPU, without which the page takes WebAssembly
   const headers = new Headers(kept.headers);
   for (const [name, value] of Object.entries(HEADERS)) headers.set(name, value);
   return new Response(kept.body, { status: kept.status, statusText: kept.statusText, headers });
