@@ -46,7 +46,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Node:
         (folder / "job.json").write_text(json.dumps(job))
         command = [program, HERE / script, *before, folder / "job.json", folder / "result.json"]
         environment = {**os.environ, "NODE_PATH": str(CACHE / "node" / "node_modules")}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stderr
         return json.loads((folder / "result.json").read_text())
 

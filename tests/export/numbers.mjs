@@ -37,6 +37,7 @@ const verbs = {
   normalise: ({ crops, preprocessing }) => toBase64(library.normalise(crops.map(fromBase64), preprocessing)),
   judge: ({ logit, card, threshold }) => library.judge(logit, card, threshold),
   metadata: ({ bytes, traces }) => library.inspectMetadata(fromBase64(bytes), traces),
+  json: ({ value }) => library.pythonJson(value),
   colour: ({ share }) => library.heatColour(share),
   open: ({ bytes }) => refused(() => library.openPicture(fromBase64(bytes))),
   wasm: ({ folder }) => withoutWasm(folder),
@@ -46,7 +47,7 @@ const verbs = {
   },
   predict: async ({ picture, options }) => {
     const prediction = await detector.predict(opened[picture], options);
-    return { ...prediction, heats: library.heats(prediction, 8).map(({ heat }) => Array.from(heat)), evidence: detector.evidence(prediction) };
+    return { ...prediction, heats: library.heats(prediction, 8).map(({ heat }) => Array.from(heat)), evidence: await detector.evidence(prediction) };
   },
 };
 const answers = [];

@@ -302,9 +302,9 @@ function remove(article) {
   next.focus();
 }
 
-function saveEvidence(prediction) {
+async function saveEvidence(prediction) {
   try {
-    const text = `${JSON.stringify(detector.evidence(prediction), null, 2)}\n`;
+    const text = `${JSON.stringify(await detector.evidence(prediction), null, 2)}\n`;
     const link = document.createElement("a");
     link.href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
     link.download = `${prediction.name.replace(/\.[^.]*$/, "").replace(/[^\w.-]+/g, "_") || "picture"}.case.json`;

@@ -177,7 +177,7 @@ export class Detector {
   /** Score a picture; those that come in meanwhile wait for their turn. Rejects with a `DetectorError`. */
   predict(source: PictureSource, options?: PredictOptions): Promise<Prediction>;
   /** Record a verdict so that `deepfake-detect verify case.json PICTURE` can check it. */
-  evidence(prediction: Prediction): Record<string, unknown>;
+  evidence(prediction: Prediction): Promise<Record<string, unknown>>;
   dispose(): Promise<void>;
 }
 
@@ -202,6 +202,8 @@ export function judge(
   card: Pick<Card, "temperature" | "bias" | "threshold" | "uncertain">,
   threshold?: number | null,
 ): [number, FaceLabel];
+/** Write JSON as Python's `json.dumps(value, sort_keys=True)`. */
+export function pythonJson(value: unknown): string;
 export function heats(prediction: Prediction, sizePx?: number): { heat: Float64Array; crop_xyxy: Box }[];
 export function heatImage(prediction: Prediction): { image: ImageData; crop_xyxy: Box }[];
 export function heatColour(share: number): [number, number, number];

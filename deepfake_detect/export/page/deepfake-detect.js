@@ -1328,7 +1328,7 @@ class Engine {
     return bytes;
   }
 
-  /** Run the detector on crops. @returns `{ logits, heats, heatSide }`. */
+  /** Run the detector on crops. @returns `{ logits, heat }`, the maps of all crops in one array. */
   async forward(crops) {
     const { card, input, outputs } = this._manifest;
     const side = card.preprocessing.size_px;
@@ -1426,6 +1426,25 @@ async function sha256(bytes) {
   if (!globalThis.crypto?.subtle) return null;
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
   return Array.from(digest, (value) => value.toString(16).padStart(2, "0")).join("");
+}
+
+/** Write JSON as Python's `json.dumps(value, sort_keys=True)` does, so that both take the same sha256 of a case. */
+export function pythonJson(value) {
+  if (Array.isArray(value)) return `[${value.map(pythonJson).join(", ")}]`;
+  if (typeof value === "number") return pythonNumber(value);
+  if (typeof value !== "object" || value === null) return inAscii(JSON.stringify(value));
+  const members = Object.keys(value).sort().filter((key) => value[key] !== undefined);
+  return `{${members.map((key) => `${inAscii(JSON.stringify(key))}: ${pythonJson(value[key])}`).join(", ")}}`;
+}
+
+function pythonNumber(value) {
+  if (Number.isInteger(value) || Math.abs(value) >= 1e-4) return JSON.stringify(value);
+  const [digits, exponent] = value.toExponential().split("e-");
+  return `${digits}e-${exponent.padStart(2, "0")}`;
+}
+
+function inAscii(text) {
+  return text.replace(/[^ -~]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }
 
 async function checkSha256(bytes, file) {
@@ -1705,14 +1724,14 @@ export class Detector {
    * @param prediction From `predict`.
    * @returns Plain values, as docs/case.schema.json describes them.
    */
-  evidence(prediction) {
+  async evidence(prediction) {
     const { input, metadata, settings, ...verdict } = prediction;
     if (!input.sha256) {
       throw new DetectorError("failed", "the evidence needs the sha256 of the picture, which browsers compute for https and localhost alone");
     }
     const { card, preprocessing, versions } = this._facts;
     const faces = verdict.faces.map(({ heat: _, ...face }) => face);
-    return {
+    const record = {
       schema: "deepfake-detect/case@1",
       created: `${new Date().toISOString().slice(0, 19)}+00:00`,
       input,
@@ -1723,6 +1742,7 @@ export class Detector {
       metadata,
       environment: { versions, system: globalThis.navigator?.platform || "browser", machine: globalThis.navigator?.userAgent ?? "" },
     };
+    return { ...record, sha256: await sha256(new TextEncoder().encode(pythonJson(record))) };
   }
 
   /** Free the memory; the detector cannot be used any more. */
