@@ -38,7 +38,7 @@ _PATH = click.Path(path_type=Path)
 )
 @json_option
 def command(model: str, path: Path, as_json: bool, **options: Any) -> None:
-    """Write a detector for programs without this package: an ONNX file, or a web page that works without a server.
+    """Write a detector as an ONNX file, or as a web page that works without a server.
 
     The face finder of an ONNX file is written next to it, as NAME.finder.onnx.
     """
