@@ -13,24 +13,24 @@ from deepfake_detect.predict.verdict import judge
 from deepfake_detect.weights.card import Card
 
 OVERLAP: Final = 0.3
-"""Least share of two boxes that both cover, intersection over union, for them to be one face."""
+"""Least intersection over union of two boxes for them to be the same face."""
 
 PATIENCE: Final = 2
-"""A face is looked for in so many frames after the last one in which it was seen."""
+"""Number of frames after the last detection of a face in which it is still matched."""
 
 ENOUGH: Final = 0.25
-"""Least share of the frames with a face in which a face must be seen to be judged by itself."""
+"""Share of the frames with a face in which a face must be detected to get a verdict of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FrameScore:
-    """What was said of one frame of a video.
+    """The verdict on one frame of a video.
 
     Attributes:
-        index: Of the frame, counted from 0.
-        time_s: Since the first frame, by the clock of the file.
-        faces: Largest first.
-        tracks: Number of the `Track` that each face belongs to; None for one that was seen too seldom.
+        index: Number of the frame, counted from 0.
+        time_s: Time since the first frame, by the clock of the file.
+        faces: Faces of the frame, the largest first.
+        tracks: Number of the `Track` that each face belongs to; None for a face that was detected too rarely.
     """
 
     index: int
@@ -40,26 +40,26 @@ class FrameScore:
 
     @property
     def worst(self) -> Face | None:
-        """Give the face with the highest score; None without a face."""
+        """Return the face with the highest score; None without a face."""
         return worst_face(self.faces)
 
     @property
     def score(self) -> float | None:
-        """Give the highest score of the faces; None without a face."""
+        """Return the highest score of the faces; None without a face."""
         return self.worst.score if self.worst else None
 
     @property
     def logit(self) -> float | None:
-        """Give what the model said of that face."""
+        """Return the logit of the face with the highest score; None without a face."""
         return self.worst.logit if self.worst else None
 
     @property
     def label(self) -> str:
-        """Give the label of that face, or ``"no-face"``."""
+        """Return the label of the face with the highest score, or ``"no-face"``."""
         return (self.worst.label or "") if self.worst else "no-face"
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the frame as plain JSON values."""
+        """Return the frame as plain JSON values."""
         faces = zip(self.faces, self.tracks, strict=True)
         return {
             "index": self.index,
@@ -73,17 +73,17 @@ class FrameScore:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Track:
-    """One face through the frames of a video, followed by where it stands: a place in the picture, not a person.
+    """One face through the frames of a video, followed by its position: a place in the picture, not a person.
 
     Attributes:
-        number: In the order of appearance, from 0; None for all the faces together that were seen too seldom to be
-            judged by themselves, of which the highest in each frame counts.
-        frames: In how many it was seen.
-        first_s: When it was seen first.
-        last_s: When it was seen last.
-        logit: Mean over these frames.
-        score: Of that mean, by the card.
-        label: By the card.
+        number: Number in the order of appearance, from 0. None for all faces together that were detected too rarely to
+            get a verdict of their own; of these the highest logit in each frame counts.
+        frames: Number of frames in which it was detected.
+        first_s: Time of the first of these frames.
+        last_s: Time of the last of these frames.
+        logit: Mean logit over these frames.
+        score: Score of the mean logit, calibrated as the card says.
+        label: Label of that score.
     """
 
     number: int | None
@@ -95,8 +95,8 @@ class Track:
     label: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the track as plain JSON values."""
-        return {one.name: getattr(self, one.name) for one in fields(self)}
+        """Return the track as plain JSON values."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 def follow_faces(
@@ -104,37 +104,38 @@ def follow_faces(
 ) -> tuple[tuple[FrameScore, ...], tuple[Track, ...]]:
     """Follow faces from frame to frame by the overlap of their boxes, and judge each by its mean logit.
 
-    A face that is seen in at least a quarter of the frames with a face is judged by itself, so that one forged face
-    among real ones is not lost in a mean over all. What is seen more seldom, after a cut or a fast move, is judged
-    together, if it makes up a quarter of these frames, too: a single frame among many decides nothing.
+    A face that is detected in at least a quarter of the frames with a face gets a verdict of its own, so that one
+    forged face among real ones is not lost in a mean over all. Faces that are detected more rarely, after a cut or a
+    fast move, are judged together, if they make up a quarter of these frames: a single frame among many decides
+    nothing.
 
     Args:
-        frames: In the order of time, their faces scored.
-        card: Turns a mean logit into score and label.
-        threshold: In place of the card's.
+        frames: Frames in the order of time, with scored faces.
+        card: Card whose calibration turns a mean logit into score and label.
+        threshold: Threshold to use in place of the card's.
 
     Returns:
-        The frames, with the numbers of their tracks; and the tracks, the worst first.
+        The frames with the numbers of their tracks, and the tracks, the most suspicious first.
     """
     numbers = _numbers([[face.box_xyxy for face in frame.faces] for frame in frames])
     enough = max(1, math.ceil(ENOUGH * sum(1 for frame in frames if frame.faces)))
     often = Counter(number for row in numbers for number in row)
-    long = {number: place for place, number in enumerate(n for n, seen in often.items() if seen >= enough)}
-    told = tuple(
+    long = {number: place for place, number in enumerate(n for n, count in often.items() if count >= enough)}
+    numbered = tuple(
         replace(frame, tracks=tuple(long.get(number) for number in row))
         for frame, row in zip(frames, numbers, strict=True)
     )
-    tracks = [_track(number, seen, card, threshold) for number, seen in _seen(told).items()]
+    tracks = [_track(number, logits, card, threshold) for number, logits in _timed_logits(numbered).items()]
     kept = [track for track in tracks if track.number is not None or track.frames >= enough]
-    return told, tuple(sorted(kept, key=lambda track: -track.logit))
+    return numbered, tuple(sorted(kept, key=lambda track: -track.logit))
 
 
 def _numbers(frames: Sequence[Sequence[Box]]) -> list[list[int]]:
-    """Give the boxes of every frame numbers, the same one where it is the same face; the best overlap goes first."""
-    last: dict[int, tuple[int, Box]] = {}  # number of a face: the frame in which it was seen last, and where
+    """Number the boxes of every frame, equal numbers for the same face; boxes are matched by falling overlap."""
+    last: dict[int, tuple[int, Box]] = {}  # number of a face: the frame in which it was last detected, and its box
     numbers: list[list[int]] = []
     for at, boxes in enumerate(frames):
-        known = {number: box for number, (seen, box) in last.items() if at - seen <= PATIENCE}
+        known = {number: box for number, (frame, box) in last.items() if at - frame <= PATIENCE}
         pairs = (
             (overlap(box, other), here, number) for here, box in enumerate(boxes) for number, other in known.items()
         )
@@ -149,23 +150,25 @@ def _numbers(frames: Sequence[Sequence[Box]]) -> list[list[int]]:
     return numbers
 
 
-def _seen(frames: Sequence[FrameScore]) -> dict[int | None, list[tuple[float, float]]]:
-    """Give time and logit of every track in each frame, the highest where there are several."""
-    seen: dict[int | None, list[tuple[float, float]]] = defaultdict(list)
+def _timed_logits(frames: Sequence[FrameScore]) -> dict[int | None, list[tuple[float, float]]]:
+    """Return time and logit of every track in each of its frames, the highest logit where there are several."""
+    timed: dict[int | None, list[tuple[float, float]]] = defaultdict(list)
     for frame in frames:
         here: dict[int | None, float] = {}
         for face, number in zip(frame.faces, frame.tracks, strict=True):
             here[number] = max(_logit(face), here.get(number, -math.inf))
         for number, logit in here.items():
-            seen[number].append((frame.time_s, logit))
-    return seen
+            timed[number].append((frame.time_s, logit))
+    return timed
 
 
-def _track(number: int | None, seen: Sequence[tuple[float, float]], card: Card, threshold: float | None) -> Track:
-    logit = math.fsum(value for _, value in seen) / len(seen)
+def _track(number: int | None, timed: Sequence[tuple[float, float]], card: Card, threshold: float | None) -> Track:
+    logit = math.fsum(value for _, value in timed) / len(timed)
     score, label = judge(logit, card=card, threshold=threshold)
-    first_s, last_s = seen[0][0], seen[-1][0]
-    return Track(number=number, frames=len(seen), first_s=first_s, last_s=last_s, logit=logit, score=score, label=label)
+    first_s, last_s = timed[0][0], timed[-1][0]
+    return Track(
+        number=number, frames=len(timed), first_s=first_s, last_s=last_s, logit=logit, score=score, label=label
+    )
 
 
 def _logit(face: Face) -> float:
