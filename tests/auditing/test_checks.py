@@ -190,7 +190,7 @@ def test_a_picture_with_both_labels_is_an_error(tmp_path: Path) -> None:
     assert str(samples[3].image) in finding.examples[0]
 
 
-def test_twins_are_named_right_where_some_pictures_have_no_thumbnail(tmp_path: Path) -> None:
+def test_duplicates_are_named_right_where_some_pictures_have_no_thumbnail(tmp_path: Path) -> None:
     samples = write(tmp_path, count=2)
     scene(np.random.default_rng(5)).save(tmp_path / "first.jpg", quality=90)
     Image.open(tmp_path / "first.jpg").save(tmp_path / "second.jpg", quality=60)
@@ -411,7 +411,7 @@ def test_sharpness_is_that_of_the_middle(tmp_path: Path) -> None:
     assert large.sharpness[:2] == pytest.approx((edges, np.median(np.abs(second))), rel=1e-4)
 
 
-def test_twins_by_brute_force() -> None:
+def test_near_duplicates_by_brute_force() -> None:
     assert exact_duplicates(["a", "b", "a", "", "", "a"]) == [(0, 2, 5)]
     random = np.random.default_rng(0)
     thumbs = [np.asarray(scene(random).convert("L").resize((32, 32))) for _ in range(40)]
@@ -421,7 +421,7 @@ def test_twins_by_brute_force() -> None:
     assert near_duplicates([]) == []
 
 
-def test_the_same_shades_with_other_details_are_no_twins() -> None:
+def test_the_same_shades_with_other_details_are_no_duplicates() -> None:
     y, x = np.mgrid[:32, :32]
     smooth = (4 * x + 2 * y + 20).astype(np.uint8)
     detailed = np.where((x + y) % 2, smooth + 60, smooth - 20).astype(np.uint8)  # as bright, seen from afar

@@ -36,12 +36,12 @@ from deepfake_detect.system import device
 from deepfake_detect.weights.bundle import find_bundle
 from deepfake_detect.weights.golden import golden_pictures
 from deepfake_detect.weights.load import load_model, save_bundle
-from tests.engines.test_packed import NAMES, pictures, settled, told
+from tests.engines.test_packed import NAMES, logits_of, pictures, settled
 from tests.small_world import CARD, PORTRAIT, small_bundle, small_model
 
 CPU = torch.device("cpu")
 OUTLINED = [name for name in NAMES if (OUTLINES / file_name(name)).exists()]
-NOTHING_TOLD = {"vgg16", "timm:mobilenetv3_small_100", "timm:vit_tiny_patch16_224"}
+WITHOUT_OUTLINE = {"vgg16", "timm:mobilenetv3_small_100", "timm:vit_tiny_patch16_224"}
 
 
 def compiled(model: nn.Module, *, size_px: int, **options: Any) -> Compiled:
@@ -51,7 +51,7 @@ def compiled(model: nn.Module, *, size_px: int, **options: Any) -> Compiled:
     return Compiled(outline, tensors, size_hw=(size_px, size_px), **options)
 
 
-def asked(network: Compiled, batch: Tensor, **options: Any) -> np.ndarray:
+def compiled_logits(network: Compiled, batch: Tensor, **options: Any) -> np.ndarray:
     return network(batch.permute(0, 2, 3, 1).numpy(), **options)
 
 
@@ -76,18 +76,22 @@ def test_an_outline_is_written_as_it_is_read(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_logits_are_those_of_the_network(name: str) -> None:
-    if name in NOTHING_TOLD:
+    if name in WITHOUT_OUTLINE:
         assert record(create_model(name, seed=0).eval()) is None
         return
     model, batch = settled(name, size_px=96), pictures(3, size_px=96)
     with torch.inference_mode():
         expected = model(batch).numpy()
     network = compiled(model, size_px=96)
-    np.testing.assert_allclose(asked(network, batch), expected, rtol=0, atol=1e-4 * max(1, np.abs(expected).max()))
-    np.testing.assert_array_equal(asked(network, batch[1:2]), asked(network, batch)[1:2])  # whatever its neighbours
+    np.testing.assert_allclose(
+        compiled_logits(network, batch), expected, rtol=0, atol=1e-4 * max(1, np.abs(expected).max())
+    )
+    np.testing.assert_array_equal(
+        compiled_logits(network, batch[1:2]), compiled_logits(network, batch)[1:2]
+    )  # whatever its neighbours
     if np.abs(expected).max() > 100:  # random weights of a deep network, which let any rounding grow
         return
-    rough = asked(compiled(model, size_px=96, dtype="bfloat16"), batch)
+    rough = compiled_logits(compiled(model, size_px=96, dtype="bfloat16"), batch)
     np.testing.assert_allclose(rough, expected, rtol=0, atol=0.1 * max(1, np.abs(expected).max()))
 
 
@@ -154,7 +158,7 @@ def test_each_operation_is_told_as_it_is(what: str) -> None:
     with torch.inference_mode():
         expected = model(batch).numpy()
     assert np.ptp(expected) > 0.01
-    np.testing.assert_allclose(asked(compiled(model, size_px=8), batch), expected, atol=1e-5)
+    np.testing.assert_allclose(compiled_logits(compiled(model, size_px=8), batch), expected, atol=1e-5)
 
 
 UNKNOWN: dict[str, Callable[[nn.ModuleDict, Tensor], Tensor]] = {
@@ -198,9 +202,9 @@ def test_what_cannot_be_told_is_not(what: str) -> None:
 def test_lanes_and_threads_say_the_same() -> None:
     model, batch = settled("cnn6", size_px=64), pictures(4, size_px=64)
     network = compiled(model, size_px=64)
-    expected = asked(network, batch)
+    expected = compiled_logits(network, batch)
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda number: asked(network, batch, lanes=1 + number % 3), range(24)))
+        found = list(pool.map(lambda number: compiled_logits(network, batch, lanes=1 + number % 3), range(24)))
     for one in found:
         np.testing.assert_allclose(one, expected, atol=1e-6)
     assert sorted(network._requests._compiled) == [1, 2, 3]
@@ -210,9 +214,9 @@ def test_lanes_and_threads_say_the_same() -> None:
 def test_pictures_that_wait_in_line_are_not_mixed_up(count: int) -> None:
     model, batch = settled("cnn6", size_px=64), pictures(count, size_px=64)
     network = compiled(model, size_px=64)
-    alone = [float(asked(network, batch[at : at + 1])[0]) for at in range(count)]
+    alone = [float(compiled_logits(network, batch[at : at + 1])[0]) for at in range(count)]
     assert len(set(alone)) == count
-    np.testing.assert_allclose(asked(network, batch), alone, atol=1e-6)
+    np.testing.assert_allclose(compiled_logits(network, batch), alone, atol=1e-6)
 
 
 @pytest.mark.parametrize(("backend", "expected"), [("openvino", (4, 8)), ("torch", (3, 4))])
@@ -253,7 +257,7 @@ def test_outputs_may_be_several() -> None:
     with torch.inference_mode():
         expected = load_model(bundle)(batch).numpy()
     assert expected.shape == (2, bundle.card.outputs)
-    np.testing.assert_allclose(asked(network, batch), expected, atol=1e-3)
+    np.testing.assert_allclose(compiled_logits(network, batch), expected, atol=1e-3)
 
 
 def test_a_model_that_is_asked_for_may_be_changed(tmp_path: Path) -> None:
@@ -294,13 +298,13 @@ def test_a_compiled_network_that_does_not_agree_is_refused(
     wrong = wrong_outline(model)
     monkeypatch.setattr("deepfake_detect.engines.torch_engine.try_record", lambda _: wrong)
     with pytest.raises(BackendUnavailable, match=r"OpenVINO's logits differ from torch's.*use backend='torch'"):
-        told(Forward(model, device=CPU, backend="openvino"), batch)
+        logits_of(Forward(model, device=CPU, backend="openvino"), batch)
     forward = Forward(model, device=CPU, backend="auto")
-    torch.testing.assert_close(told(forward, batch), model(batch).detach())
+    torch.testing.assert_close(logits_of(forward, batch), model(batch).detach())
     assert forward.how["backend"] == "torch-packed" and forward.backend == "torch"
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "torch runs the network, since OpenVINO cannot: OpenVINO's logits differ" in caplog.text
-    told(forward, batch)
+    logits_of(forward, batch)
     assert len(caplog.records) == 1  # said once
 
 
@@ -308,9 +312,9 @@ def test_a_network_with_unknown_operations_is_refused_or_runs_in_torch(caplog: p
     model = nn.Sequential(nn.Conv2d(3, 1, 8), nn.Tanh(), nn.Flatten(0)).eval()
     batch = torch.rand(2, 3, 8, 8)
     with pytest.raises(BackendUnavailable, match=r"operations of Sequential are not known .*: 1, a Tanh"):
-        told(Forward(model, device=CPU, backend="openvino"), batch)
+        logits_of(Forward(model, device=CPU, backend="openvino"), batch)
     forward = Forward(model, device=CPU, backend="auto")
-    torch.testing.assert_close(told(forward, batch), model(batch).detach())
+    torch.testing.assert_close(logits_of(forward, batch), model(batch).detach())
     assert forward.how["backend"].startswith("torch") and "since OpenVINO cannot" in caplog.text
 
 
@@ -334,7 +338,7 @@ def test_unknown_architectures_go_to_torch(tmp_path: Path) -> None:
     save_bundle(create_model("cnn4/8", seed=0).eval(), card, tmp_path, half=False)
     detector = Detector.from_pretrained(tmp_path, backend="openvino")
     assert detector._runner.is_loaded
-    assert detector.predict(PORTRAIT).backend == "openvino"  # told from the network itself
+    assert detector.predict(PORTRAIT).backend == "openvino"  # recorded from the network itself
 
 
 def test_damaged_weights_are_refused_at_once(tmp_path: Path) -> None:

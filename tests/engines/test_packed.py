@@ -22,7 +22,7 @@ from deepfake_detect.system.threads import share_threads
 CPU = torch.device("cpu")
 
 
-def told(forward: Forward, batch: Tensor) -> Tensor:
+def logits_of(forward: Forward, batch: Tensor) -> Tensor:
     """Ask as a predictor does."""
     return torch.from_numpy(forward(batch.permute(0, 2, 3, 1).numpy()))
 
@@ -78,29 +78,29 @@ def loose(**parts: nn.Module) -> Callable[[Callable[[nn.ModuleDict, Tensor], Ten
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_twin_gives_the_logits_of_the_network(name: str) -> None:
+def test_the_packed_network_gives_the_logits_of_the_network(name: str) -> None:
     size_px = 224 if "vit" in name else min(160, native_size_px(name))
     model = settled(name, size_px=size_px)
-    twin, _ = pack(model, pictures(1, size_px=size_px))
-    assert (twin is None) == (name in UNTRACEABLE)
-    if twin is not None:
+    packed_network, _ = pack(model, pictures(1, size_px=size_px))
+    assert (packed_network is None) == (name in UNTRACEABLE)
+    if packed_network is not None:
         batch = pictures(3, size_px=size_px)
         with torch.inference_mode():
-            torch.testing.assert_close(twin(batch), model(batch), rtol=0, atol=2e-4)
+            torch.testing.assert_close(packed_network(batch), model(batch), rtol=0, atol=2e-4)
 
 
 @pytest.mark.parametrize("name", ["xception", "timm:mobilenetv2_100", "efficientnet-b0"])
-def test_a_twin_is_not_the_network_under_another_name(name: str) -> None:
+def test_a_packed_network_is_not_the_network_under_another_name(name: str) -> None:
     """Nothing but convolutions and what cannot be computed with them is left: no batch norm, and few activations."""
     model = create_model(name, seed=0).eval()
-    twin, _ = pack(model, pictures(1, size_px=64))
-    assert twin is not None
-    calls = [step.call for step in twin._steps]
+    packed_network, _ = pack(model, pictures(1, size_px=64))
+    assert packed_network is not None
+    calls = [step.call for step in packed_network._steps]
     assert sum(isinstance(call, packed._Convolution) for call in calls) == sum(
         isinstance(module, nn.Conv2d) for module in model.modules()
     )
     assert not any(isinstance(call, nn.BatchNorm2d) for call in calls)
-    sums = sum(step.call in fusion._ADDS for step in twin._steps)
+    sums = sum(step.call in fusion._ADDS for step in packed_network._steps)
     assert sums == 0
 
 
@@ -108,11 +108,11 @@ def test_bfloat16_is_near_and_is_bfloat16() -> None:
     if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         pytest.skip("this processor has no bfloat16")
     model = settled("xception", size_px=96)
-    twin, _ = pack(model, pictures(1, size_px=96), dtype=torch.bfloat16)
-    assert twin is not None
+    packed_network, _ = pack(model, pictures(1, size_px=96), dtype=torch.bfloat16)
+    assert packed_network is not None
     batch = pictures(4, size_px=96)
     with torch.inference_mode():
-        found, expected = twin(batch), model(batch)
+        found, expected = packed_network(batch), model(batch)
     assert found.dtype == torch.float32
     assert 0 < float((found - expected).abs().max()) < TOLERANCE[torch.bfloat16]
 
@@ -126,10 +126,10 @@ def test_activations_are_computed_with_the_convolution(kind: nn.Module) -> None:
         lambda parts, batch: parts["act"](parts["norm"](parts["conv"](batch)))
     )
     batch = pictures(2, size_px=16)
-    twin, plain = pack(fused, batch)[0], pack(model, batch)[0]
-    assert twin is not None and plain is not None
-    assert len(twin._steps) == 3 and len(plain._steps) == 6  # pictures, convolution, mean
-    torch.testing.assert_close(twin(batch), fused(batch))
+    packed_network, plain = pack(fused, batch)[0], pack(model, batch)[0]
+    assert packed_network is not None and plain is not None
+    assert len(packed_network._steps) == 3 and len(plain._steps) == 6  # pictures, convolution, mean
+    torch.testing.assert_close(packed_network(batch), fused(batch))
 
 
 def test_a_result_that_is_used_twice_is_kept() -> None:
@@ -141,9 +141,9 @@ def test_a_result_that_is_used_twice_is_kept() -> None:
     )
     batch = pictures(2, size_px=8)
     for one in (model, shared):
-        twin, logits = pack(one, batch)
-        assert twin is not None and torch.equal(twin(batch), logits)
-        torch.testing.assert_close(twin(batch), one(batch))
+        packed_network, logits = pack(one, batch)
+        assert packed_network is not None and torch.equal(packed_network(batch), logits)
+        torch.testing.assert_close(packed_network(batch), one(batch))
 
 
 def test_a_sum_takes_what_comes_before_and_after_it() -> None:
@@ -156,10 +156,10 @@ def test_a_sum_takes_what_comes_before_and_after_it() -> None:
     )
     batch = pictures(2, size_px=8)
     for one, steps in ((model, 5), (narrow, 5)):
-        twin, _ = pack(one, batch)
-        assert twin is not None and len(twin._steps) == steps
-        assert sum(isinstance(step.call, packed._Convolution) for step in twin._steps) == 2
-        torch.testing.assert_close(twin(batch), one(batch))
+        packed_network, _ = pack(one, batch)
+        assert packed_network is not None and len(packed_network._steps) == steps
+        assert sum(isinstance(step.call, packed._Convolution) for step in packed_network._steps) == 2
+        torch.testing.assert_close(packed_network(batch), one(batch))
 
 
 def test_what_cannot_be_packed_is_said() -> None:
@@ -168,7 +168,7 @@ def test_what_cannot_be_packed_is_said() -> None:
     assert pack(create_model("meso4", seed=0).eval(), batch, dtype=torch.float16) == (None, None)
 
 
-def test_a_twin_that_does_not_agree_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_packed_network_that_does_not_agree_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     model, batch = settled("cnn4", size_px=64), pictures(2, size_px=64)
     assert pack(model, batch)[0] is not None
     monkeypatch.setattr(fusion, "fuse_conv_bn_weights", lambda weight, bias, *_: (weight, torch.zeros(len(weight))))
@@ -179,43 +179,43 @@ def test_a_twin_that_does_not_agree_is_not_used(monkeypatch: pytest.MonkeyPatch)
 def test_a_processor_without_the_operators_answers_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packed, "_is_supported", lambda dtype: False)
     model, batch = create_model("meso4", seed=0).eval(), torch.rand(2, 3, 64, 64)
-    found = told(Forward(model, device=CPU), batch)
+    found = logits_of(Forward(model, device=CPU), batch)
     assert torch.equal(found, model(batch).detach())
 
 
 def test_a_change_of_the_weights_is_noticed() -> None:
     model, batch = create_model("cnn4", seed=0).eval(), torch.rand(2, 3, 64, 64)
     forward = Forward(model, device=CPU)
-    before = told(forward, batch)
-    assert torch.equal(told(forward, batch), before)
+    before = logits_of(forward, batch)
+    assert torch.equal(logits_of(forward, batch), before)
     with torch.no_grad():
         model.features[0][0].weight.mul_(3)
-    torch.testing.assert_close(told(forward, batch), model(batch).detach())
-    assert not torch.allclose(told(forward, batch), before)
-    changed = told(forward, batch)
+    torch.testing.assert_close(logits_of(forward, batch), model(batch).detach())
+    assert not torch.allclose(logits_of(forward, batch), before)
+    changed = logits_of(forward, batch)
     model.head[5] = nn.Linear(16, 1)
-    torch.testing.assert_close(told(forward, batch), model(batch).detach())
-    assert not torch.allclose(told(forward, batch), changed)
+    torch.testing.assert_close(logits_of(forward, batch), model(batch).detach())
+    assert not torch.allclose(logits_of(forward, batch), changed)
     model.head[5].weight.data = torch.zeros(1, 16)
-    torch.testing.assert_close(told(forward, batch), model(batch).detach())
+    torch.testing.assert_close(logits_of(forward, batch), model(batch).detach())
 
 
 def test_it_is_told_what_ran() -> None:
     batch = torch.rand(2, 3, 64, 64)
     forward = Forward(create_model("cnn4", seed=0).eval(), device=CPU)
     assert forward.how == {"backend": "torch", "dtype": "float32"}
-    told(forward, batch)
+    logits_of(forward, batch)
     assert forward.how == {"backend": "torch-packed", "dtype": "float32"}
     half = Forward(nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 1)), device=CPU, dtype=torch.bfloat16)
-    told(half, batch)
+    logits_of(half, batch)
     assert half.how == {"backend": "torch", "dtype": "bfloat16"}
 
 
-def test_threads_share_one_twin() -> None:
+def test_threads_share_one_packed_network() -> None:
     model, batch = create_model("cnn4", seed=0).eval(), torch.rand(2, 3, 64, 64)
     forward = Forward(model, device=CPU)
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: told(forward, batch), range(40)))
+        found = list(pool.map(lambda _: logits_of(forward, batch), range(40)))
     assert len(forward._fast) == len({torch.get_num_threads()})
     for one in found:
         torch.testing.assert_close(one, model(batch).detach())
@@ -245,13 +245,15 @@ def test_threads_of_torch_are_shared_and_given_back() -> None:
 def test_a_batch_of_one_equals_a_row_of_a_batch(name: str) -> None:
     model, batch = create_model(name, seed=0).eval(), torch.rand(6, 3, 128, 128)
     forward = Forward(model, device=CPU)
-    alone = torch.cat([told(forward, batch[row : row + 1]) for row in range(6)])
-    torch.testing.assert_close(told(forward, batch), alone, rtol=0, atol=1e-5)
+    alone = torch.cat([logits_of(forward, batch[row : row + 1]) for row in range(6)])
+    torch.testing.assert_close(logits_of(forward, batch), alone, rtol=0, atol=1e-5)
 
 
 def test_mixed_precision_stays_near() -> None:
     model, batch = create_model("cnn4", seed=0).eval(), torch.rand(3, 3, 64, 64)
-    exact, mixed = (told(Forward(model, device=CPU, dtype=dtype), batch) for dtype in (torch.float32, torch.bfloat16))
+    exact, mixed = (
+        logits_of(Forward(model, device=CPU, dtype=dtype), batch) for dtype in (torch.float32, torch.bfloat16)
+    )
     assert not torch.equal(exact, mixed)
     torch.testing.assert_close(mixed, exact, rtol=0, atol=0.5)
 
@@ -259,7 +261,7 @@ def test_mixed_precision_stays_near() -> None:
 @pytest.mark.parametrize(
     "name", ["meso4", "mesoinception4", "cnn4", "cnn6", "cnn-simple", "xception", "efficientnet-b0"]
 )
-def test_a_spliced_twin_is_explained_as_the_network_is(name: str) -> None:
+def test_a_spliced_packed_network_is_explained_as_the_network_is(name: str) -> None:
     model, batch = settled(name, size_px=96), pictures(2, size_px=96)
     called, layer = find_layer(model, size_px=96)
     spliced = Forward(model, device=CPU).spliced(batch, called)
@@ -284,5 +286,5 @@ def test_a_layer_that_does_not_stand_alone_is_not_spliced() -> None:
     before = loose(**parts)(lambda parts, maps: parts["last"](parts["act"](parts["conv"](maps))))
     alone = loose(**parts)(lambda parts, maps: parts["act"](parts["conv"](maps)))
     for network, may in ((beside, False), (before, False), (alone, True)):
-        twin, _ = pack(network, batch)
-        assert twin is not None and (twin.splice("parts.act") is not None) == may
+        packed_network, _ = pack(network, batch)
+        assert packed_network is not None and (packed_network.splice("parts.act") is not None) == may

@@ -283,18 +283,20 @@ def test_the_checks_ask_what_predict_runs(backend: Any, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("backend", ["torch", "openvino"])
-def test_the_heat_is_that_of_the_twin_and_of_the_network(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_heat_is_that_of_the_packed_network_and_of_the_network(
+    backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     detector = small_detector().to("cpu", backend=backend)
-    twins = []
+    used = []
     spliced = Detector.spliced
 
     def watched(self: Detector, batch: Tensor, layer: str) -> Any:
-        twins.append(spliced(self, batch, layer))
-        return twins[-1]
+        used.append(spliced(self, batch, layer))
+        return used[-1]
 
     monkeypatch.setattr(Detector, "spliced", watched)
     fast = detector.explain(PORTRAIT)
-    assert twins and all(twins)
+    assert used and all(used)
     assert fast.prediction.logit == pytest.approx(detector.predict(PORTRAIT).logit, abs=1e-5)
     monkeypatch.setattr(Detector, "spliced", lambda *_: None)
     plain = detector.explain(PORTRAIT)

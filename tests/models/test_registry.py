@@ -85,11 +85,11 @@ def test_one_logit_for_each_picture_whatever_stands_beside_it(settled: nn.Module
 
 def test_state_dict_gives_the_same_logit_to_the_bit(settled: nn.Module, name: str) -> None:
     stored = safetensors.torch.save(settled.state_dict())
-    with torch.device("meta"):  # nothing but the state dict fills the twin
-        twin = create_model(name).eval()
-    twin.load_state_dict(safetensors.torch.load(stored), assign=True)
+    with torch.device("meta"):  # nothing but the state dict fills it
+        clone = create_model(name).eval()
+    clone.load_state_dict(safetensors.torch.load(stored), assign=True)
     with torch.no_grad():
-        assert torch.equal(twin(pictures(2, name)), settled.eval()(pictures(2, name)))
+        assert torch.equal(clone(pictures(2, name)), settled.eval()(pictures(2, name)))
 
 
 def test_gradient_reaches_every_parameter(settled: nn.Module, name: str) -> None:

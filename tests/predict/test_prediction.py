@@ -186,6 +186,6 @@ def test_verdict_is_frozen_and_is_no_boolean_in_disguise() -> None:
 
 
 def test_verdict_survives_a_copy_and_a_process() -> None:
-    for twin in (copy.deepcopy(prediction()), pickle.loads(pickle.dumps(prediction()))):
-        assert twin.to_dict() == prediction().to_dict()
+    for copied in (copy.deepcopy(prediction()), pickle.loads(pickle.dumps(prediction()))):
+        assert copied.to_dict() == prediction().to_dict()
     assert pickle.loads(pickle.dumps(failed())).to_dict() == failed().to_dict()

@@ -55,18 +55,18 @@ def features_of(toy: CropDataset, folder: Path, model: torch.nn.Module) -> np.nd
 
 
 @pytest.mark.parametrize("wrong", ["values", "shape", "none"])
-def test_a_twin_that_says_something_else_is_not_used(
+def test_a_packed_network_that_says_something_else_is_not_used(
     toy: CropDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
 ) -> None:
     model, used = create_model("cnn-simple", seed=0), list[int]()
-    twin = features_of(toy, tmp_path / "twin", model)
+    packed_network = features_of(toy, tmp_path / "packed_network", model)
 
     class Other:
         """Counts what it is asked."""
 
         def __call__(self, batch: torch.Tensor) -> torch.Tensor:
             used.append(len(batch))
-            return torch.zeros(len(batch), twin.shape[2])
+            return torch.zeros(len(batch), packed_network.shape[2])
 
     def pack(backbone: torch.nn.Module, batch: torch.Tensor, **more: object) -> tuple[object, object]:
         with torch.no_grad():
@@ -77,23 +77,23 @@ def test_a_twin_that_says_something_else_is_not_used(
     monkeypatch.setattr(feature_cache, "pack", pack)
     plain = features_of(toy, tmp_path / "plain", model)
     assert not used
-    assert np.allclose(twin, plain, atol=1e-5) and np.abs(plain).max() > 0.01
+    assert np.allclose(packed_network, plain, atol=1e-5) and np.abs(plain).max() > 0.01
 
 
-def test_the_twin_is_used_where_it_says_the_same(
+def test_the_packed_network_is_used_where_it_says_the_same(
     toy: CropDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used: list[int] = []
     run = feature_cache.pack
 
     def pack(backbone: torch.nn.Module, batch: torch.Tensor, **more: Any) -> tuple[Any, Any]:
-        twin, said = run(backbone, batch, **more)
-        if twin is None:
-            pytest.skip("this processor or this torch has no twin")
-        return lambda some: used.append(len(some)) or twin(some), said
+        packed_network, said = run(backbone, batch, **more)
+        if packed_network is None:
+            pytest.skip("this processor or this torch has no packed_network")
+        return lambda some: used.append(len(some)) or packed_network(some), said
 
     monkeypatch.setattr(feature_cache, "pack", pack)
-    features_of(toy, tmp_path / "twin", create_model("cnn-simple", seed=0))
+    features_of(toy, tmp_path / "packed_network", create_model("cnn-simple", seed=0))
     assert used == [5, 5, 2]
 
 
