@@ -21,6 +21,7 @@ from deepfake_detect.auditing.duplicates import exact_duplicates, near_duplicate
 from deepfake_detect.datasets.face_cache import FaceStore
 from deepfake_detect.datasets.read import Sample, read_dataset
 from deepfake_detect.errors import DatasetError
+from deepfake_detect.predict.predictor import Predictor
 from tests.small_world import CARD, PORTRAIT, empty_scene, group
 
 COUNT = 120
@@ -272,7 +273,7 @@ def test_folders_of_one_name_contradict_nothing(tmp_path: Path) -> None:
     assert codes(look(write(tmp_path, in_originals))) == set()
 
 
-class Oracle:
+class Oracle(Predictor):
     """Answers from a table, as a detector would."""
 
     card = CARD
