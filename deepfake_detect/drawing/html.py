@@ -183,7 +183,7 @@ def figure(image: Image.Image, *, words: str, format_name: str = "PNG", scale: f
 
 
 def _visible(letter: str) -> str:
-    return letter.encode("ascii", "backslashreplace").decode() if ord(letter) > 126 else f"\\x{ord(letter):02x}"
+    return letter.encode("ascii", "backslashreplace").decode() if ord(letter) > 127 else f"\\x{ord(letter):02x}"
 
 
 def _card(name: str, value: str, below: str) -> str:
