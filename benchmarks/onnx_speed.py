@@ -19,7 +19,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import onnxruntime
@@ -38,6 +38,7 @@ from deepfake_detect.weights.bundle import find_bundle
 from deepfake_detect.weights.onnx_file import Precision, parse_onnx, read_onnx
 
 Answer = Callable[[np.ndarray], np.ndarray]
+DTYPES: tuple[Precision, ...] = ("float32", "int8", "float16")
 OTHERS = ("timm:mobilenetv2_100", "timm:mobilenetv3_small_100", "timm:vit_tiny_patch16_224", "timm:resnet18")
 
 
@@ -58,7 +59,7 @@ def main() -> None:
         for name in list_pretrained():
             measure_speed(name, threads=options.threads, rounds=options.rounds)
     elif options.what == "parity":
-        print("| architecture | input | float32 | MB | float16 | MB | int8 | MB |")
+        print("| architecture | input | float32 | MB | int8 | MB | float16 | MB |")
         print("|---|---|---|---|---|---|---|---|")
         for name in options.architecture:
             print(parity_of(name), flush=True)
@@ -106,16 +107,21 @@ def exported(detector: Detector, dtype: Precision) -> object:
     with tempfile.TemporaryDirectory() as folder:
         if dtype != "int8":
             return read_onnx(detector.export(Path(folder, "model.onnx"), dtype=dtype).path)
-    return parse_onnx(content_of(detector.model, detector.card, dtype), path=Path("int8.onnx"))
+    return parse_onnx(
+        content_of(compose(detector.model, detector.card, dtype), detector.card, dtype), path=Path("int8.onnx")
+    )
 
 
-def content_of(model: nn.Module, card: Card, dtype: Precision) -> bytes:
-    """Make the file of a network, without writing it."""
-    size_px = card.preprocessing.size_px
-    exact = "float32" if dtype == "int8" else dtype
-    proto = compose_model(network_of(model, size_px, exact), card=card, dtype=exact)
+def compose(model: nn.Module, card: Card, dtype: Precision) -> Any:
+    """Make the graph of a network; int8 is made of that in float32."""
+    exact: Precision = "float16" if dtype == "float16" else "float32"
+    return compose_model(network_of(model, card.preprocessing.size_px, exact), card=card, dtype=exact)
+
+
+def content_of(proto: Any, card: Card, dtype: Precision) -> bytes:
+    """Make the file of a graph, without writing it."""
     if dtype == "int8":
-        noise = [pictures(4, size_px=size_px, seed=seed).numpy() for seed in range(4)]
+        noise = [pictures(4, size_px=card.preprocessing.size_px, seed=seed).numpy() for seed in range(4)]
         proto = quantize_model(proto, noise, input_name="pixels", keep=(PREFIX, LOGIT, SCORE))
     return to_bytes(proto, card=card, dtype=dtype, input_kind="pixels")
 
@@ -127,9 +133,9 @@ def parity_of(name: str) -> str:
     card = Card(name="random", version=0, architecture=name, preprocessing=Preprocessing(size_px=size_px))
     with torch.inference_mode():
         expected = model(batch).numpy()
-    cells = [name, f"{size_px} px"]
-    for dtype in get_args(Precision):
-        content = content_of(model, card, dtype)
+    cells, exact = [name, f"{size_px} px"], compose(model, card, "float32")
+    for dtype in DTYPES:
+        content = content_of(compose(model, card, dtype) if dtype == "float16" else exact, card, dtype)
         session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
         (logits,) = session.run([LOGIT], {"pixels": to_planes(batch.permute(0, 2, 3, 1).numpy())})
         difference = np.abs(logits - expected).max() / max(1, np.abs(expected).max())

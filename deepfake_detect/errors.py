@@ -14,7 +14,7 @@
     ├── ServerUnavailable  (OSError)                a server of this library cannot be reached, or refuses
     ├── LayerNotFound      (ValueError)             no layer of that name
     ├── DatasetError       (ValueError)             the data set cannot be read or understood
-    ├── BackendUnavailable (RuntimeError)           OpenVINO was chosen, and cannot run this network
+    ├── BackendUnavailable (RuntimeError)           OpenVINO or ONNX cannot do this with this network
     ├── TrainingDiverged   (RuntimeError)           the loss is not a number any more
     └── MissingExtra       (ImportError)            an optional package is not installed
 

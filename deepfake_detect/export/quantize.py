@@ -44,13 +44,12 @@ def quantize_model(model: Any, batches: Sequence[np.ndarray], *, input_name: str
             batch = next(self._batches, None)
             return None if batch is None else {input_name: batch}
 
-    copied = onnx.ModelProto()
-    copied.CopyFrom(model)  # the quantiser moves the constants of its argument to a file
     with tempfile.TemporaryDirectory() as folder, _quiet():
-        path = Path(folder, "model.onnx")
+        source, target = Path(folder, "source.onnx"), Path(folder, "target.onnx")
+        onnx.save(model, source)  # the quantiser would move the constants of a model in memory to a file
         quantization.quantize_static(
-            copied,
-            path,
+            source,
+            target,
             Reader(),
             per_channel=True,
             reduce_range=True,
@@ -58,7 +57,7 @@ def quantize_model(model: Any, batches: Sequence[np.ndarray], *, input_name: str
             weight_type=quantization.QuantType.QInt8,
             nodes_to_exclude=[node.name for node in model.graph.node if node.name.startswith(keep)],
         )
-        return onnx.load(path)
+        return onnx.load(target)
 
 
 @contextlib.contextmanager
