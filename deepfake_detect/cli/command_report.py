@@ -60,6 +60,7 @@ def command(
 
 
 _COLUMNS = ("name", "label", "score", "headline", "page", "case", "error")
+_FAILED = {"label": "error", "score": None, "headline": "No report", "page": None, "case": None}
 
 
 def _outcomes(reports: ReportFolder, names: list[str]) -> Iterator[Outcome]:
@@ -73,7 +74,7 @@ def _outcomes(reports: ReportFolder, names: list[str]) -> Iterator[Outcome]:
         row = {"name": name, "label": done.label, "score": done.score, "headline": done.headline}
         return Outcome(name=name, row={**row, "page": str(done.page), "case": str(done.case_file), "error": None})
 
-    yield from analyse_each(names, write)
+    yield from analyse_each(names, write, failed=_FAILED)
     index = reports.finish()
     if index is not None:
         write_line(f"index: {index}", err=True)

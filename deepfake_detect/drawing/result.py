@@ -152,8 +152,8 @@ def file_stem(name: str, *, most_bytes: int = 100) -> str:
     if name == "-":
         return "stdin"
     last = re.split(r"[?#]", name.rstrip("/"))[0] if "://" in name else name
-    stem = re.sub(r"[^\w.-]+", "_", Path(last).stem).strip("._")
-    cut = stem.encode("utf-8", "replace")[:most_bytes].decode("utf-8", "ignore").rstrip("._")
+    stem = re.sub(r"[^\w.-]+", "_", Path(last).stem).strip("._-")
+    cut = stem.encode("utf-8", "replace")[:most_bytes].decode("utf-8", "ignore").rstrip("._-")
     return cut or "picture"
 
 

@@ -11,12 +11,13 @@ import io
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from PIL import Image, ImageFilter
 
 from deepfake_detect.errors import ImageTooLarge
+from deepfake_detect.inputs.formats import named_errors, open_file
 
 Delivery = Callable[[np.ndarray], np.ndarray]
 """Maps [H, W, 3] uint8 RGB to the picture that arrives, also uint8 RGB."""
@@ -173,7 +174,9 @@ def _encoded(pixels: np.ndarray, format_name: str, **options: int | str) -> np.n
         raise ImageTooLarge(f"{width} x {height} pixels, {format_name} holds {limit} a side; make the picture smaller")
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, format_name, **options)
-    return np.array(Image.open(file).convert("RGB"))
+    with named_errors("the copy", format_name):
+        copy: Any = open_file(file, file.getvalue()[:64], format_name)  # without the pixel limit of Image.open
+        return np.array(copy.convert("RGB"))
 
 
 def _scaled(pixels: np.ndarray, scale: float, kind: Image.Resampling) -> Image.Image:

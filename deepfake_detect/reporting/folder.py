@@ -101,7 +101,8 @@ class ReportFolder:
 
     def add_failure(self, name: str, error: Exception) -> None:
         """Name a picture without a report on the index."""
-        self._entries.append(IndexEntry(name=name, label="error", headline=f"No report: {error}"))
+        reason = str(error).removeprefix(f"{name}: ")
+        self._entries.append(IndexEntry(name=name, label="error", headline=f"No report: {reason}"))
 
     def finish(self) -> Path | None:
         """Write the index of all pictures that were added; None for a single one."""

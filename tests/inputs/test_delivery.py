@@ -108,3 +108,11 @@ def test_screenshot_bends_tones_shrinks_and_may_show_the_page() -> None:
 def test_what_a_format_cannot_hold_is_told() -> None:
     with pytest.raises(ImageTooLarge, match=r"17000 x 1 pixels, WEBP holds 16383 a side"):
         webp(np.zeros((1, 17_000, 3), np.uint8))
+
+
+def test_a_picture_beyond_the_limit_of_pillow_is_delivered_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    black = np.zeros((40, 60, 3), np.uint8)
+    assert jpeg(black, quality=60).shape == (40, 60, 3)
+    with pytest.raises(ImageTooLarge, match="the copy"):  # Pillow's own reader of WebP has the limit
+        webp(black)

@@ -95,6 +95,7 @@ def test_a_page_says_what_the_case_says(report: CaseReport, detector: Detector) 
     assert report.headline in page.text and f"{report.score:.3f}" in page.text
     for finding in case["metadata"]["findings"]:
         assert finding["what"] in page.text and finding["not_proof"] in page.text
+    assert "\\x" not in page.text
     for name, score in case["stability"]["scores"].items():
         assert words.DELIVERIES[name] in page.text and f"{score:.3f}" in page.text
     for digest in (case["input"]["sha256"], detector.card.sha256):

@@ -53,6 +53,13 @@ def test_pictures_of_one_name_have_pages_of_their_own_and_failures_are_on_the_in
     assert names == [".html", ".html", ".html", ".json", ".json"]
 
 
+def test_what_fails_is_named_among_the_lines(album: Path, bundle: Path) -> None:
+    done = run(album / "broken.jpg", album / "a", "--model", bundle, "--out", album / "out", *QUICK)
+    first, second, third = done.stdout.splitlines()
+    assert done.exit_code == 1 and first.split() == ["error", "-", str(album / "broken.jpg")]
+    assert second.endswith("photo.jpg") and third.strip().startswith(str(album / "out" / "photo-"))
+
+
 def test_one_picture_needs_no_index(bundle: Path, tmp_path: Path) -> None:
     done = run(PORTRAIT, "--model", bundle, "--out", tmp_path / "new" / "out", *QUICK)
     assert done.exit_code == 0 and str(next((tmp_path / "new" / "out").glob("*.html"))) in done.stdout
