@@ -133,7 +133,7 @@ def false_alarms(detector: Detector, files: Sequence[Path]) -> str:
     """Count photographs that are called fake, and those that are left uncertain: a line of a table."""
     labels = [prediction.label for prediction in detector.predict_many(files, faces="none")]
     fakes = labels.count("fake")
-    low, high = wilson(fakes, len(labels))
+    low, high = (max(0.0, end) for end in wilson(fakes, len(labels)))
     return f"{len(labels)} | {fakes / len(labels):.1%} [{low:.1%}, {high:.1%}] | {labels.count('uncertain')}"
 
 
