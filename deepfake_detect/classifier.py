@@ -97,7 +97,6 @@ class Classifier:
             WeightsCorrupted: The bytes are not those that the card promises.
             WeightsMismatch: They are the weights of a detector, or do not fit this library.
         """
-        check_type("name_or_path", name_or_path, (str, os.PathLike), expected="a name, a folder, or 'owner/name'")
         bundle = find_bundle(name_or_path, **options)
         return cls(model=bundle, card=bundle.card, revision=bundle.revision, device=device)
 

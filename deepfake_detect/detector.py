@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import os
 import tempfile
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import NoneType
@@ -15,15 +14,14 @@ from deepfake_detect._options import check_choice, check_flag, check_number, che
 from deepfake_detect.engines.runner import Backend
 from deepfake_detect.errors import InvalidOption
 from deepfake_detect.predict.look import FaceChoice, check_faces
-from deepfake_detect.predict.predictor import Predictor
+from deepfake_detect.trainable import Trainable
 from deepfake_detect.weights.card import Card
 from deepfake_detect.weights.onnx_file import find_weights
 
 if TYPE_CHECKING:  # what only some callers need is imported when they do
     import torch
-    from PIL.Image import Image
 
-    from deepfake_detect._keywords import EvaluationOptions, FineTuneOptions, RateOptions, TrainOptions
+    from deepfake_detect._keywords import EvaluationOptions
     from deepfake_detect.evaluation.calibration import Method
     from deepfake_detect.evaluation.report import Report
     from deepfake_detect.evaluation.stability import Stability
@@ -34,16 +32,11 @@ if TYPE_CHECKING:  # what only some callers need is imported when they do
     from deepfake_detect.export.site import SiteReport
     from deepfake_detect.inputs.image import ImageInput
     from deepfake_detect.reporting.case_report import CaseReport
-    from deepfake_detect.training.augment import Augmentation
-    from deepfake_detect.training.model_summary import ModelSummary
-    from deepfake_detect.training.pipeline import TrainingResult
-    from deepfake_detect.training.rate_finder import RateSweep
-    from deepfake_detect.training.schedule import Epoch
     from deepfake_detect.video.predict import VideoPrediction
     from deepfake_detect.weights.onnx_file import Precision
 
 
-class Detector(Predictor):
+class Detector(Trainable):
     """A model with the card that says how to use it; takes the same arguments as a `Predictor`.
 
     Most callers want `Detector.from_pretrained`. May be used from several threads at once; `to` is the exception.
@@ -54,9 +47,6 @@ class Detector(Predictor):
         >>> Detector(model=create_model("meso4", seed=0), card=card, device="cpu")
         Detector('mine@0', device='cpu', dtype='float32')
     """
-
-    training: TrainingResult | None = None
-    """Result of the training, where `fine_tune` or `train` made this detector."""
 
     @classmethod
     def from_pretrained(
@@ -102,14 +92,6 @@ class Detector(Predictor):
             >>> detector.predict("examples/portrait.jpg").label
             'real'
         """
-        check_type(
-            "name_or_path", name_or_path, (str, os.PathLike), expected="a name, a folder, a file, or 'owner/name'"
-        )
-        check_type("revision", revision, (str, NoneType), expected="a branch, tag or commit, or None")
-        check_type("cache_dir", cache_dir, (str, os.PathLike, NoneType), expected="a folder, or None")
-        check_type("token", token, (str, bool, NoneType), expected="an access token, True, False or None")
-        check_flag("force_download", force_download)
-        check_flag("local_files_only", local_files_only)
         weights = find_weights(
             name_or_path,
             revision=revision,
@@ -121,150 +103,6 @@ class Detector(Predictor):
         return cls(
             model=weights, card=weights.card, revision=weights.revision, device=device, dtype=dtype, backend=backend
         )
-
-    @classmethod
-    def train(
-        cls,
-        dataset: Any,
-        *,
-        model: str = "xception",
-        start: str | os.PathLike[str] | None = None,
-        size_px: int | None = None,
-        margin: float = 1.3,
-        dropout: float | None = None,
-        name: str | None = None,
-        epochs: int = 20,
-        device: str | torch.device = "auto",
-        dtype: str | torch.dtype = "auto",
-        **options: Unpack[TrainOptions],
-    ) -> Self:
-        """Train a new detector, from random weights or from those of another network.
-
-        Args:
-            dataset: As for `fine_tune`.
-            model: A name of `list_models`, or ``timm:NAME``; with ``/64`` behind it, a hidden layer of 64 before the
-                logit.
-            start: Initial weights: None is random; ``"imagenet"`` downloads those of timm from the Hub; a
-                ``.safetensors`` file, or a folder with one; or a bundle as for `from_pretrained`. Layers of the same
-                name and shape are copied; the head, as a rule, is new.
-            size_px: Side of the input in pixels; None takes the architecture's default.
-            margin: Side of the crop as a multiple of the longer side of the face box.
-            dropout: Dropout rate before the head; None takes the architecture's default.
-            name: Name of the bundle; None takes that of the folder ``out``, or of the model.
-            epochs: Passes over the data.
-            device: As for `Predictor`.
-            dtype: As for `Predictor`, while training and afterwards.
-            **options: Any of `fine_tune`.
-
-        Returns:
-            The detector; its `history` has an entry for each epoch.
-
-        Raises:
-            DatasetError: As for `fine_tune`.
-            UnknownModel: No such architecture.
-            UnknownWeights: No such weights to start from.
-            WeightsMismatch: Those weights are of another architecture.
-        """
-        from deepfake_detect.training.initial import untrained
-        from deepfake_detect.training.pipeline import bundle_name
-
-        check_type("model", model, str, expected="a name of list_models(), or 'timm:NAME'")
-        check_type("start", start, (str, os.PathLike, NoneType), expected="'imagenet', a file, a bundle, or None")
-        check_type("name", name, (str, NoneType), expected="a name for the bundle, or None")
-        check_number("size_px", size_px, low=1, whole=True, optional=True)
-        check_number("margin", margin, above=0)
-
-        network, card = untrained(
-            model,
-            name=name or bundle_name(options.get("out"), otherwise=model),
-            start=start,
-            size_px=size_px,
-            margin=margin,
-            dropout=dropout,
-            seed=options.get("seed", 0),
-        )
-        detector = cls(model=network, card=card, device=device, dtype=dtype)
-        return detector._trained(dataset, fresh=start is None, epochs=epochs, **options)
-
-    def fine_tune(
-        self,
-        dataset: Any,
-        *,
-        valid: Any = None,
-        epochs: int = 10,
-        lr: float | None = None,
-        batch_size: int | Literal["auto"] = "auto",
-        freeze: Literal["backbone"] | int | None = None,
-        augment: str | Augmentation | None = "default",
-        balance: bool = True,
-        seed: int = 0,
-        out: str | os.PathLike[str] | None = None,
-        resume: bool = False,
-        callbacks: Sequence[Callable[[Epoch], Any]] | Callable[[Epoch], Any] = (),
-        **options: Unpack[FineTuneOptions],
-    ) -> Self:
-        """Train a copy of this detector on new data; this one stays as it is.
-
-        The data are audited first, and problems are written to the log (see `audit`). Faces are found and
-        cut out as in `predict`. The weights of the best epoch are kept and calibrated on the validation pictures.
-
-        Args:
-            dataset: A folder of class folders, a CSV or JSONL table, a list of ``(image, label)``, a torch
-                ``Dataset`` or a Hugging Face ``Dataset``; see `read_dataset`. A split ``"test"`` is left alone.
-            valid: Another data set, or the share of groups to set aside; None takes the split ``"val"``, or 15 %.
-            epochs: Passes over the data; fewer where ``patience`` is given.
-            lr: Highest learning rate; None is 1e-3 for a head alone and for new weights, else 2e-4.
-            batch_size: Pictures in a batch; ``"auto"`` finds what fits into memory.
-            freeze: ``"backbone"`` trains the last layer alone, many times faster; an integer N freezes the backbone
-                for the first N epochs.
-            augment: ``"none"``, ``"light"``, ``"default"``, ``"strong"``, or an `Augmentation`.
-            balance: Draw both classes, and all sources, about as often.
-            seed: Random seed of the split, the draw, the augmentation and new weights.
-            out: Folder for the bundle, the state of the training and the log, written after each epoch.
-            resume: Continue from the state in ``out``; the result is the same as without the pause.
-            callbacks: Called with each `Epoch`; one that returns False ends the training.
-            **options: ``faces``, ``self_blend``, ``check``, ``workers`` of `train_model`, and any other field of
-                `Schedule`, such as ``optimizer="sgd"``, ``mixup=0.2`` or ``patience=3``.
-
-        Returns:
-            A new detector; its `history` has an entry for each epoch.
-
-        Raises:
-            DatasetError: Labels cannot be interpreted, one class is missing, or a strict audit refuses.
-            InvalidOption: An option that does not exist, is out of range, or of a wrong type.
-            TrainingDiverged: The loss was not a number, again and again.
-        """
-        from deepfake_detect.system.torch_defaults import usual_defaults
-        from deepfake_detect.training.pipeline import bundle_name
-
-        card = replace(self.card, name=bundle_name(out, otherwise=f"{self.card.name}-tuned"), version=0)
-        with usual_defaults():  # a copy made under inference_mode could not be trained
-            detector = self._with(copy.deepcopy(self.model), card)
-        steps = {
-            "epochs": epochs,
-            "lr": lr,
-            "batch_size": batch_size,
-            "freeze": freeze,
-            "balance": balance,
-            "seed": seed,
-        }
-        data = {"valid": valid, "augment": augment, "out": out, "resume": resume, "callbacks": callbacks}
-        return detector._trained(dataset, fresh=False, **steps, **data, **options)
-
-    def find_rate(self, dataset: Any, **options: Unpack[RateOptions]) -> RateSweep:
-        """Find a learning rate for `fine_tune` by a short training with a rising rate; this detector stays as it is.
-
-        Args:
-            dataset: As for `fine_tune`.
-            **options: ``low``, ``high`` and ``steps`` of `rate_finder.find_rate`; ``freeze``, ``augment``,
-                ``batch_size`` and others as for `fine_tune`.
-
-        Returns:
-            The loss over the rate, a `suggestion`, and `plot()`.
-        """
-        from deepfake_detect.training.rate_finder import find_rate
-
-        return find_rate(self.model, dataset, card=self.card, device=self.device, **options)
 
     def evaluate(self, dataset: Any, **options: Unpack[EvaluationOptions]) -> Report:
         """Measure this detector on labelled pictures that it was not trained on.
@@ -301,51 +139,6 @@ class Detector(Predictor):
         calibrated = copy.copy(self)  # the network is the same
         calibrated.card = calibrate(self, real_images, max_false_alarm=max_false_alarm, method=method)
         return calibrated
-
-    @property
-    def history(self) -> tuple[Epoch, ...]:
-        """Figures of each epoch of the training that made this detector; empty where they were not saved."""
-        if self.training is not None:
-            return self.training.history
-        bundle = self._runner.bundle
-        if bundle is None:
-            return ()
-        from deepfake_detect.training.history import read_history
-
-        return read_history(bundle.folder)
-
-    def plot_history(self, *, title: str = "") -> Image:
-        """Draw losses, validation figures and the learning rate of the training over its epochs.
-
-        Args:
-            title: Title of the drawing; the name of the detector where empty.
-
-        Raises:
-            InvalidOption: There is no history.
-            MissingExtra: matplotlib is not installed.
-        """
-        from deepfake_detect.training.history import plot_history
-
-        return plot_history(self.history, title=title or self.card.id)
-
-    def summary(self, *, freeze: Literal["backbone"] | int | None = None) -> ModelSummary:
-        """Summarize the model: blocks, output shapes, and parameters (total, trainable, frozen).
-
-        Args:
-            freeze: ``"backbone"`` shows what `fine_tune` with it would train; None shows what the training that made
-                this detector has trained.
-        """
-        from deepfake_detect.training.model_summary import summarize
-
-        if freeze is None and self.training is not None:
-            freeze = self.training.freeze  # type: ignore[assignment]
-        return summarize(
-            self.model,
-            name=self.card.id,
-            architecture=self.card.architecture,
-            size_px=self.card.preprocessing.size_px,
-            freeze=freeze,
-        )
 
     @property
     def calibration(self) -> dict[str, Any]:
@@ -647,20 +440,3 @@ class Detector(Predictor):
                 commit_message=commit_message,
                 token=token,
             )
-
-    def _trained(self, dataset: Any, *, fresh: bool, **options: Any) -> Self:
-        """Train this very model, and return a detector with its new card."""
-        callbacks = options.get("callbacks", ())
-        calls = [callbacks] if callable(callbacks) else callbacks
-        if not (isinstance(calls, Sequence) and all(callable(call) for call in calls)):
-            raise InvalidOption(f"callbacks is {callbacks!r}, expected functions of an Epoch, in a list")
-        from deepfake_detect.training.pipeline import train_model
-
-        result = train_model(self.model, dataset, card=self.card, fresh=fresh, device=self.device, **options)
-        detector = self._with(self.model, result.card)
-        detector.training = result
-        return detector
-
-    def _with(self, model: torch.nn.Module, card: Card) -> Self:
-        runner = self._runner
-        return type(self)(model=model, card=card, device=runner.device, dtype=runner.dtype, backend=runner.backend)

@@ -31,6 +31,7 @@ FLOORS = [  # an entry imports only entries of lower floors
     ["video", "explain", "auditing", "evaluation", "export"],
     ["training", "reporting"],
     ["_keywords"],
+    ["trainable"],
     ["detector", "classifier"],
     ["health"],
     ["serve"],

@@ -21,15 +21,15 @@ from tests import house
 from tests.house import FLOOR_OF, HOMES, PAGE, PATHS, ROOT, SOURCE, TEXTS, TREES, entry_of, imports
 
 LIGHT = {
-    "": "__init__ __main__ _version errors detector",
+    "": "__init__ __main__ _version errors detector trainable",
     "cli/": " ".join(Path(file).stem for file in TREES if entry_of(file) == "cli"),
     "drawing/": "annotate result",
-    "engines/": "outline openvino_graph openvino_engine onnx_engine",
+    "engines/": "outline openvino_graph openvino_engine onnx_engine runner",
     "faces/": "face",
     "inputs/": "source image listing",
     "metrics/": "classification",
     "predict/": "predictor stream preprocess content look verdict prediction intake several",
-    "system/": "device progress",
+    "system/": "device folders fork progress threads",
     "weights/": "card bundle golden onnx_file",
 }
 HEAVY = {"torch", "timm", "torchvision", "huggingface_hub", "safetensors", "sklearn", "matplotlib"}

@@ -14,23 +14,20 @@ from typing import Any
 import torch
 
 from deepfake_detect.errors import InvalidOption, TrainingDiverged, WeightsMismatch
-from deepfake_detect.models.head import head_of
 from deepfake_detect.system.device import count_processors, find_device
 from deepfake_detect.system.progress import progress_bar
 from deepfake_detect.system.torch_defaults import usual_defaults
 from deepfake_detect.training.autotune import choose_batch_size, choose_dtype
 from deepfake_detect.training.batches import CropFeed, draw, steps_in
-from deepfake_detect.training.checkpoint import Progress, describe_training, under
 from deepfake_detect.training.crop_dataset import CropDataset
 from deepfake_detect.training.distributed import World, join, local_device
 from deepfake_detect.training.feature_cache import FeatureFeed, cache_features
 from deepfake_detect.training.history import epoch_line, epoch_table
 from deepfake_detect.training.objective import objective_of
-from deepfake_detect.training.optimizer import set_frozen
 from deepfake_detect.training.options import output_folder, whole_number
 from deepfake_detect.training.run_folder import RunFolder
 from deepfake_detect.training.schedule import Epoch, Schedule
-from deepfake_detect.training.step import Diverged, Learner, measure
+from deepfake_detect.training.step import Diverged, Learner, measure, trained_part
 from deepfake_detect.weights.card import Card
 
 logger = logging.getLogger("deepfake_detect")
@@ -100,16 +97,8 @@ def fit(
     random = torch.random.fork_rng(devices=[run_device] if run_device.type == "cuda" else [])
     with random:
         world = join(run_device)
-        training = describe_training(
-            schedule,
-            {"pictures": train.samples, "validation": valid.samples if valid else []},
-            augmentation=train.augmentation,
-            preprocessing=card.preprocessing,
-            processes=world.size,
-        )
         model = model.to(run_device)
-        head_only = schedule.freeze == "backbone"
-        files = RunFolder(folder, model=model, card=card, training=training, head_only=head_only, writes=world.leads)
+        files = RunFolder(folder, model=model, card=card, schedule=schedule, train=train, valid=valid, world=world)
         run = _Run(model, train, valid, card=card, schedule=schedule, files=files, device=run_device, world=world)
         run.begin(resume=resume, dtype=dtype, workers=workers)
         run.go_on([callbacks] if callable(callbacks) else list(callbacks))
@@ -134,21 +123,18 @@ class _Run:
     ) -> None:
         self.model, self.card, self.schedule, self.device = model, card, schedule, device
         self.files, self.world, self.crops = files, world, (train, valid)
-        self.progress = Progress()
         self.best: dict[str, torch.Tensor] = {}  # weights of the best epoch
 
     def begin(self, *, resume: bool, dtype: str | torch.dtype, workers: int | None) -> None:
         """Load the state to resume from, or choose precision and batch size; and prepare the data."""
-        state = self.files.open(resume=resume)
-        if state:
-            self.progress = state[1]
-        else:
+        state, self.progress = self.files.open(resume=resume)
+        if not state:
             self._choose(dtype)
         self.dtype = getattr(torch, self.progress.dtype)
         self.feed, self.valid = self._feeds(workers)
         labels = [sample.label for sample in self.feed.samples]
         self.learner = Learner(
-            self._trained_part(self.model),
+            trained_part(self.model, self.schedule),
             self.schedule,
             device=self.device,
             dtype=self.dtype,
@@ -158,7 +144,7 @@ class _Run:
         )
         self.initial = copy.deepcopy(self.learner.tensors())
         if state:
-            self._restore(state[0])
+            self._restore(state)
             self.files.publish(self.best, self.progress.history, new_best=True)
 
     def go_on(self, callbacks: Sequence[Callback]) -> None:
@@ -185,16 +171,13 @@ class _Run:
         """Load the weights of the best epoch into the model."""
         self.world.agree(None)  # wait until rank 0 has written the bundle
         if self.best:
-            self._trained_part(self.model).load_state_dict(self.best)
+            trained_part(self.model, self.schedule).load_state_dict(self.best)
         self.model.requires_grad_(True)
         self.model.eval()
 
     @property
     def _head_only(self) -> bool:
         return self.schedule.freeze == "backbone"
-
-    def _trained_part(self, model: torch.nn.Module) -> torch.nn.Module:
-        return head_of(model)[1] if self._head_only else model
 
     @property
     def _size(self) -> int:
@@ -241,7 +224,6 @@ class _Run:
     def _epoch(self, number: int, bar: Any) -> Epoch:
         began, schedule, size = time.monotonic(), self.schedule, self._size
         torch.manual_seed(schedule.seed * 1000 + number)
-        set_frozen(self.learner.model, frozen=schedule.frozen_in(number) and not self._head_only)
         keys = draw(self.feed.samples, schedule, epoch=number, size=size)
         loss = self._learn(keys, number, size, bar)
         seconds = time.monotonic() - began
@@ -266,7 +248,7 @@ class _Run:
         steps = self.schedule.epochs * steps_in(self.feed.samples, self.schedule, size=size)
         bar.set_description_str(f"epoch {number + 1}/{self.schedule.epochs}", refresh=False)
         bar.n = self.progress.step
-        self.learner.begin_epoch()
+        self.learner.begin_epoch(frozen=self.schedule.frozen_in(number) and not self._head_only)
         losses: list[float] = []
         for batch, label in self.feed.batches(keys[self.world.rank :: self.world.size], size=size // self.world.size):
             share = self.schedule.rate_at(self.progress.step, steps) / 2**self.progress.slowed
@@ -326,12 +308,11 @@ class _Run:
             error.history = tuple(self.progress.history)
             raise error
         logger.warning("diverged: %s; going back to epoch %d with half the rate", reason, len(self.progress.history))
-        state = self.files.load()
+        state, progress = self.files.load()
         if state:
-            self.progress = state[1]
-        self.progress.step = state[1].step if state else 0
-        self.progress.slowed = slowed
-        self._restore(state[0] if state else self.initial)
+            self.progress = progress
+        self.progress.step, self.progress.slowed = progress.step, slowed
+        self._restore(state or self.initial)
 
     def _restore(self, tensors: dict[str, torch.Tensor]) -> None:
         try:
@@ -340,4 +321,4 @@ class _Run:
             raise WeightsMismatch(
                 f"{self.files.state_file} is of another model; train into another folder: {error}"
             ) from None
-        self.best = under("best.", tensors) or under("average.", tensors)
+        self.best = self.files.best_in(tensors)

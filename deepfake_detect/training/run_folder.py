@@ -8,9 +8,19 @@ from pathlib import Path
 
 import torch
 
-from deepfake_detect.training.checkpoint import STATE, Progress, check_folder, load_state, save_state
+from deepfake_detect.training.checkpoint import (
+    STATE,
+    Progress,
+    check_folder,
+    describe_training,
+    load_state,
+    save_state,
+    under,
+)
+from deepfake_detect.training.crop_dataset import CropDataset
+from deepfake_detect.training.distributed import World
 from deepfake_detect.training.history import write_history
-from deepfake_detect.training.schedule import Epoch
+from deepfake_detect.training.schedule import Epoch, Schedule
 from deepfake_detect.training.tensorboard import Board
 from deepfake_detect.weights.card import Card
 from deepfake_detect.weights.head_bundle import HeadBundle
@@ -24,9 +34,10 @@ class RunFolder:
         folder: Created if missing.
         model: The whole network.
         card: Card of the bundle.
-        training: From `describe_training`.
-        head_only: Only the head is trained.
-        writes: Whether this process writes.
+        schedule: Settings of the training.
+        train: Training crops.
+        valid: Validation crops.
+        world: The processes that train together.
     """
 
     def __init__(
@@ -35,12 +46,20 @@ class RunFolder:
         *,
         model: torch.nn.Module,
         card: Card,
-        training: Mapping[str, str],
-        head_only: bool,
-        writes: bool,
+        schedule: Schedule,
+        train: CropDataset,
+        valid: CropDataset | None,
+        world: World,
     ) -> None:
-        self.folder, self.model, self.card, self.training = folder, model, card, training
-        self.head_only, self.writes = head_only, writes
+        self.folder, self.model, self.card = folder, model, card
+        self.head_only, self.writes = schedule.freeze == "backbone", world.leads
+        self.training = describe_training(
+            schedule,
+            {"pictures": train.samples, "validation": valid.samples if valid else []},
+            augmentation=train.augmentation,
+            preprocessing=card.preprocessing,
+            processes=world.size,
+        )
         self._bundle = HeadBundle(model, card, folder)
 
     @property
@@ -48,8 +67,8 @@ class RunFolder:
         """Path of the state."""
         return self.folder / STATE
 
-    def open(self, *, resume: bool) -> tuple[dict[str, torch.Tensor], Progress] | None:
-        """Create the folder, and return the state to resume from, or None.
+    def open(self, *, resume: bool) -> tuple[dict[str, torch.Tensor], Progress]:
+        """Create the folder, and return the state to resume from; no tensors where the training begins.
 
         Raises:
             InvalidOption: A training would destroy what the folder holds.
@@ -57,11 +76,16 @@ class RunFolder:
         """
         check_folder(self.folder, resume=resume)
         self.folder.mkdir(parents=True, exist_ok=True)
-        return self.load() if resume else None
+        return self.load() if resume else ({}, Progress())
 
-    def load(self) -> tuple[dict[str, torch.Tensor], Progress] | None:
-        """Return the last state, or None."""
-        return load_state(self.folder, training=self.training)
+    def load(self) -> tuple[dict[str, torch.Tensor], Progress]:
+        """Return the last state; no tensors where there is none."""
+        return load_state(self.folder, training=self.training) or ({}, Progress())
+
+    @staticmethod
+    def best_in(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return the weights of the best epoch in a state: its own, or the average of its last epoch."""
+        return under("best.", tensors) or under("average.", tensors)
 
     def save(self, tensors: Mapping[str, torch.Tensor], progress: Progress) -> None:
         """Write the state."""

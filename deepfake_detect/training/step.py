@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from deepfake_detect.models.head import head_of
 from deepfake_detect.system.device import is_out_of_memory
 from deepfake_detect.training.batches import CropFeed
 from deepfake_detect.training.checkpoint import Progress, under
 from deepfake_detect.training.distributed import World
 from deepfake_detect.training.feature_cache import FeatureFeed
 from deepfake_detect.training.objective import REAL_OR_FAKE, Objective
-from deepfake_detect.training.optimizer import Average, make_optimizer, optimizer_tensors, restore_optimizer
+from deepfake_detect.training.optimizer import Average, make_optimizer, optimizer_tensors, restore_optimizer, set_frozen
 from deepfake_detect.training.schedule import Schedule
 
 _SHOWN_STEPS = 50  # the progress bar shows the mean loss of so many steps
@@ -106,8 +107,9 @@ class Learner:
             logit: torch.Tensor = model(batch)
         return self.objective.shaped(logit.float())
 
-    def begin_epoch(self) -> None:
-        """Forget the outputs of the last epoch."""
+    def begin_epoch(self, *, frozen: bool = False) -> None:
+        """Put the model into training mode, or its head alone, and forget the outputs of the last epoch."""
+        set_frozen(self.model, frozen=frozen)
         self._outputs.clear()
 
     def progress_text(self, losses: Sequence[float]) -> str:
@@ -185,6 +187,11 @@ class Learner:
             raise Diverged(f"the loss is {loss:g} and the norm of its gradient {norm:g}")
         self.scaler.step(self.optimizer)
         self.scaler.update()
+
+
+def trained_part(model: nn.Module, schedule: Schedule) -> nn.Module:
+    """Return what a training changes: the head alone where the backbone stays frozen, else the whole model."""
+    return head_of(model)[1] if schedule.freeze == "backbone" else model
 
 
 def measure(learner: Learner, feed: CropFeed | FeatureFeed, *, size: int) -> dict[str, Any]:

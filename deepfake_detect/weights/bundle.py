@@ -8,8 +8,10 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
+from deepfake_detect._options import check_flag, check_type
 from deepfake_detect.errors import HubUnavailable, UnknownWeights, WeightsCorrupted, WeightsMismatch, nearest
 from deepfake_detect.weights.card import CARD_FILE, LIBRARY, WEIGHTS_FILE, Card
 from deepfake_detect.weights.card_check import LARGEST_CARD
@@ -96,6 +98,7 @@ def find_bundle(
         local_files_only: Never ask the Hub.
 
     Raises:
+        InvalidOption: An option of the wrong type.
         UnknownWeights: Nothing of that name is packaged, there is no such folder, and no such repository or revision.
         WeightsMismatch: The folder or repository is not a bundle, or its card cannot be used.
         HubUnavailable: The Hub cannot be reached, or refuses the request.
@@ -104,6 +107,12 @@ def find_bundle(
         >>> find_bundle("xception-fakefaces").card.architecture
         'xception'
     """
+    check_type("name_or_path", name_or_path, (str, os.PathLike), expected="a name, a folder, or 'owner/name'")
+    check_type("revision", revision, (str, NoneType), expected="a branch, tag or commit, or None")
+    check_type("cache_dir", cache_dir, (str, os.PathLike, NoneType), expected="a folder, or None")
+    check_type("token", token, (str, bool, NoneType), expected="an access token, True, False or None")
+    check_flag("force_download", force_download)
+    check_flag("local_files_only", local_files_only)
     name = os.fspath(name_or_path)
     packaged = None if isinstance(name_or_path, os.PathLike) else _packaged(name)
     folder = packaged or Path(os.path.expanduser(name))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
+from deepfake_detect._options import check_type
 from deepfake_detect.errors import UnknownWeights, WeightsCorrupted, WeightsMismatch
 from deepfake_detect.weights.bundle import Bundle, find_bundle
 from deepfake_detect.weights.card import Card
@@ -95,6 +96,7 @@ def find_weights(name_or_path: str | os.PathLike[str], **options: Any) -> Bundle
         WeightsMismatch: As for `read_onnx`.
         HubUnavailable: As for `find_bundle`.
     """
+    check_type("name_or_path", name_or_path, (str, os.PathLike), expected="a name, a folder, a file, or 'owner/name'")
     path = Path(os.path.expanduser(name_or_path))
     if path.suffix.lower() != SUFFIX or path.is_dir():
         return find_bundle(name_or_path, **options)
