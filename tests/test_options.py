@@ -83,7 +83,13 @@ WRONG: dict[str, dict[str, list[Any]]] = {
         **FACES,
     },
     "Detector.look": {"faces": WORDS, "workers": [-1, 1.5, "two"]},
-    "Detector.predict_video": {"max_frames": COUNTS, "every_s": [0, -1, "often", math.nan], **FACES},
+    "Detector.predict_video": {
+        "max_frames": COUNTS,
+        "every_s": [0, -1, "often", math.nan],
+        "save": PLACES,
+        "progress": FLAGS,
+        **FACES,
+    },
     "Detector.explain": {
         "method": WORDS,
         "layer": ["no.such.layer", 3],
