@@ -63,13 +63,18 @@ def test_threads_copies_and_pickles_answer_the_same(runner: OnnxRunner) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_forked_child_answers_the_same(runner: OnnxRunner, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx_engine, "count_processors", lambda: 4)  # threads of onnxruntime, which the child lacks
-    logits = runner(pixels())
+def test_a_forked_child_opens_the_file_again(runner: OnnxRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Any] = []
+    logits, session = runner(pixels()), onnxruntime.InferenceSession
+    monkeypatch.setattr(
+        onnxruntime, "InferenceSession", lambda *args, **options: opened.append(args) or session(*args, **options)
+    )
     child = os.fork()
     if not child:
-        os._exit(0 if np.array_equal(runner(pixels()), logits) else 1)
+        os._exit(0 if np.array_equal(runner(pixels()), logits) and len(opened) == 1 else 1)
     assert os.waitpid(child, 0)[1] == 0
+    np.testing.assert_array_equal(runner(pixels()), logits)
+    assert opened == []
 
 
 def test_a_file_with_preprocessing_takes_crops(exact: Detector, tmp_path: Path) -> None:

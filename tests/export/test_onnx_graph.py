@@ -71,6 +71,21 @@ def test_adaptive_pooling_cuts_areas_as_torch_does(size: int, wanted: int) -> No
     np.testing.assert_allclose(run(model, batch), expected, atol=1e-6)
 
 
+def test_a_batch_norm_is_folded_into_a_convolution_with_bias() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1))
+    for tensor in model.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.copy_(torch.rand(tensor.shape) + 0.1)
+    model, batch = model.eval(), pictures(3, size_px=8)
+    with torch.inference_mode():
+        expected = model(batch).flatten().numpy()
+    np.testing.assert_allclose(run(model, batch), expected, rtol=1e-5)
+    card = replace(CARD, preprocessing=Preprocessing(size_px=8))
+    nodes = compose_model(network_of(model, 8, "float32"), card=card).graph.node
+    assert "BatchNormalization" not in {node.op_type for node in nodes}
+
+
 def test_pictures_that_are_too_small_are_refused() -> None:
     with pytest.raises(ValueError, match="smaller than the window"):
         run(settled("xception", size_px=32), pictures(1, size_px=2))

@@ -101,6 +101,7 @@ def test_every_changed_byte_is_noticed(tmp_path: Path) -> None:
         (lambda: without_metadata(card="{}"), WeightsMismatch, "model.onnx: card"),
         (lambda: without_metadata(layout="2"), WeightsMismatch, "layout '2'"),
         (lambda: without_metadata(dtype="float8"), WeightsMismatch, "dtype 'float8'"),
+        (lambda: content() + b"\xfa\x01\x01x", WeightsCorrupted, "damaged or was edited"),
         (lambda: content() + content(), WeightsCorrupted, "stands twice"),
         (lambda: content(elsewhere()), WeightsMismatch, "weights in other files"),
         (lambda: content(elsewhere_in_a_branch()), WeightsMismatch, "weights in other files"),
