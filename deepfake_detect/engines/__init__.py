@@ -1,1 +1,1 @@
-"""What runs a network: torch, its packed form, or OpenVINO."""
+"""What runs a network: torch, its packed form, OpenVINO or onnxruntime."""
