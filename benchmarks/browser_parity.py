@@ -1,7 +1,8 @@
 """Does the exported page say in Chromium what Python says of the same pictures?
 
 JPEGs of the test split are scored as they are, and once more as PNG, of which the browser certainly decodes the same
-pixels. Needs node, Chromium, and playwright-core below NODE_PATH.
+pixels. With --enlarge-px the JPEGs are enlarged first: Python decodes large ones at a reduced scale, the page averages
+their pixels. Needs node, Chromium, and playwright-core below NODE_PATH.
 
     NODE_PATH=~/.cache/deepfake-detect/node/node_modules python benchmarks/browser_parity.py --data DATA
 """
@@ -34,12 +35,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with manifest.csv")
     parser.add_argument("--model", nargs="+", default=["mobile-fakefaces"])
     parser.add_argument("--count", type=int, default=100, help="pictures, spread over the sources of the test split")
+    parser.add_argument("--enlarge-px", type=int, help="shorter side that the JPEGs are enlarged to")
     options = parser.parse_args()
     paths = choose(options.data, options.count)
     print("| weights | file | pictures | faces | other label | other faces | score apart, most | 99 % by less | s |")
     print("|---|---|---|---|---|---|---|---|---|")
     for name in options.model:
-        compare(name, paths)
+        compare(name, paths, enlarge_px=options.enlarge_px)
 
 
 def choose(data: Path, count: int) -> list[Path]:
@@ -54,7 +56,7 @@ def choose(data: Path, count: int) -> list[Path]:
     return turns[:count]
 
 
-def compare(name: str, paths: list[Path]) -> None:
+def compare(name: str, paths: list[Path], *, enlarge_px: int | None) -> None:
     """Print a line for the files as they are, and one for their pixels as PNG."""
     detector = Detector.from_pretrained(name, device="cpu", dtype="float32", backend="torch")
     with tempfile.TemporaryDirectory() as folder:
@@ -62,14 +64,26 @@ def compare(name: str, paths: list[Path]) -> None:
         files: dict[str, list[str]] = {"JPEG": [], "PNG": []}
         for number, path in enumerate(paths):
             files["JPEG"].append(f"{number:03}.jpg")
-            shutil.copy(path, site / files["JPEG"][-1])
+            copy_picture(path, site / files["JPEG"][-1], enlarge_px=enlarge_px)
             files["PNG"].append(f"{number:03}.png")
-            Image.fromarray(open_image(path).pixels).save(site / files["PNG"][-1], compress_level=1)
+            pixels = open_image(site / files["JPEG"][-1]).pixels
+            Image.fromarray(pixels).save(site / files["PNG"][-1], compress_level=1)
         answers = drive(site, files["JPEG"] + files["PNG"])
         for kind, names in files.items():
             mine = [detector.predict(site / name) for name in names]
             found = answers[: len(names)] if kind == "JPEG" else answers[len(names) :]
             print_row(f"| {detector.card.id} | {kind} |", mine, found)
+
+
+def copy_picture(path: Path, target: Path, *, enlarge_px: int | None) -> None:
+    """Copy a JPEG as it is, or enlarge it."""
+    if enlarge_px is None:
+        shutil.copy(path, target)
+        return
+    with Image.open(path) as image:
+        factor = enlarge_px / min(image.size)
+        size = (round(image.width * factor), round(image.height * factor))
+        image.convert("RGB").resize(size, Image.Resampling.BICUBIC).save(target, quality=92)
 
 
 def drive(site: Path, pictures: list[str]) -> list[dict[str, Any]]:

@@ -63,6 +63,8 @@ function showCard() {
 
 async function keepOffline() {
   if (!navigator.serviceWorker || !window.isSecureContext) return;
+  await new Promise((resolve) => setTimeout(resolve, 1000));
+  await queue; // the first verdict has the processor for itself
   try {
     await navigator.serviceWorker.register("sw.js");
     await navigator.serviceWorker.ready;
