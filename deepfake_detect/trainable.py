@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # what only some callers need is imported when they do
     from PIL.Image import Image
 
     from deepfake_detect._keywords import FineTuneOptions, RateOptions, TrainOptions
+    from deepfake_detect.evaluation.report import Report
     from deepfake_detect.training.augment import Augmentation
     from deepfake_detect.training.model_summary import ModelSummary
     from deepfake_detect.training.pipeline import TrainingResult
@@ -160,6 +161,44 @@ class Trainable(Predictor):
         }
         data = {"valid": valid, "augment": augment, "out": out, "resume": resume, "callbacks": callbacks}
         return detector._trained(dataset, fresh=False, **steps, **data, **options)
+
+    def cross_validate(
+        self, dataset: Any, *, folds: int = 5, labels: Mapping[Any, str] | None = None, seed: int = 0, **options: Any
+    ) -> Report:
+        """Measure what `fine_tune` makes of few pictures, where setting some aside for validation would leave too few.
+
+        The data are dealt into folds, and this detector is fine-tuned once for each, without that fold, which is then
+        scored. Each picture is so judged by a detector that has not seen it; no training chooses its best epoch. The
+        figures are those of the settings, not of one detector: train it afterwards, on all pictures.
+
+        Args:
+            dataset: As for `fine_tune`. Groups stay in one fold.
+            folds: Number of trainings, at least 2.
+            labels: Meaning of unknown labels, as for `read_dataset`.
+            seed: Random seed of the folds and of every training.
+            **options: Any of `fine_tune` but ``valid``, ``out``, ``resume`` and ``patience``.
+
+        Returns:
+            A report on all pictures.
+
+        Raises:
+            DatasetError: As for `fine_tune`, or there are fewer groups than folds.
+            InvalidOption: An option that does not exist, is out of range, or of a wrong type.
+        """
+        from deepfake_detect.training.cross_validation import cross_validate
+
+        for name in ("valid", "out", "resume", "patience"):
+            if name in options:
+                raise InvalidOption(f"{name} has no meaning for a cross-validation; leave it out")
+        options = {"check": "off", **options, "seed": seed, "valid": 0.0}
+        return cross_validate(
+            lambda samples: self.fine_tune(samples, **options),
+            dataset,
+            name=self.card.id,
+            folds=folds,
+            labels=labels,
+            seed=seed,
+        )
 
     def find_rate(self, dataset: Any, **options: Unpack[RateOptions]) -> RateSweep:
         """Find a learning rate for `fine_tune` by a short training with a rising rate; this detector stays as it is.

@@ -134,6 +134,12 @@ WRONG: dict[str, dict[str, list[Any]]] = {
         "seed": ["lucky", 1.5],
         "stepz": [3],
     },
+    "Detector.cross_validate": {
+        "folds": [0, 1, 1.5, "two", True],
+        "labels": ["fake"],
+        "seed": ["lucky", 1.5],
+        "epoks": [3],
+    },
     "Detector.save_pretrained": {"folder": PLACES},
     "Detector.push_to_hub": {
         "repo_id": PLACES,
@@ -196,6 +202,7 @@ CALLS: dict[str, Callable[..., Any]] = {
     "Detector.evaluate": lambda **options: small_detector().evaluate(DATA, **options),
     "Detector.calibrate": lambda **options: small_detector().calibrate([PORTRAIT], **options),
     "Detector.find_rate": lambda **options: small_detector().find_rate(DATA, **options),
+    "Detector.cross_validate": lambda **options: small_detector().cross_validate(DATA, **options),
     "Detector.save_pretrained": lambda **options: small_detector().save_pretrained(**options),
     "Detector.push_to_hub": lambda **options: small_detector().push_to_hub(**{"repo_id": "me/mine", **options}),
     "audit": lambda **options: dd.audit(DATA, **options),

@@ -10,8 +10,6 @@ import click
 
 from deepfake_detect.cli import options as shared
 
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-
 
 @click.command(epilog=shared.PATH_HELP)
 @shared.paths_argument
@@ -42,8 +40,7 @@ def command(
     from deepfake_detect.cli.paths import expand_paths
     from deepfake_detect.drawing.gallery import draw_sheet
 
-    if out.suffix.lower() not in _SUFFIXES:
-        raise click.UsageError(f"--out {out} ends in {out.suffix!r}, expected {', '.join(_SUFFIXES)}")
+    shared.check_picture_ending("--out", out)
     names = expand_paths(paths)
     scored = predict_each(load_detector(model, device=device), names[: count + 1], **options)
     predictions = list(with_bar(scored, total=min(len(names), count + 1), lines_on_stdout=False))

@@ -31,6 +31,7 @@ file,label and, where you have them, group and split. A video stands for its fra
 
 OPTIMIZERS = click.Choice(["adamw", "adam", "nadam", "sgd"])
 AUGMENTATIONS = click.Choice(["none", "light", "default", "strong", "keras"])
+_PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 class UserPath(click.Path):
@@ -150,6 +151,16 @@ training_options = combine(
     click.option("--resume", is_flag=True, help="Continue from the last epoch kept in DIR."),
     device_option,
 )
+
+
+def check_picture_ending(option: str, path: Path) -> None:
+    """Refuse the name of a picture to write whose ending says no known format.
+
+    Raises:
+        click.UsageError: It is none of .jpg, .jpeg, .png and .webp.
+    """
+    if path.suffix.lower() not in _PICTURES:
+        raise click.UsageError(f"{option} {path} ends in {path.suffix!r}, expected {', '.join(_PICTURES)}")
 
 
 def style_from(options: dict[str, Any]) -> str:

@@ -30,7 +30,7 @@ logger = logging.getLogger("deepfake_detect")
 FRAMES = 16
 """Frames that stand for a video."""
 
-__all__ = ["FRAMES", "SPLITS", "Sample", "read_classes", "read_dataset"]
+__all__ = ["FRAMES", "SPLITS", "Sample", "note_tags", "read_classes", "read_dataset"]
 
 Row = dict[str, Any]
 
@@ -125,6 +125,17 @@ def read_dataset(
         meaning = functools.partial(read_labels, labels=labels, where=_describe(dataset))
         samples = list(_labelled(rows, meaning, _describe(dataset), frames))
     return _of_splits(samples, splits, dataset)
+
+
+def note_tags(note: str) -> dict[str, str]:
+    """Return the entries ``key=value;key=value`` of a note, such as the difficulty.
+
+    Example:
+        >>> note_tags("difficulty=hard; seen twice")
+        {'difficulty': 'hard'}
+    """
+    pairs = (entry.partition("=") for entry in note.split(";"))
+    return {key.strip(): value.strip() for key, equals, value in pairs if equals and value.strip()}
 
 
 def read_classes(

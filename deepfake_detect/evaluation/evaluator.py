@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from deepfake_detect._options import check_flag, check_number, check_type
-from deepfake_detect.datasets.read import FRAMES, SPLITS, Sample, read_dataset
+from deepfake_detect.datasets.read import FRAMES, SPLITS, Sample, note_tags, read_dataset
 from deepfake_detect.errors import DatasetError, InvalidOption, nearest
 from deepfake_detect.evaluation.report import Report
 from deepfake_detect.evaluation.scored import Row
@@ -171,7 +171,6 @@ def _deliver(
 
 def _row(sample: Sample, prediction: Prediction) -> Row:
     worst = prediction.worst
-    pairs = (entry.partition("=") for entry in sample.note.split(";"))
     return Row(
         name=sample.name,
         label="fake" if sample.label else "real",
@@ -182,7 +181,7 @@ def _row(sample: Sample, prediction: Prediction) -> Row:
         generator=sample.generator,
         group=sample.group,
         split=sample.split,
-        tags={key.strip(): value.strip() for key, equals, value in pairs if equals and value.strip()},
+        tags=note_tags(sample.note),
         error="" if prediction.error is None else " ".join(str(prediction.error).split()),
         box_xyxy=None if worst is None else worst.box_xyxy,
         image=sample.image,

@@ -180,7 +180,8 @@ def _describe_split(train: Sequence[Sample], valid: Sequence[Sample], classes: S
     if few:
         logger.warning(
             "too few to validate: %s among the validation pictures, at least %d of each class are needed for figures "
-            "that mean something; add pictures, give valid=, or measure on others with evaluate", few, FEW,
+            "that mean something; add pictures, give valid=, cross_validate, or measure on others with evaluate",
+            few, FEW,
         )  # fmt: skip
 
 
