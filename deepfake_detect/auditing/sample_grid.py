@@ -71,7 +71,7 @@ def _rank(level: str) -> tuple[int, str]:
 def _choose(samples: Sequence[Sample], count: int, random: np.random.Generator) -> list[Sample]:
     """Choose samples at random, of as many groups as there are."""
     turns: dict[str, int] = defaultdict(int)
-    order = []
+    order: list[tuple[int, int, Sample]] = []
     for index in random.permutation(len(samples)):
         group = samples[index].group or f"sample {index}"
         order.append((turns[group], len(order), samples[index]))
