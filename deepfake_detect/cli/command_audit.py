@@ -30,7 +30,7 @@ def command(data: str, strict: bool, save: Path | None, grid: Path | None, as_js
     if save:
         report.save(save)
     if grid:
-        from deepfake_detect.auditing.sample_grid import sample_grid
+        from deepfake_detect.auditing.grid import sample_grid
 
         grid.parent.mkdir(parents=True, exist_ok=True)
         sample_grid(data).save(grid)

@@ -10,8 +10,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from deepfake_detect import InvalidOption
-from deepfake_detect.auditing import sample_grid as module
-from deepfake_detect.auditing.sample_grid import sample_grid
+from deepfake_detect.auditing import grid as module
+from deepfake_detect.auditing.grid import sample_grid
 from deepfake_detect.cli.main import main
 from deepfake_detect.datasets.read import Sample
 from deepfake_detect.drawing.annotate import COLOURS
