@@ -4,7 +4,8 @@
 
 The server runs in a process of its own, with one worker; this process sends pictures over loopback. The rate of
 `predict_many` is measured in a third process, on the same files, before and after, since other work on the machine
-comes and goes: only the ratio says something.
+comes and goes: only the ratios say something. That of the processor's time for a picture does so even where other
+work takes most of the processor.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ files = [path.read_bytes() for path in sorted(Path(sys.argv[2]).iterdir())]
 count, faces = int(sys.argv[3]), sys.argv[4]
 detector = Detector.from_pretrained(sys.argv[1])
 list(detector.predict_many((files[n % len(files)] for n in range(64)), faces=faces))
-start = time.perf_counter()
+start, used = time.perf_counter(), time.process_time()
 list(detector.predict_many((files[n % len(files)] for n in range(count)), faces=faces))
-print(count / (time.perf_counter() - start))
+print(count / (time.perf_counter() - start), (time.process_time() - used) / count)
 """
 
 
@@ -50,11 +51,12 @@ def write_pictures(folder: Path, *, count: int, size_px: int) -> None:
         Image.fromarray(noisy).save(folder / f"{number:03d}.jpg", quality=90)
 
 
-def library_rate(arguments: argparse.Namespace, folder: Path) -> float:
-    """Return the pictures per second of `predict_many`, in a process of its own."""
+def library_rate(arguments: argparse.Namespace, folder: Path) -> tuple[float, float]:
+    """Return pictures per second, and processor seconds for a picture, of `predict_many` in a process of its own."""
     options = [arguments.model, str(folder), str(arguments.compare), arguments.faces]
     done = subprocess.run([sys.executable, "-c", LIBRARY, *options], capture_output=True, text=True, check=True)
-    return float(done.stdout)
+    rate, used = map(float, done.stdout.split())
+    return rate, used
 
 
 def start_server(arguments: argparse.Namespace, log: Path) -> subprocess.Popen[bytes]:
@@ -79,6 +81,12 @@ def resident_mb(pid: int) -> float:
     raise LookupError(pid)
 
 
+def processor_seconds(pid: int) -> float:
+    """Return the processor time that a process has taken."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 class Load:
     """Requests of one picture each, a number of them at a time."""
 
@@ -95,9 +103,9 @@ class Load:
         url = f"http://127.0.0.1:{self.arguments.port}"
         limits = httpx2.Limits(max_connections=clients, max_keepalive_connections=clients)
         async with httpx2.AsyncClient(base_url=url, timeout=120, limits=limits) as http:
-            start = time.perf_counter()
+            start, used = time.perf_counter(), processor_seconds(self.pid)
             await asyncio.gather(*(self._client(http, count) for _ in range(clients)))
-            wall = time.perf_counter() - start
+            wall, used = time.perf_counter() - start, processor_seconds(self.pid) - used
         served = self.statuses.get("200", 0)
         ranks = statistics.quantiles(self.seconds, n=100) if len(self.seconds) > 1 else [0.0] * 99
         return {
@@ -105,6 +113,7 @@ class Load:
             "requests": count,
             "statuses": self.statuses,
             "pictures_per_s": round(served / wall, 2),
+            "cpu_ms": round(1000 * used / max(1, served), 2),
             "p50_ms": round(1000 * ranks[49], 1),
             "p95_ms": round(1000 * ranks[94], 1),
             "p99_ms": round(1000 * ranks[98], 1),
@@ -176,10 +185,13 @@ def main() -> None:
             server.send_signal(signal.SIGTERM)
             server.wait(60)
         best = max(row["pictures_per_s"] for row in rows)
+        least = min(row["cpu_ms"] for row in rows)
         summary = {
             "model": arguments.model,
-            "predict_many_per_s": [round(rate, 2) for rate in rates],
-            "ratio": round(best / statistics.mean(rates), 3),
+            "predict_many_per_s": [round(rate, 2) for rate, _ in rates],
+            "predict_many_cpu_ms": [round(1000 * used, 2) for _, used in rates],
+            "ratio": round(best / statistics.mean(rate for rate, _ in rates), 3),
+            "cpu_ratio": round(1000 * statistics.mean(used for _, used in rates) / least, 3),
             "exit_status": server.returncode,
             "rows": rows,
         }

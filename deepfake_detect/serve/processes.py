@@ -33,6 +33,7 @@ FAILED_TO_START = 3
 
 _HEADERS_BYTES = 32 * 2**10
 _BACKLOG = 512
+_KEEP_ALIVE_S = 30  # longer than clients keep idle connections (httpx: 5 s), so that these are not closed under them
 _RESTART_S = 1.0  # at most one new worker in that time for each that died
 _OWN_THREADS = ("deepfake-detect-serve", "deepfake-detect-heavy", "deepfake-detect-video")
 
@@ -199,6 +200,7 @@ def make_server(app: ASGIApp, settings: ServeSettings) -> uvicorn.Server:
         server_header=False,
         limit_concurrency=settings.limits.connections,
         backlog=_BACKLOG,
+        timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=max(1, round(settings.stop_seconds)),
         h11_max_incomplete_event_size=_HEADERS_BYTES,
     )
