@@ -20,6 +20,11 @@ class _WithDeadline(H11Protocol):
         super().data_received(data)
         self._set_deadline()
 
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.conn.trailing_data[0]:  # the next request has begun, which may have come with the one before
+            self._set_deadline()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._drop_deadline()
         super().connection_lost(exc)
