@@ -258,7 +258,7 @@ def test_from_pretrained_asks_as_it_was_asked(monkeypatch: pytest.MonkeyPatch, t
         asked.update(options, name=name)
         return bundle
 
-    monkeypatch.setattr(detector_room, "find_bundle", find)
+    monkeypatch.setattr(detector_room, "find_weights", find)
     options = {"cache_dir": "c", "force_download": True, "token": "t", "local_files_only": False, "revision": "r"}
     detector = Detector.from_pretrained("owner/name", device="cpu", **options)  # type: ignore[arg-type]
     assert asked == {"name": "owner/name", **options}

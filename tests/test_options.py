@@ -91,7 +91,7 @@ WRONG: dict[str, dict[str, list[Any]]] = {
         **FACES,
     },
     "Detector.explain": {
-        "method": WORDS,
+        "method": [word for word in WORDS if word is not None],
         "layer": ["no.such.layer", 3],
         "faithfulness": ["much", 3],
         "target": ["face", 3],

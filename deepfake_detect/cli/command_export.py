@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from deepfake_detect.cli.options import json_option, model_option
+from deepfake_detect.cli.options import UserPath, json_option, model_option
 
-_PATH = click.Path(path_type=Path)
+_PATH = UserPath(path_type=Path)
 
 
 @click.command()

@@ -30,7 +30,7 @@ from deepfake_detect.cli import options as shared
 @click.option(
     "--save",
     metavar="DEST",
-    type=click.Path(path_type=Path),
+    type=shared.UserPath(path_type=Path),
     help="Write the drawn picture, the JSON and the video with its faces framed of each into the folder DEST; or, of a "
     "single video, the last alone, where DEST ends in .mp4.",
 )

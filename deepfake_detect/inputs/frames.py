@@ -164,7 +164,7 @@ def every_frame(
     Raises:
         ImageUnreadable: The video cannot be opened.
     """
-    path = Path(path)
+    path = Path(os.path.expanduser(path))
     with _open(path) as video:
         for index, (time_s, decoded) in enumerate(video.timed_frames()):
             frame = VideoFrame(path=path, index=index, time_s=time_s)

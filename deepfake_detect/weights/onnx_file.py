@@ -102,6 +102,8 @@ def find_weights(name_or_path: str | os.PathLike[str], **options: Any) -> Bundle
         return find_bundle(name_or_path, **options)
     if options.get("revision") is not None:
         raise UnknownWeights(f"{path} is a file, which has no revision {options['revision']!r}; leave revision= out")
+    if path.exists() and not path.is_file():
+        raise WeightsCorrupted(f"{path} is no regular file, expected an ONNX file; Detector.export writes one")
     if not path.is_file():
         raise UnknownWeights(f"no file {str(path)!r} (looked in {Path.cwd()}); Detector.export writes one")
     return read_onnx(path)

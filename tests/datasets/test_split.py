@@ -101,5 +101,5 @@ def test_favoured_source_counts_more() -> None:
 
 
 def test_one_class_cannot_be_balanced() -> None:
-    with pytest.raises(DatasetError, match="real and fake"):
+    with pytest.raises(DatasetError, match="two classes or more, found only"):
         balanced_weights([sample("a", 1)])

@@ -168,7 +168,7 @@ async function main() {
       await page.locator("#results article .heat:visible").first().click();
       result.widths = await widths(page);
       result.violations = { light: await violations(page) };
-      await page.emulateMedia({ colorScheme: "dark" });
+      await page.emulateMedia({ colorScheme: "dark", reducedMotion: "reduce" }); // colours at once
       result.violations.dark = await violations(page);
       await page.emulateMedia({ colorScheme: "light" });
       result.keyboard = await keyboard(page);
@@ -186,6 +186,7 @@ async function main() {
       result.isolated = await page.evaluate(() => crossOriginIsolated);
       await score(page, job.pictures.slice(0, 1));
       result.offline = await read(page);
+      await page.waitForFunction(() => document.body.dataset.offline === "true", null, { timeout: TIMEOUT });
       result.offline_about = await page.textContent("#about");
     }
     await context.close();
