@@ -80,7 +80,7 @@ def test_what_is_no_picture_is_refused() -> None:
 
 def test_it_is_no_detector() -> None:
     assert not any(name.startswith(CONTENT) for name in list_pretrained())
-    with pytest.raises(WeightsMismatch, match="Classifier.from_pretrained"):
+    with pytest.raises(WeightsMismatch, match=r"Classifier\.from_pretrained"):
         Detector.from_pretrained(CONTENT)
 
 
