@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from deepfake_detect import Card, Detector, Preprocessing, create_model
 from deepfake_detect.weights.load import save_bundle
 
 PORTRAIT = Path(__file__).parents[1] / "examples" / "portrait.jpg"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deepfake-detect"
+"""Where ``.ci/run`` puts what the tests in a browser need."""
+
 CARD = Card(name="small", version=0, architecture="meso4", preprocessing=Preprocessing(size_px=64))
 
 

@@ -15,9 +15,9 @@ import pytest
 from deepfake_detect import Detector
 from deepfake_detect.export.site import SiteReport, export_site
 from deepfake_detect.export.web_runtime import VERSION
+from tests.small_world import CACHE
 
 HERE = Path(__file__).parent
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deepfake-detect"
 
 Node = Callable[..., Any]
 """Runs a script of this folder with a job, and returns its result."""

@@ -1,14 +1,12 @@
 """Look at the pages in Chromium, where it is installed: do they fit a phone, fetch nothing, and satisfy axe-core?
 
-axe-core, which checks a page for those who use a screen reader, is taken from ``node_modules`` beside the tests
-(``npm install --no-save axe-core``), or from the file that the environment variable AXE_CORE names.
+axe-core, which checks a page for those who use a screen reader, is taken from where ``.ci/run`` installs it.
 """
 
 from __future__ import annotations
 
 import html
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -20,10 +18,10 @@ from PIL import Image
 
 from deepfake_detect.drawing.html import table, write_page
 from deepfake_detect.reporting.page import IndexEntry, compose_index
-from tests.small_world import PORTRAIT, small_detector
+from tests.small_world import CACHE, PORTRAIT, small_detector
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-AXE = Path(os.environ.get("AXE_CORE") or Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js")
+AXE = CACHE / "node" / "node_modules" / "axe-core" / "axe.min.js"
 PHONE_PX = 390
 MEASURE = """
 async function measure(frame, name) {
@@ -89,13 +87,11 @@ def _with_axe(page: str) -> str:
 def test_pages_fit_a_phone_and_fetch_nothing(seen: dict[str, Any], name: str) -> None:
     page = seen[name]
     assert page["wide"] <= PHONE_PX and page["fetched"] == 0
-    assert (
-        page["pictures"] and page["styled"] == "border-box"
-    )  # the policy lets the style sheet and the pictures through
+    assert page["pictures"] and page["styled"] == "border-box"  # the policy lets pictures and the style sheet through
 
 
 @pytest.mark.parametrize("name", ["report", "index", "figures"])
 def test_axe_finds_nothing(seen: dict[str, Any], name: str) -> None:
     if not AXE.is_file():
-        pytest.skip("axe-core is not there; run: npm install --no-save axe-core")
+        pytest.skip(f"no {AXE}; .ci/run installs it")
     assert seen[f"{name} by axe"]["axe"] == []
