@@ -85,9 +85,9 @@ class Stage:
 
 
 STAGES = (
-    Stage(size_px=128, samples=480_000, lr=4e-4),
-    Stage(size_px=160, samples=320_000, lr=3e-4),
-    Stage(size_px=192, samples=200_000, lr=2e-4, falls=True),
+    Stage(size_px=128, samples=208_000, lr=4e-4),
+    Stage(size_px=160, samples=112_000, lr=3e-4),
+    Stage(size_px=192, samples=96_000, lr=2e-4, falls=True),
 )
 
 
@@ -172,8 +172,7 @@ class Training:
         """Say whether a face of the train split is learned from."""
         return True
 
-    @staticmethod
-    def views(pair: Pair, *, size_px: int, seed: int) -> tuple[View, View]:
+    def views(self, pair: Pair, *, size_px: int, seed: int) -> tuple[View, View]:
         """Give what the network sees of a fake and of the picture beside it."""
         fake, real = (random_view(face, size_px=size_px, margin=MARGIN, seed=seed) for face in pair)
         return fake, real
