@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 import math
 import numbers
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from deepfake_detect.errors import InvalidOption
@@ -46,8 +48,10 @@ def check_number(
     low: float = -math.inf,
     high: float = math.inf,
     above: float = -math.inf,
+    below: float = math.inf,
     whole: bool = False,
     optional: bool = False,
+    also: str = "",
 ) -> None:
     """Refuse what is no number, or one out of range.
 
@@ -57,8 +61,10 @@ def check_number(
         low: Least value.
         high: Highest value.
         above: The value must be larger than this.
+        below: The value must be smaller than this.
         whole: Only integers.
         optional: None is right, too.
+        also: What else the option may be, for the message.
 
     Raises:
         InvalidOption: It is of another type, not finite, or out of range.
@@ -73,9 +79,53 @@ def check_number(
         return
     kind = numbers.Integral if whole else numbers.Real
     right = isinstance(value, kind) and not _is_bool(value)
-    if right and math.isfinite(value) and low <= value <= high and value > above:
+    if right and math.isfinite(value) and low <= value <= high and above < value < below:
         return
-    raise InvalidOption(f"{name} is {_shown(value)}, expected {_range(low, high, above, whole=whole)}")
+    kind_and_range = _range(low, high, above, below, whole=whole)
+    raise InvalidOption(f"{name} is {_shown(value)}, expected {kind_and_range}{also}")
+
+
+def whole_number(name: str, value: Any, *, least: int = 0, also: str = "") -> int:
+    """Return an option that counts something as an int; ints of numpy count, bools and floats do not.
+
+    Args:
+        name: Of the option, for the message.
+        value: As the caller gave it.
+        least: Smallest value allowed.
+        also: What else the option may be, for the message.
+
+    Raises:
+        InvalidOption: Another type, or below ``least``.
+
+    Example:
+        >>> whole_number("epochs", 3, least=1)
+        3
+    """
+    check_number(name, value, low=least, whole=True, also=also)
+    return int(value)
+
+
+def real_number(name: str, value: Any, *, low: float = -math.inf, high: float = math.inf, ends: str = "[]") -> float:
+    """Return an option that measures something as a float.
+
+    Args:
+        name: Of the option, for the message.
+        value: As the caller gave it.
+        low: Smallest value.
+        high: Largest value.
+        ends: Brackets of the interval: ``"("`` and ``")"`` leave the end out. Infinity is always left out.
+
+    Raises:
+        InvalidOption: Another type, or outside the interval.
+
+    Example:
+        >>> real_number("ema", 0.998, low=0, high=1, ends="[)")
+        0.998
+    """
+    lowest, above = (low, -math.inf) if ends[0] == "[" else (-math.inf, low)
+    highest, below = (high, math.inf) if ends[1] == "]" else (math.inf, high)
+    check_number(name, value, low=lowest, high=highest, above=above, below=below)
+    return float(value)
 
 
 def check_flag(name: str, value: Any) -> None:
@@ -116,6 +166,22 @@ def check_type(name: str, value: Any, kinds: type | tuple[type, ...], *, expecte
         raise InvalidOption(f"{name} is {_shown(value)}, expected {expected}")
 
 
+def output_folder(out: Any) -> Path | None:
+    """Return the folder that an option ``out`` names, ``~`` expanded; None where nothing is to be kept.
+
+    Raises:
+        InvalidOption: It is no path, or a file.
+    """
+    if out is None:
+        return None
+    if not isinstance(out, str | os.PathLike) or not str(out):
+        raise InvalidOption(f"out is {out!r}, expected the path of a folder, or None")
+    folder = Path(out).expanduser()
+    if folder.is_file():
+        raise InvalidOption(f"out is {str(out)!r}, which is a file; give a folder")
+    return folder
+
+
 def _equal_text(value: Any, choice: Any) -> bool:
     return isinstance(value, str) and value == choice  # an array would compare each of its elements
 
@@ -124,18 +190,13 @@ def _is_bool(value: Any) -> bool:
     return isinstance(value, bool) or type(value).__name__ in ("bool", "bool_")  # NumPy's is no subclass
 
 
-def _range(low: float, high: float, above: float, *, whole: bool) -> str:
+def _range(low: float, high: float, above: float, below: float, *, whole: bool) -> str:
     kind = "an integer" if whole else "a number"
-    bounds = []
-    if above > -math.inf:
-        bounds.append(f"above {above:g}")
-    if low > -math.inf and high < math.inf:
-        bounds.append(f"within {low:g}..{high:g}")
-    elif low > -math.inf:
-        bounds.append(f"of at least {low:g}")
-    elif high < math.inf:
-        bounds.append(f"of at most {high:g}")
-    return " ".join([kind, " and ".join(bounds)]).strip()
+    if -math.inf < low and high < math.inf:
+        return f"{kind} within {low:g}..{high:g}"
+    ends = (("above", above), ("of at least", low), ("below", below), ("of at most", high))
+    bounds = [f"{words} {end:g}" for words, end in ends if math.isfinite(end)]
+    return f"{kind} {' and '.join(bounds)}" if bounds else kind.replace(" number", " finite number")
 
 
 def _shown(value: Any) -> str:

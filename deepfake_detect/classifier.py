@@ -15,9 +15,9 @@ from deepfake_detect.errors import InvalidOption, WeightsMismatch
 from deepfake_detect.faces.crop import whole_picture
 from deepfake_detect.inputs.image import ImageInput, name_image, open_image
 from deepfake_detect.predict.content import Content, content_of
+from deepfake_detect.predict.intake import Series, list_several, open_several
 from deepfake_detect.predict.look import OVERSAMPLING
 from deepfake_detect.predict.preprocess import normalise
-from deepfake_detect.predict.several import Series, list_several, open_several
 from deepfake_detect.weights.bundle import Bundle, find_bundle
 from deepfake_detect.weights.card import DETECTS, Card
 

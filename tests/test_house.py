@@ -28,8 +28,8 @@ LIGHT = {
     "faces/": "face",
     "inputs/": "source image listing",
     "metrics/": "classification",
-    "predict/": "predictor stream preprocess content look verdict prediction intake several",
-    "system/": "device folders fork progress threads",
+    "predict/": "predictor stream preprocess content look verdict prediction intake",
+    "system/": "device folders progress threads",
     "weights/": "card bundle golden onnx_file",
 }
 HEAVY = {"torch", "timm", "torchvision", "huggingface_hub", "safetensors", "sklearn", "matplotlib"}

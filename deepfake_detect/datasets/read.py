@@ -207,14 +207,14 @@ def _all_rows(dataset: Any, read_folder: FolderReader) -> list[Row]:
 def _rows(dataset: Any, read_folder: FolderReader) -> Iterable[Row]:
     if isinstance(dataset, str | os.PathLike):
         return _path_rows(Path(dataset).expanduser(), read_folder)
+    if isinstance(dataset, list | tuple):
+        return (_pair(item, index) for index, item in enumerate(dataset))
     if is_frame(dataset):
         return ({"image": row.pop("file"), **row} for row in frame_rows(dataset))
     if is_hugging_face(dataset):
         return hugging_face_rows(dataset)
     if is_hugging_face_stream(dataset):
         return hugging_face_stream_rows(dataset)
-    if isinstance(dataset, list | tuple):
-        return (_pair(item, index) for index, item in enumerate(dataset))
     if is_torch(dataset):
         return torch_rows(dataset)
     advice = ""

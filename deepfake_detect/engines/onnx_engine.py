@@ -11,7 +11,7 @@ import numpy as np
 
 from deepfake_detect.errors import BackendUnavailable, InvalidOption, MissingExtra, WeightsMismatch
 from deepfake_detect.system.device import count_processors, may_have_accelerator
-from deepfake_detect.system.fork import never_free, renew_after_fork
+from deepfake_detect.system.threads import never_free, renew_after_fork
 from deepfake_detect.weights.card import Preprocessing
 from deepfake_detect.weights.onnx_file import OnnxFile
 

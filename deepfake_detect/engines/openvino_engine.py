@@ -19,7 +19,7 @@ from deepfake_detect.engines.openvino_graph import build_graph, require_openvino
 from deepfake_detect.engines.outline import Operation, expected_forms, known_outline
 from deepfake_detect.errors import BackendUnavailable, MissingExtra
 from deepfake_detect.system.device import count_processors
-from deepfake_detect.system.fork import ForkSafeLock, never_free, renew_after_fork
+from deepfake_detect.system.threads import ForkSafeLock, never_free, renew_after_fork
 from deepfake_detect.weights.bundle import Bundle
 from deepfake_detect.weights.tensors import check_tensors, read_tensors
 

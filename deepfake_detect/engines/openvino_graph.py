@@ -12,7 +12,7 @@ import numpy as np
 
 from deepfake_detect.engines.outline import Operation, foldable_norms, scale_and_shift
 from deepfake_detect.errors import MissingExtra
-from deepfake_detect.system.fork import ForkSafeLock
+from deepfake_detect.system.threads import ForkSafeLock
 
 _HEIGHT_WIDTH = [2, 3]  # dimensions of [N, C, H, W]
 _IMPORTING = ForkSafeLock()

@@ -21,7 +21,7 @@ from deepfake_detect.engines.openvino_graph import is_installed, require_openvin
 from deepfake_detect.engines.outline import known_outline
 from deepfake_detect.errors import BackendUnavailable, InvalidOption, MissingExtra
 from deepfake_detect.system.device import find_device, find_dtype, may_have_accelerator, name_dtype
-from deepfake_detect.system.fork import ForkSafeLock
+from deepfake_detect.system.threads import ForkSafeLock
 from deepfake_detect.weights.bundle import Bundle
 
 if TYPE_CHECKING:  # torch is imported where it is needed: with OpenVINO a verdict needs none

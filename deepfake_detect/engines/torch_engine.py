@@ -16,8 +16,7 @@ from deepfake_detect.engines.openvino_engine import Compiled
 from deepfake_detect.engines.packed import TOLERANCE, Packed, Spliced, pack
 from deepfake_detect.engines.trace import try_record
 from deepfake_detect.errors import BackendUnavailable, MissingExtra
-from deepfake_detect.system.fork import ForkSafeLock
-from deepfake_detect.system.threads import can_share_threads, share_threads, threads_after_fork
+from deepfake_detect.system.threads import ForkSafeLock, can_share_threads, share_threads, threads_after_fork
 
 _Fast = Packed | Compiled
 

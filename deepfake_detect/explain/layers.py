@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from deepfake_detect.errors import LayerNotFound
-from deepfake_detect.system.fork import ForkSafeLock
+from deepfake_detect.system.threads import ForkSafeLock
 
 HOOKING: Final = ForkSafeLock()
 """Held while a hook is set or removed, and while a model is copied: other threads may be using it."""

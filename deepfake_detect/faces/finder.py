@@ -20,7 +20,7 @@ from deepfake_detect.errors import UnknownWeights, WeightsCorrupted
 from deepfake_detect.faces.face import Face
 from deepfake_detect.faces.yunet import YuNet
 from deepfake_detect.inputs.image import ImageInput, open_image
-from deepfake_detect.system.fork import ForkSafeLock
+from deepfake_detect.system.threads import ForkSafeLock
 
 PACKAGED = "dd-yunet@1"
 """The face finder in the wheel: ours, of YuNet's kind; `MODELS.md` says what it misses."""
@@ -152,7 +152,7 @@ class FaceFinder:
         height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
         if scale < 1:
             pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
-        yunet = None if is_openvino_lost() else self._yunet  # in a forked child OpenCV finds the same boxes
+        yunet = self._yunet and (None if is_openvino_lost() else self._yunet)  # in a forked child OpenCV finds the same
         rows = self._detect(pixels) if yunet is None else yunet.detect(pixels)
         rows[:, :14] /= scale
         return rows

@@ -19,6 +19,7 @@ EXPECTED: Final = "expected a picture: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, HE
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "JXL")
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
+_JPEG = b"\xff\xd8\xff"  # the start of no raw photograph
 _JPEG_XL = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
 
 
@@ -39,7 +40,7 @@ def open_file(file: BinaryIO, head: bytes, name: str) -> Any:
         ImageUnreadable: No picture, a raw photograph, or one with a damaged header.
         MissingExtra: HEIC, and pillow-heif is not installed.
     """
-    raw_photo = name_raw_photo(file)
+    raw_photo = None if head.startswith(_JPEG) else name_raw_photo(file)
     if raw_photo:
         kind = f"a raw photograph ({raw_photo})" if "raw" not in raw_photo else raw_photo
         raise ImageUnreadable(f"{name}: {kind}, of which only the camera's thumbnail could be read; {REMEDY}")

@@ -37,6 +37,8 @@ PICTURE_SUFFIXES = frozenset(
 )
 """Endings of the files in a folder that count as pictures; a file that is passed itself may have any ending."""
 
+_WITHOUT_PIXELS = (str, os.PathLike, bytes, bytearray, memoryview)
+
 _UPRIGHT = {
     2: Transpose.FLIP_LEFT_RIGHT,
     3: Transpose.ROTATE_180,
@@ -158,7 +160,7 @@ def open_image(
         return _from_pil(image, name, max_pixels)
     if isinstance(image, np.ndarray):
         return _from_array(image, name, max_pixels)
-    if is_tensor(image):
+    if not isinstance(image, _WITHOUT_PIXELS) and is_tensor(image):
         return _from_array(tensor_to_array(image, name), name, max_pixels)
     with open_bytes(image, name=name, public_only=public_only) as file:
         return _decode(file, name, min_side_px, max_pixels)

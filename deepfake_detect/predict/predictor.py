@@ -19,10 +19,10 @@ from deepfake_detect.errors import InvalidOption, MissingExtra, WeightsMismatch
 from deepfake_detect.faces.finder import PACKAGED, FaceFinder
 from deepfake_detect.inputs.image import ImageInput
 from deepfake_detect.predict.content import classify_content
+from deepfake_detect.predict.intake import Series, list_several, open_several
 from deepfake_detect.predict.look import FaceChoice, Look, check_faces, look_at
 from deepfake_detect.predict.prediction import Prediction, Predictions
 from deepfake_detect.predict.preprocess import normalise
-from deepfake_detect.predict.several import Series, list_several, open_several
 from deepfake_detect.predict.stream import OnError, stream_predictions
 from deepfake_detect.predict.verdict import compose_prediction
 from deepfake_detect.system.device import count_processors

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
+from deepfake_detect._options import real_number
 from deepfake_detect.errors import InvalidOption, MissingExtra, nearest
-from deepfake_detect.training.options import real_number
 
 Box = tuple[float, float, float, float]
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from deepfake_detect._options import whole_number
 from deepfake_detect.datasets.read import Sample, read_dataset
 from deepfake_detect.datasets.split import folds as deal_folds
 from deepfake_detect.evaluation.evaluator import evaluate
 from deepfake_detect.evaluation.report import Report
-from deepfake_detect.training.options import whole_number
 
 if TYPE_CHECKING:
     from deepfake_detect.evaluation.scored import Row

@@ -11,11 +11,11 @@ from typing import Any
 import safetensors.torch
 import torch
 
+from deepfake_detect._options import real_number, whole_number
 from deepfake_detect.errors import HubUnavailable, InvalidOption
 from deepfake_detect.models.registry import create_model, imagenet_home, native_mean_std, native_size_px
 from deepfake_detect.models.transfer import take_over
 from deepfake_detect.system.torch_defaults import usual_defaults
-from deepfake_detect.training.options import real_number, whole_number
 from deepfake_detect.weights.bundle import find_bundle
 from deepfake_detect.weights.card import CARD_FILE, DETECTS, WEIGHTS_FILE, Card, Preprocessing
 from deepfake_detect.weights.hub import download_file

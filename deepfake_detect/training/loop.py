@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from deepfake_detect._options import output_folder, whole_number
 from deepfake_detect.errors import InvalidOption, TrainingDiverged, WeightsMismatch
 from deepfake_detect.system.device import count_processors, find_device
 from deepfake_detect.system.progress import progress_bar
@@ -24,7 +25,6 @@ from deepfake_detect.training.distributed import World, join, local_device
 from deepfake_detect.training.feature_cache import FeatureFeed, cache_features
 from deepfake_detect.training.history import epoch_line, epoch_table
 from deepfake_detect.training.objective import objective_of
-from deepfake_detect.training.options import output_folder, whole_number
 from deepfake_detect.training.run_folder import RunFolder
 from deepfake_detect.training.schedule import Epoch, Schedule
 from deepfake_detect.training.step import Diverged, Learner, measure, trained_part

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,16 +14,22 @@ from typing import Any
 
 import torch
 
+from deepfake_detect._options import output_folder
 from deepfake_detect.auditing.report import AuditReport
 from deepfake_detect.datasets.crops import Census, FacePolicy
+from deepfake_detect.datasets.read import Sample
 from deepfake_detect.errors import InvalidOption
+from deepfake_detect.evaluation.calibration import calibrate, keep_band
 from deepfake_detect.faces.finder import PACKAGED
+from deepfake_detect.metrics.classes import fit_class_temperature
+from deepfake_detect.predict.predictor import Predictor
+from deepfake_detect.system.device import find_device
 from deepfake_detect.system.torch_defaults import usual_defaults
 from deepfake_detect.training.augment import Augmentation
+from deepfake_detect.training.batches import CropFeed
 from deepfake_detect.training.checkpoint import check_folder
-from deepfake_detect.training.final_card import calibrated_card, calibrated_classes, training_card
+from deepfake_detect.training.crop_dataset import CropDataset
 from deepfake_detect.training.loop import fit
-from deepfake_detect.training.options import output_folder
 from deepfake_detect.training.prepare import Check, prepare_data
 from deepfake_detect.training.schedule import Epoch, make_schedule
 from deepfake_detect.weights.card import DETECTS, Card
@@ -124,7 +131,7 @@ def train_model(
             check=check,
             classes=card.classes,
         )
-        card = training_card(card, data.train.samples)
+        card = _training_card(card, data.train.samples)
         with contextlib.nullcontext(folder) if folder else _temporary_folder() as run_folder:
             history = fit(
                 model,
@@ -140,14 +147,20 @@ def train_model(
                 callbacks=callbacks,
             )
         if card.classes == DETECTS:
-            card = calibrated_card(model, card, data.held, device=device)
+            card = _calibrated_card(model, card, data.held, device=device)
         else:
-            card = calibrated_classes(model, card, data.valid, device=device)
+            card = _calibrated_classes(model, card, data.valid, device=device)
         if folder is not None:
             card = save_bundle(model, card, folder, half=False)
     return TrainingResult(
         card=card, history=tuple(history), audit=data.audit, census=data.census, freeze=settings.freeze
     )
+
+
+def bundle_name(out: str | os.PathLike[str] | None, *, otherwise: str) -> str:
+    """Return the name of a new bundle: that of its folder, or else the given one."""
+    folder = output_folder(out)
+    return otherwise.replace("/", "-").replace(":", "-") if folder is None else folder.resolve().name
 
 
 def _for_faces(card: Card, faces: FacePolicy) -> Card:
@@ -159,10 +172,66 @@ def _for_faces(card: Card, faces: FacePolicy) -> Card:
     return card
 
 
-def bundle_name(out: str | os.PathLike[str] | None, *, otherwise: str) -> str:
-    """Return the name of a new bundle: that of its folder, or else the given one."""
-    folder = output_folder(out)
-    return otherwise.replace("/", "-").replace(":", "-") if folder is None else folder.resolve().name
+def _training_card(card: Card, samples: Sequence[Sample]) -> Card:
+    """Return a card with the training data, and without what was true of the old weights only.
+
+    Args:
+        card: Card of the initial weights; its uncertain band stays until one is fitted.
+        samples: Training samples.
+    """
+    count = Counter((sample.source or "unnamed", card.classes[sample.label]) for sample in samples)
+    lines = tuple(f"{source}: {number} {label} pictures" for (source, label), number in sorted(count.items()))
+    known = tuple(line for line in card.training_data if line not in lines)
+    return replace(
+        card, training_data=known + lines, metrics={}, golden={}, limits=(), calibration={}, sha256="",
+        temperature=1.0, bias=0.0, threshold=0.5, hub_repo=None, hub_revision=None, recipe="",
+    )  # fmt: skip
+
+
+def _calibrated_classes(
+    model: torch.nn.Module, card: Card, valid: CropDataset | None, *, device: str | torch.device
+) -> Card:
+    """Fit the temperature of a network with classes of its own on the validation pictures.
+
+    Args:
+        model: The trained model.
+        card: From `_training_card`.
+        valid: Validation pictures, as used by `Classifier.predict`; None where there are none.
+        device: As for `Classifier`.
+
+    Returns:
+        The card; its temperature stays 1 where fewer than two classes have validation pictures, and
+        `Card.calibration` says so.
+    """
+    labels = [] if valid is None else [sample.label for sample in valid.samples]
+    if valid is None or len(set(labels)) < 2:
+        logger.warning("the scores are not calibrated: that needs validation pictures of two classes or more")
+        return replace(card, calibration={"method": "none", "note": "too few validation pictures"})
+    feed, place = CropFeed(valid, preprocessing=card.preprocessing), find_device(device)
+    keys = [(index, 0) for index in range(len(labels))]
+    with torch.inference_mode():
+        logits = torch.cat([model.to(place)(batch.to(place)).float().cpu() for batch, _ in feed.batches(keys, size=32)])
+    temperature = fit_class_temperature(labels, logits.numpy())
+    facts = {"method": "temperature", "n": len(labels), "note": f"temperature fitted to {len(labels)} pictures"}
+    return replace(card, temperature=temperature, calibration=facts)
+
+
+def _calibrated_card(model: torch.nn.Module, card: Card, held: Sequence[Sample], *, device: str | torch.device) -> Card:
+    """Fit temperature, bias and the uncertain band on the validation pictures, as `predict` scores them.
+
+    Args:
+        model: The trained model.
+        card: From `_training_card`.
+        held: Validation samples.
+        device: As for `Predictor`.
+
+    Returns:
+        The card; where the pictures are too few, its uncertain band is the one before, and `Card.calibration` says so.
+    """
+    if len({sample.label for sample in held}) < 2:
+        logger.warning("the score is not calibrated: that needs validation pictures of both classes")
+        return keep_band(card)
+    return calibrate(Predictor(model=model, card=card, device=device), held, method="platt")
 
 
 def _checked_folder(out: Any, *, resume: Any) -> Path | None:

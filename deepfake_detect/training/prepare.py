@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from deepfake_detect._options import check_choice, real_number
 from deepfake_detect.auditing.checks import audit
 from deepfake_detect.auditing.report import AuditReport
 from deepfake_detect.datasets.crops import Census, FacePolicy, find_crops
@@ -18,7 +19,6 @@ from deepfake_detect.errors import DatasetError, InvalidOption
 from deepfake_detect.training.augment import Augmentation
 from deepfake_detect.training.crop_dataset import CropDataset, self_blended
 from deepfake_detect.training.history import FEW
-from deepfake_detect.training.options import one_of, real_number
 from deepfake_detect.weights.card import DETECTS, Preprocessing
 
 logger = logging.getLogger("deepfake_detect")
@@ -80,7 +80,7 @@ def prepare_data(
         DatasetError: The data cannot be read, hold one class only, or a strict audit found an error.
         InvalidOption: An option of the wrong type or out of range.
     """
-    one_of("faces", faces, get_args(FacePolicy))
+    check_choice("faces", faces, get_args(FacePolicy))
     self_blend = real_number("self_blend", self_blend, low=0, high=1)
     if self_blend and faces == "none":
         raise InvalidOption("self_blend needs faces to blend, and faces='none' looks for none; leave one of them out")
@@ -141,7 +141,7 @@ def check_data(
         DatasetError: A strict audit found an error.
         InvalidOption: An unknown check.
     """
-    one_of("check", check, get_args(Check))
+    check_choice("check", check, get_args(Check))
     if check == "off":
         return None
     report = audit(samples, strict=check == "strict", faces=False, store=store, classes=classes)

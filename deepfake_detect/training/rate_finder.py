@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from deepfake_detect._options import real_number, whole_number
 from deepfake_detect.drawing.canvas import draw_chart
 from deepfake_detect.errors import InvalidOption
 from deepfake_detect.system.device import find_device
@@ -19,7 +20,6 @@ from deepfake_detect.training.batches import CropFeed, draw, steps_in
 from deepfake_detect.training.checkpoint import Progress
 from deepfake_detect.training.distributed import World
 from deepfake_detect.training.optimizer import set_frozen
-from deepfake_detect.training.options import real_number, whole_number
 from deepfake_detect.training.prepare import prepare_data
 from deepfake_detect.training.schedule import make_schedule
 from deepfake_detect.training.step import Diverged, Learner

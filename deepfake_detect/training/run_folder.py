@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 import torch
 
@@ -21,7 +25,6 @@ from deepfake_detect.training.crop_dataset import CropDataset
 from deepfake_detect.training.distributed import World
 from deepfake_detect.training.history import write_history
 from deepfake_detect.training.schedule import Epoch, Schedule
-from deepfake_detect.training.tensorboard import Board
 from deepfake_detect.weights.card import Card
 from deepfake_detect.weights.head_bundle import HeadBundle
 from deepfake_detect.weights.load import save_bundle
@@ -52,7 +55,7 @@ class RunFolder:
         world: World,
     ) -> None:
         self.folder, self.model, self.card = folder, model, card
-        self.head_only, self.writes = schedule.freeze == "backbone", world.leads
+        self.writes = world.leads
         self.training = describe_training(
             schedule,
             {"pictures": train.samples, "validation": valid.samples if valid else []},
@@ -60,7 +63,7 @@ class RunFolder:
             preprocessing=card.preprocessing,
             processes=world.size,
         )
-        self._bundle = HeadBundle(model, card, folder)
+        self._head_bundle = HeadBundle(model, card, folder) if schedule.freeze == "backbone" else None
 
     @property
     def state_file(self) -> Path:
@@ -104,8 +107,8 @@ class RunFolder:
         """
         if not self.writes:
             return
-        if new_best and self.head_only:
-            self._bundle.write(best)
+        if new_best and self._head_bundle is not None:
+            self._head_bundle.write(best)
         elif new_best:
             whole = copy.deepcopy(self.model)
             whole.load_state_dict(dict(best))
@@ -115,3 +118,39 @@ class RunFolder:
     def board(self) -> Board:
         """Return the log for TensorBoard."""
         return Board(self.folder if self.writes else None)
+
+
+class Board:
+    """A TensorBoard log beside the bundle; writes nothing where TensorBoard is not installed.
+
+    Args:
+        folder: Folder of the bundle; None writes nothing.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._writer = None if folder is None else _writer(folder / "tensorboard")
+
+    def add(self, epoch: Epoch) -> None:
+        """Write the figures of an epoch."""
+        if self._writer is not None:
+            for name, value in asdict(epoch).items():
+                if isinstance(value, float) and math.isfinite(value):
+                    self._writer.add_scalar(name, value, epoch.epoch)
+            self._writer.flush()
+
+    def __enter__(self) -> Board:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _writer(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:  # an optional extra: pip install 'deepfake-detect[tensorboard]'
+        return None
+    return SummaryWriter(str(folder))

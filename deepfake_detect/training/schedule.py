@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
+from deepfake_detect._options import check_choice, real_number, whole_number
 from deepfake_detect.errors import InvalidOption, nearest
-from deepfake_detect.training.options import one_of, real_number, whole_number
 
 Optimizer = Literal["adamw", "adam", "nadam", "sgd"]
 
@@ -84,7 +84,7 @@ class Schedule:
             self._set("batch_size", whole_number("batch_size", self.batch_size, least=1, also=", or 'auto'"))
         for name, low, high, ends in _RANGES:
             self._set(name, real_number(name, getattr(self, name), low=low, high=high, ends=ends))
-        one_of("optimizer", self.optimizer, get_args(Optimizer))
+        check_choice("optimizer", self.optimizer, get_args(Optimizer))
         if self.freeze is not None and self.freeze != "backbone":
             self._set("freeze", whole_number("freeze", self.freeze, also=" epochs, or 'backbone', or None"))
         if not isinstance(self.balance, bool):

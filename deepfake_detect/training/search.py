@@ -18,10 +18,10 @@ from typing import Any, Literal
 
 from PIL import Image
 
+from deepfake_detect._options import check_choice, check_flag, output_folder, real_number, whole_number
 from deepfake_detect.drawing import charts
 from deepfake_detect.errors import DatasetError, InvalidOption, MissingExtra, TrainingDiverged, nearest
 from deepfake_detect.training.initial import untrained
-from deepfake_detect.training.options import one_of, output_folder, real_number, whole_number
 from deepfake_detect.training.pipeline import train_model
 from deepfake_detect.training.prepare import check_data, split_data
 from deepfake_detect.training.schedule import Epoch, Schedule
@@ -136,8 +136,8 @@ def tune(
         InvalidOption: A range in a grid, an option or a setting that does not exist, or one of a wrong type or value.
     """
     trials, epochs = whole_number("trials", trials, least=1), whole_number("epochs", epochs, least=1)
-    one_of("sampler", sampler, ("tpe", "random", "grid"))
-    one_of("prune", prune, (True, False))
+    check_choice("sampler", sampler, ("tpe", "random", "grid"))
+    check_flag("prune", prune)
     seed = whole_number("seed", seed)
     if size_px is not None:
         size_px = whole_number("size_px", size_px, least=8, also=", or None")

@@ -17,7 +17,7 @@ from PIL import Image, ImageFilter
 from deepfake_detect import AuditReport, audit
 from deepfake_detect.auditing.checks import judge
 from deepfake_detect.auditing.cues import Cues, collect_cues
-from deepfake_detect.auditing.duplicates import exact_duplicates, near_duplicates
+from deepfake_detect.auditing.leaks import exact_duplicates, near_duplicates
 from deepfake_detect.datasets.face_cache import FaceStore
 from deepfake_detect.datasets.read import Sample, read_dataset
 from deepfake_detect.errors import DatasetError

@@ -185,7 +185,7 @@ def test_presets_are_ordered_and_the_default_is_the_default() -> None:
 
 
 def test_what_is_no_share_or_no_name_is_told() -> None:
-    with pytest.raises(ValueError, match=r"blur is 1.5, expected a number from 0 to 1"):
+    with pytest.raises(ValueError, match=r"blur is 1.5, expected a number within 0..1"):
         Augmentation(blur=1.5)
     with pytest.raises(ValueError, match="noise is nan"):
         Augmentation(noise=float("nan"))

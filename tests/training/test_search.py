@@ -134,7 +134,7 @@ def test_a_divergence_is_a_trial_like_others(taught: Taught) -> None:
 def test_wrong_searches_are_refused(taught: Taught) -> None:
     with pytest.raises(ValueError, match="a grid takes lists, but lr has a range"):
         tune(DATA, space={"lr": (1e-4, 1e-2)}, sampler="grid")
-    with pytest.raises(InvalidOption, match="expected one of 'tpe', 'random', 'grid'"):
+    with pytest.raises(InvalidOption, match="expected 'tpe', 'random' or 'grid'"):
         tune(DATA, sampler="bayes")  # type: ignore[arg-type]
 
 

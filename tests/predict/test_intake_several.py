@@ -17,8 +17,8 @@ from PIL import Image
 
 from deepfake_detect import Detector, ImageUnreadable, InvalidOption, Prediction
 from deepfake_detect.inputs.listing import list_files
+from deepfake_detect.predict.intake import list_several, open_several
 from deepfake_detect.predict.prediction import Predictions
-from deepfake_detect.predict.several import list_several, open_several
 from tests.small_world import PORTRAIT, empty_scene, portrait, small_detector
 
 ONE = [
