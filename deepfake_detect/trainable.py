@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # what only some callers need is imported when they do
     from PIL.Image import Image
 
     from deepfake_detect._keywords import FineTuneOptions, RateOptions, TrainOptions
+    from deepfake_detect.engines.runner import Backend
     from deepfake_detect.evaluation.report import Report
     from deepfake_detect.training.augment import Augmentation
     from deepfake_detect.training.model_summary import ModelSummary
@@ -268,7 +269,10 @@ class Trainable(Predictor):
             raise InvalidOption(f"callbacks is {callbacks!r}, expected functions of an Epoch, in a list")
         from deepfake_detect.training.pipeline import train_model
 
-        result = train_model(self.model, dataset, card=self.card, fresh=fresh, device=self.device, **options)
+        backend: Backend = "torch" if self._runner.backend == "torch" else "auto"  # which falls back, and never raises
+        result = train_model(
+            self.model, dataset, card=self.card, fresh=fresh, device=self.device, backend=backend, **options
+        )
         detector = self._with(self.model, result.card)
         detector.training = result
         return detector

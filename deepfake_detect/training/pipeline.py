@@ -18,6 +18,7 @@ from deepfake_detect._options import output_folder
 from deepfake_detect.auditing.report import AuditReport
 from deepfake_detect.datasets.crops import Census, FacePolicy
 from deepfake_detect.datasets.read import Sample
+from deepfake_detect.engines.runner import Backend
 from deepfake_detect.errors import InvalidOption
 from deepfake_detect.evaluation.calibration import calibrate, keep_band
 from deepfake_detect.faces.finder import PACKAGED
@@ -78,6 +79,7 @@ def train_model(
     callbacks: Sequence[Callable[[Epoch], Any]] | Callable[[Epoch], Any] = (),
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
+    backend: Backend = "auto",
     workers: int | None = None,
     **schedule: Any,
 ) -> TrainingResult:
@@ -102,6 +104,7 @@ def train_model(
         callbacks: Called after each epoch; see `fit`.
         device: As for `Predictor`.
         dtype: As for `Predictor`; ``"auto"`` is what trains fastest here.
+        backend: As for `Predictor`: what scores the validation pictures for the calibration.
         workers: Processes that load; chosen where None.
         **schedule: Fields of `Schedule`.
 
@@ -147,7 +150,7 @@ def train_model(
                 callbacks=callbacks,
             )
         if card.classes == DETECTS:
-            card = _calibrated_card(model, card, data.held, device=device)
+            card = _calibrated_card(model, card, data.held, device=device, backend=backend)
         else:
             card = _calibrated_classes(model, card, data.valid, device=device)
         if folder is not None:
@@ -216,7 +219,9 @@ def _calibrated_classes(
     return replace(card, temperature=temperature, calibration=facts)
 
 
-def _calibrated_card(model: torch.nn.Module, card: Card, held: Sequence[Sample], *, device: str | torch.device) -> Card:
+def _calibrated_card(
+    model: torch.nn.Module, card: Card, held: Sequence[Sample], *, device: str | torch.device, backend: Backend
+) -> Card:
     """Fit temperature, bias and the uncertain band on the validation pictures, as `predict` scores them.
 
     Args:
@@ -224,6 +229,7 @@ def _calibrated_card(model: torch.nn.Module, card: Card, held: Sequence[Sample],
         card: From `_training_card`.
         held: Validation samples.
         device: As for `Predictor`.
+        backend: As for `Predictor`.
 
     Returns:
         The card; where the pictures are too few, its uncertain band is the one before, and `Card.calibration` says so.
@@ -231,7 +237,7 @@ def _calibrated_card(model: torch.nn.Module, card: Card, held: Sequence[Sample],
     if len({sample.label for sample in held}) < 2:
         logger.warning("the score is not calibrated: that needs validation pictures of both classes")
         return keep_band(card)
-    return calibrate(Predictor(model=model, card=card, device=device), held, method="platt")
+    return calibrate(Predictor(model=model, card=card, device=device, backend=backend), held, method="platt")
 
 
 def _checked_folder(out: Any, *, resume: Any) -> Path | None:

@@ -12,13 +12,15 @@ import pytest
 import torch
 from PIL import Image, ImageEnhance
 
-from deepfake_detect import Detector
+from deepfake_detect import Card, Detector
 from deepfake_detect.auditing.checks import audit
 from deepfake_detect.datasets.face_cache import FaceStore
 from deepfake_detect.datasets.read import Sample, read_dataset
+from deepfake_detect.engines.runner import Backend
 from deepfake_detect.errors import DatasetError, HubUnavailable, InvalidOption, UnknownWeights, WeightsMismatch
 from deepfake_detect.models.registry import create_model
 from deepfake_detect.predict.look import look_at
+from deepfake_detect.predict.predictor import Predictor
 from deepfake_detect.training.augment import Augmentation
 from deepfake_detect.training.initial import untrained
 from deepfake_detect.training.pipeline import bundle_name
@@ -242,6 +244,22 @@ def test_rates_where_nobody_says(folder: Path, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(Enough):
         Detector.train(folder, model="cnn-simple", **SMALL)
     assert rates == [2e-4, 1e-3, 0.02, 1e-3]
+
+
+@pytest.mark.parametrize("backend", ["torch", "auto"])
+def test_the_detector_s_backend_scores_the_validation_pictures(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, backend: Backend
+) -> None:
+    used: list[str] = []
+
+    def calibrate(predictor: Predictor, *_: Any, **__: Any) -> Card:
+        used.append(predictor._runner.backend)
+        return predictor.card
+
+    monkeypatch.setattr("deepfake_detect.training.pipeline.fit", lambda *_, **__: [])
+    monkeypatch.setattr("deepfake_detect.training.pipeline.calibrate", calibrate)
+    small_detector().to("cpu", backend=backend).fine_tune(folder, check="off")
+    assert used == [backend]
 
 
 def test_without_both_classes_to_validate_on_the_score_is_not_calibrated(
