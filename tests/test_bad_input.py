@@ -247,11 +247,11 @@ def check_hub(error: type[DeepfakeDetectError], *words: str) -> None:
 
 
 def test_a_full_disk_while_saving(detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(path: Path, content: bytes) -> None:
-        path.write_bytes(content[:100])
+    def full(path: Path) -> None:
+        path.write_bytes(path.read_bytes()[:100])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("deepfake_detect.weights.load._write_through", full)
+    monkeypatch.setattr("deepfake_detect.weights.load.flush_to_disk", full)
     with pytest.raises(OSError, match="No space left"):
         detector.save_pretrained(tmp_path / "mine")
     assert not (tmp_path / "mine").exists()

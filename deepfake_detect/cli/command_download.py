@@ -36,11 +36,11 @@ def command(models: tuple[str, ...], folder: Path) -> None:
 
 def _copy(bundle: Bundle, target: Path) -> None:
     """Copy card and weights, each in one step; the card last, so that a copy that was cut off does not load."""
+    from deepfake_detect.system.atomic import whole_file
     from deepfake_detect.weights.card import CARD_FILE, WEIGHTS_FILE
 
     target.mkdir(parents=True, exist_ok=True)
     for name in (WEIGHTS_FILE, CARD_FILE):
         if not (target / name).exists() or not os.path.samefile(bundle.folder / name, target / name):
-            partial = target / f".{name}.partial"
-            shutil.copyfile(bundle.folder / name, partial)
-            os.replace(partial, target / name)
+            with whole_file(target / name) as partial:
+                shutil.copyfile(bundle.folder / name, partial)

@@ -20,6 +20,7 @@ import click
 
 from deepfake_detect.cli.render import Form, Row
 from deepfake_detect.errors import MissingExtra
+from deepfake_detect.system.atomic import whole_file
 
 MARKS = ("size_bytes", "modified_ns", "settings")
 """What a row says beside the result: size and time of change of the file, and a fingerprint of the settings."""
@@ -96,7 +97,8 @@ class ResultFile:
             self._replace(self.path, rows)
             return
         table = self._parquet.Table.from_pylist([{c: row.get(c) for c in self._columns} for row in rows])
-        _swap(self.path, lambda new: self._parquet.parquet.write_table(table, new))
+        with whole_file(self.path) as partial:
+            self._parquet.parquet.write_table(table, str(partial))
         self._journal.unlink(missing_ok=True)
 
     @property
@@ -135,7 +137,8 @@ class ResultFile:
     def _replace(self, path: Path, rows: Iterable[Row]) -> None:
         header = self._csv(self._columns) if self._is_table else ""
         text = header + "".join(map(self._line, rows))
-        _swap(path, lambda new: Path(new).write_text(text, encoding="utf-8", errors="backslashreplace", newline=""))
+        with whole_file(path) as partial:
+            partial.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
 
     def _line(self, row: Row) -> str:
         if self._is_table:
@@ -173,16 +176,6 @@ def _from_jsonl(text: str) -> list[Row]:
     except ValueError:
         return [{}]
     return [row if isinstance(row, dict) else {} for row in rows]
-
-
-def _swap(path: Path, write: Any) -> None:
-    """Write a file beside the old one and put it in its place at once."""
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(str(new))
-        os.replace(new, path)
-    finally:
-        new.unlink(missing_ok=True)
 
 
 def _pyarrow() -> Any:

@@ -7,7 +7,6 @@ import hashlib
 import logging
 import math
 import os
-import uuid
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from deepfake_detect.faces.face import Face
 from deepfake_detect.faces.finder import FaceFinder
 from deepfake_detect.inputs.frames import VideoFrame
 from deepfake_detect.inputs.image import Picture, open_image
+from deepfake_detect.system.atomic import whole_file
 from deepfake_detect.system.folders import private_temporary_folder, user_cache_folder
 
 logger = logging.getLogger("deepfake_detect")
@@ -234,10 +234,8 @@ def _keep(path: Path, size_hw: tuple[int, int], faces: Sequence[Surroundings]) -
     arrays: dict[str, Any] = {"size_hw": np.array(size_hw), "count": np.array(len(faces))}
     for number, face in enumerate(faces):
         arrays |= {f"pixels{number}": face.pixels, f"box{number}": face.box_xyxy, f"points{number}": face.landmarks_xy}
-    partial = path.with_name(f"{path.stem}.{uuid.uuid4().hex}.partial")
-    with partial.open("wb") as file:
+    with whole_file(path, flush=False) as partial, partial.open("wb") as file:
         np.savez(file, **arrays)
-    os.replace(partial, path)
 
 
 def _kept_faces(path: Path, name: str) -> tuple[KeptFace, ...] | None:

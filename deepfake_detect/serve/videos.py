@@ -26,6 +26,7 @@ from deepfake_detect.predict.prediction import Prediction
 from deepfake_detect.predict.predictor import Predictor
 from deepfake_detect.serve.refusals import Refusal, busy, refusal_of
 from deepfake_detect.serve.settings import Limits
+from deepfake_detect.system.atomic import whole_file
 from deepfake_detect.video.predict import predict_video
 
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -157,9 +158,8 @@ class VideoJobs:
     ) -> dict[str, Any]:
         job = {"id": job_id, "status": status, "progress": round(progress, 4), "result": result, "error": error}
         path = self._path(job_id)
-        draft = path.with_suffix(f".{os.getpid()}")
-        draft.write_text(json.dumps(job, allow_nan=False), encoding="utf-8")
-        draft.replace(path)
+        with whole_file(path, flush=False) as partial:
+            partial.write_text(json.dumps(job, allow_nan=False), encoding="utf-8")
         return job
 
     def _path(self, job_id: str) -> Path:

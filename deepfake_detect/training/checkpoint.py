@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ import safetensors.torch
 import torch
 
 from deepfake_detect.errors import InvalidOption, WeightsMismatch
+from deepfake_detect.system.atomic import whole_file
 from deepfake_detect.training.schedule import Epoch, Schedule
 from deepfake_detect.weights.card import CARD_FILE
 
@@ -95,11 +95,9 @@ def save_state(
     """
     values = {**asdict(progress), "history": [asdict(epoch) for epoch in progress.history]}
     metadata = {"layout": str(_LAYOUT), "progress": json.dumps(values), "training": json.dumps(dict(training))}
-    partial = folder / f"{STATE}.partial"
     stored = {name: value.detach().to("cpu").contiguous() for name, value in tensors.items()}
-    safetensors.torch.save_file(stored, partial, metadata=metadata)
-    _flush(partial)
-    os.replace(partial, folder / STATE)
+    with whole_file(folder / STATE) as partial:
+        safetensors.torch.save_file(stored, partial, metadata=metadata)
 
 
 def load_state(folder: Path, *, training: Mapping[str, str]) -> tuple[dict[str, torch.Tensor], Progress] | None:
@@ -136,8 +134,3 @@ def _check_same(stored: Mapping[str, str], current: Mapping[str, str], path: Pat
         raise WeightsMismatch(
             f"{path} is of another training: {changes}; give the same data and options to go on, or another folder"
         )
-
-
-def _flush(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())

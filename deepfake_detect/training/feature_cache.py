@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import functools
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from deepfake_detect.datasets.face_cache import WholePicture
 from deepfake_detect.datasets.read import Sample
 from deepfake_detect.engines.packed import pack
 from deepfake_detect.models.head import head_of
+from deepfake_detect.system.atomic import whole_file
 from deepfake_detect.system.progress import progress_bar
 from deepfake_detect.training.batches import Batch, CropFeed, Key
 from deepfake_detect.training.checkpoint import hash_samples
@@ -87,10 +87,9 @@ def cache_features(
         plain = CropFeed(_plain(feed), preprocessing=feed.preprocessing, workers=feed.workers, ahead=feed.ahead)
         passes = [(plain, keys)]
         passes += [(feed, [(index, _seed(seed, view, index)) for index, _ in keys]) for view in range(views)]
-        partial = file.with_name(f"{file.name}.partial")
         features = [_features(model, *one_pass, device=device, dtype=dtype, size=size) for one_pass in passes]
-        _write(partial, features, count=len(keys))
-        os.replace(partial, file)
+        with whole_file(file) as partial:
+            _write(partial, features, count=len(keys))
     return FeatureFeed(samples=feed.samples, features=np.load(file, mmap_mode="r"))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -14,6 +13,7 @@ from PIL import Image
 
 from deepfake_detect.drawing import charts
 from deepfake_detect.errors import InvalidOption
+from deepfake_detect.system.atomic import whole_file
 from deepfake_detect.training.schedule import Epoch
 
 HISTORY = "history.csv"
@@ -25,13 +25,10 @@ FEW = 10
 
 def write_history(folder: Path, history: Sequence[Epoch]) -> None:
     """Write ``history.csv`` to a folder; a crash leaves the old file or the new one."""
-    path = folder / HISTORY
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
+    with whole_file(folder / HISTORY) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, [column.name for column in fields(Epoch)])
         table.writeheader()
         table.writerows(asdict(epoch) for epoch in history)
-    os.replace(partial, path)
 
 
 def read_history(folder: Path) -> tuple[Epoch, ...]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from deepfake_detect.system.atomic import remove_leftovers
 from deepfake_detect.training.checkpoint import (
     STATE,
     Progress,
@@ -79,6 +80,8 @@ class RunFolder:
         """
         check_folder(self.folder, resume=resume)
         self.folder.mkdir(parents=True, exist_ok=True)
+        if self.writes:
+            remove_leftovers(self.state_file)
         return self.load() if resume else ({}, Progress())
 
     def load(self) -> tuple[dict[str, torch.Tensor], Progress]:

@@ -6,7 +6,6 @@ import copy
 import dataclasses
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ import safetensors.torch
 import torch
 
 from deepfake_detect.models.head import head_of
+from deepfake_detect.system.atomic import flush_to_disk
 from deepfake_detect.weights.card import CARD_FILE, WEIGHTS_FILE, Card
 from deepfake_detect.weights.load import put_in_place, save_bundle
 
@@ -75,7 +75,7 @@ class HeadBundle:
             self.card = dataclasses.replace(self.card, sha256=digest)
             card.write_bytes(self.card.to_json().encode())
             for file in (weights, card):
-                _flush(file)
+                flush_to_disk(file)
             put_in_place(Path(stage), self.folder)
 
     def _find(self, new: Mapping[str, bytes]) -> None:
@@ -129,8 +129,3 @@ def _places_in(content: memoryview) -> dict[str, tuple[int, int]]:
     header = json.loads(bytes(content[_LENGTH:start]))
     offsets = {name: entry["data_offsets"] for name, entry in header.items() if name != "__metadata__"}
     return {name: (start + begin, start + end) for name, (begin, end) in offsets.items()}
-
-
-def _flush(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())

@@ -16,7 +16,7 @@ import torch
 from deepfake_detect._version import __version__
 from deepfake_detect.errors import UnknownModel, WeightsMismatch
 from deepfake_detect.models.registry import create_skeleton
-from deepfake_detect.system.atomic import whole_file
+from deepfake_detect.system.atomic import flush_to_disk, whole_file
 from deepfake_detect.system.torch_defaults import usual_defaults
 from deepfake_detect.weights.bundle import WAITING_FILE, Bundle, read_bundle
 from deepfake_detect.weights.card import CARD_FILE, LIBRARY, WEIGHTS_FILE, Card
@@ -116,7 +116,7 @@ def write_file(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as partial:
-            _write_through(partial, content)
+            partial.write_bytes(content)
     except OSError as error:
         raise OSError(
             error.errno, f"file not written ({error.strerror}); free some space or choose another folder", str(path)
@@ -199,7 +199,8 @@ def _write_together(folder: Path, files: Mapping[str, bytes]) -> None:
         # inside the folder, since only within one file system a rename is whole or not at all
         with tempfile.TemporaryDirectory(prefix=".saving-", dir=folder) as stage:
             for name, content in files.items():
-                _write_through(Path(stage, name), content)
+                Path(stage, name).write_bytes(content)
+                flush_to_disk(Path(stage, name))
             put_in_place(Path(stage), folder)
     except OSError as error:
         if is_new:
@@ -208,10 +209,3 @@ def _write_together(folder: Path, files: Mapping[str, bytes]) -> None:
         raise OSError(
             error.errno, f"bundle not saved ({error.strerror}); free some space or choose another folder", str(folder)
         ) from error
-
-
-def _write_through(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())  # a rename may otherwise outlive a power cut that the bytes do not

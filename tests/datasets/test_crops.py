@@ -108,7 +108,7 @@ def test_a_face_is_looked_for_once_whatever_its_file_is_called(
     assert len(looks) == 1
     assert first is not None and second is not None
     np.testing.assert_array_equal(first.pixels, second.pixels)
-    assert not list(store.folder.glob("*.partial"))
+    assert not list(store.folder.glob(".*"))
     for pixels in (portrait(), Image.fromarray(portrait()), portrait()):  # no file: the pixels are the key
         assert store.load(pixels) is not None
     assert len(looks) == 2

@@ -130,7 +130,7 @@ def test_features_are_kept_and_told_apart(toy: CropDataset, tmp_path: Path, monk
     cache_features(model, changed, device=CPU, folder=tmp_path, views=1, seed=1)
     assert len(passes) == 6
     assert len(list(tmp_path.glob("features-*.npy"))) == 5
-    assert not list(tmp_path.glob("*.partial"))
+    assert not list(tmp_path.glob(".*"))
 
 
 @pytest.mark.parametrize("architecture", ["cnn4", "meso4"])

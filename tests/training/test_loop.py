@@ -57,7 +57,7 @@ def test_it_learns(toy: CropDataset, tmp_path: Path, optimizer: str) -> None:
     assert history[-1].loss < 0.95 * history[0].loss
     assert [epoch.epoch for epoch in history] == [1, 2, 3, 4, 5, 6]
     assert (tmp_path / "history.csv").read_text().count("\n") == 7
-    assert not list(tmp_path.glob("*.partial"))
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_same_seed_same_weights_and_another_seed_other_weights(toy: CropDataset, tmp_path: Path) -> None:
