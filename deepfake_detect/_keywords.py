@@ -18,12 +18,29 @@ if TYPE_CHECKING:
     from deepfake_detect.training.schedule import Epoch, Optimizer
 
 
-class _TrainingOptions(TypedDict, total=False):
-    """Options of `train_model` and `Schedule` that neither method names itself."""
+class _StepOptions(TypedDict, total=False):
+    """Options that shape a step: of `Schedule`, of the draw and of the augmentation."""
 
-    faces: FacePolicy | None
-    labels: Mapping[Any, str] | None
-    self_blend: float
+    batch_size: int | Literal["auto"]
+    freeze: Literal["backbone"] | int | None
+    augment: str | Augmentation | None
+    balance: bool | float
+    seed: int
+
+
+class _RunOptions(_StepOptions, total=False):
+    """Options of a whole training."""
+
+    valid: Any
+    lr: float | None
+    out: str | os.PathLike[str] | None
+    resume: bool
+    callbacks: Sequence[Callable[[Epoch], Any]] | Callable[[Epoch], Any]
+
+
+class _ScheduleOptions(TypedDict, total=False):
+    """Options of `train_model` and `Schedule` that no method names itself."""
+
     check: Check
     workers: int | None
     epoch_samples: int | None
@@ -39,63 +56,33 @@ class _TrainingOptions(TypedDict, total=False):
     clip: float
     ema: float
     favour: Mapping[str, float]
-    pairs: float
     class_weights: tuple[float, ...] | Literal["balanced"] | None
     patience: int | None
 
 
-class FineTuneOptions(_TrainingOptions, total=False):
+class _FaceOptions(_ScheduleOptions, total=False):
+    """The same for detectors, which may be trained on faces."""
+
+    faces: FacePolicy | None
+    labels: Mapping[Any, str] | None
+    self_blend: float
+    pairs: float
+
+
+class FineTuneOptions(_FaceOptions, total=False):
     """Further options of `Detector.fine_tune`."""
 
     dtype: str | torch.dtype
 
 
-class TrainOptions(_TrainingOptions, total=False):
+class TrainOptions(_FaceOptions, _RunOptions, total=False):
     """Further options of `Detector.train`: those of `Detector.fine_tune`."""
 
-    valid: Any
-    lr: float | None
-    batch_size: int | Literal["auto"]
-    freeze: Literal["backbone"] | int | None
-    augment: str | Augmentation | None
-    balance: bool | float
-    seed: int
-    out: str | os.PathLike[str] | None
-    resume: bool
-    callbacks: Sequence[Callable[[Epoch], Any]] | Callable[[Epoch], Any]
 
-
-class ClassifierOptions(TypedDict, total=False):
+class ClassifierOptions(_ScheduleOptions, _RunOptions, total=False):
     """Options of `Classifier.fine_tune` and `Classifier.train` that they pass on to `train_model` and `Schedule`."""
 
-    valid: Any
-    lr: float | None
-    batch_size: int | Literal["auto"]
-    freeze: Literal["backbone"] | int | None
-    augment: str | Augmentation | None
-    balance: bool | float
-    seed: int
-    out: str | os.PathLike[str] | None
-    resume: bool
-    callbacks: Sequence[Callable[[Epoch], Any]] | Callable[[Epoch], Any]
-    check: Check
-    workers: int | None
     dtype: str | torch.dtype
-    epoch_samples: int | None
-    accumulate: int
-    optimizer: Optimizer
-    momentum: float
-    weight_decay: float
-    warmup: float
-    layer_decay: float
-    feature_views: int
-    smoothing: float
-    mixup: float
-    clip: float
-    ema: float
-    favour: Mapping[str, float]
-    class_weights: tuple[float, ...] | Literal["balanced"] | None
-    patience: int | None
 
 
 class HubOptions(TypedDict, total=False):
@@ -108,17 +95,12 @@ class HubOptions(TypedDict, total=False):
     local_files_only: bool
 
 
-class RateOptions(_TrainingOptions, total=False):
+class RateOptions(_FaceOptions, _StepOptions, total=False):
     """Options of `Detector.find_rate`: of the sweep, and those of `Detector.fine_tune` that shape a step."""
 
     low: float
     high: float
     steps: int
-    batch_size: int | Literal["auto"]
-    freeze: Literal["backbone"] | int | None
-    augment: str | Augmentation | None
-    balance: bool | float
-    seed: int
 
 
 class EvaluationOptions(TypedDict, total=False):

@@ -6,7 +6,6 @@ import copy
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
 from deepfake_detect._options import check_number, check_type
@@ -138,15 +137,13 @@ class Classifier:
             UnknownModel: No such architecture.
         """
         from deepfake_detect.training.initial import untrained
-        from deepfake_detect.training.pipeline import bundle_name
 
-        check_type("model", model, str, expected="a name of list_models(), or 'timm:NAME'")
-        check_number("size_px", size_px, low=1, whole=True, optional=True)
         samples, classes = read_classes(dataset)
         _refuse_real_and_fake(classes)
         network, card = untrained(
             model,
-            name=name or bundle_name(options.get("out"), otherwise=model),
+            name=name,
+            out=options.get("out"),
             start=start,
             size_px=size_px,
             dropout=dropout,
@@ -177,7 +174,7 @@ class Classifier:
             InvalidOption: An option that does not exist, is out of range, or of a wrong type.
             TrainingDiverged: The loss was not a number, again and again.
         """
-        from deepfake_detect.training.pipeline import bundle_name
+        from deepfake_detect.training.initial import bundle_name
 
         samples, classes = read_classes(dataset)
         _refuse_real_and_fake(classes)
@@ -272,15 +269,9 @@ class Classifier:
         Returns:
             The card as written.
         """
-        from deepfake_detect.training.history import write_history
-        from deepfake_detect.weights.load import save_bundle
+        from deepfake_detect.training.history import save_with_history
 
-        check_type("folder", folder, (str, os.PathLike), expected="the path of a folder")
-        history = self.history  # before the folder is written, which may be that of the weights
-        card = save_bundle(self.model, self.card, folder, half=None)
-        if history:
-            write_history(Path(folder).expanduser(), history)
-        return card
+        return save_with_history(self.model, self.card, folder, history=self.history)
 
     def __repr__(self) -> str:
         return f"Classifier({self.card.id!r}, {', '.join(self.classes)}, device={str(self.device)!r})"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 from deepfake_detect._options import check_choice, check_flag, check_number, check_type
 from deepfake_detect.engines.runner import Backend
 from deepfake_detect.errors import InvalidOption
-from deepfake_detect.predict.look import FaceChoice, check_faces
+from deepfake_detect.predict.look import FaceChoice
 from deepfake_detect.trainable import Trainable
 from deepfake_detect.weights.card import Card
 from deepfake_detect.weights.onnx_file import find_weights
@@ -179,11 +179,6 @@ class Detector(Trainable):
         """
         from deepfake_detect.video.predict import predict_video
 
-        check_faces(faces, threshold=threshold)
-        check_number("max_frames", max_frames, low=1, whole=True)
-        check_number("every_s", every_s, above=0, optional=True)
-        check_type("save", save, (str, os.PathLike, NoneType), expected="a path that ends in .mp4, or None")
-        check_flag("progress", progress)
         return predict_video(
             self,
             path,
@@ -208,7 +203,6 @@ class Detector(Trainable):
         """
         from deepfake_detect.evaluation.stability import measure_stability
 
-        check_faces(faces, threshold=threshold)
         return measure_stability(self, image, faces=faces, threshold=threshold)
 
     def explain(
@@ -246,7 +240,6 @@ class Detector(Trainable):
         """
         from deepfake_detect.explain.explainer import explain_image
 
-        check_faces(faces, threshold=threshold)
         return explain_image(
             self,
             image,
@@ -313,16 +306,9 @@ class Detector(Trainable):
         Returns:
             The card as written.
         """
-        from deepfake_detect.weights.load import save_bundle
+        from deepfake_detect.training.history import save_with_history
 
-        check_type("folder", folder, (str, os.PathLike), expected="the path of a folder")
-        history = self.history  # before the folder is written, which may be that of the weights
-        card = save_bundle(self.model, self.card, folder, half=None)
-        if history:
-            from deepfake_detect.training.history import write_history
-
-            write_history(Path(folder).expanduser(), history)
-        return card
+        return save_with_history(self.model, self.card, folder, history=self.history)
 
     @overload
     def export(

@@ -6,10 +6,8 @@ import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
-from deepfake_detect._options import check_number, check_type
 from deepfake_detect.errors import InvalidOption
 from deepfake_detect.predict.predictor import Predictor
 from deepfake_detect.weights.card import Card
@@ -78,17 +76,11 @@ class Trainable(Predictor):
             WeightsMismatch: Those weights are of another architecture.
         """
         from deepfake_detect.training.initial import untrained
-        from deepfake_detect.training.pipeline import bundle_name
-
-        check_type("model", model, str, expected="a name of list_models(), or 'timm:NAME'")
-        check_type("start", start, (str, os.PathLike, NoneType), expected="'imagenet', a file, a bundle, or None")
-        check_type("name", name, (str, NoneType), expected="a name for the bundle, or None")
-        check_number("size_px", size_px, low=1, whole=True, optional=True)
-        check_number("margin", margin, above=0)
 
         network, card = untrained(
             model,
-            name=name or bundle_name(options.get("out"), otherwise=model),
+            name=name,
+            out=options.get("out"),
             start=start,
             size_px=size_px,
             margin=margin,
@@ -147,7 +139,7 @@ class Trainable(Predictor):
             TrainingDiverged: The loss was not a number, again and again.
         """
         from deepfake_detect.system.torch_defaults import usual_defaults
-        from deepfake_detect.training.pipeline import bundle_name
+        from deepfake_detect.training.initial import bundle_name
 
         card = replace(self.card, name=bundle_name(out, otherwise=f"{self.card.name}-tuned"), version=0)
         with usual_defaults():  # a copy made under inference_mode could not be trained

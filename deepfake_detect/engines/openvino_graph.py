@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from deepfake_detect.engines.outline import Operation, foldable_norms, scale_and_shift
+from deepfake_detect.engines.outline import GraphBuilder, Operation, scale_and_shift
 from deepfake_detect.errors import MissingExtra
 from deepfake_detect.system.threads import ForkSafeLock
 
@@ -36,7 +36,9 @@ def build_graph(outline: Sequence[Operation], tensors: Mapping[str, np.ndarray],
     """
     from openvino import Model
 
-    pictures, logits = _Builder(tensors).build(outline, size_hw)
+    builder = _Builder(tensors)
+    pictures = builder.ops.parameter([1, *size_hw, 3], np.float32)
+    logits = builder.build(outline, builder.ops.transpose(pictures, np.array([0, 3, 1, 2])))
     return Model([logits], [pictures])
 
 
@@ -76,34 +78,14 @@ def _without_telemetry() -> Iterator[None]:
         sys.modules.update(before)
 
 
-class _Builder:
+class _Builder(GraphBuilder):
     def __init__(self, tensors: Mapping[str, np.ndarray]) -> None:
         from openvino import opset1, opset13
 
-        self.ops, self.tensors = opset13, tensors
-        self.max_pool = opset1.max_pool  # later ones have a second result
+        super().__init__(tensors)
+        self.ops, self.pool = opset13, opset1.max_pool  # later ones have a second result
 
-    def build(self, outline: Sequence[Operation], size_hw: tuple[int, int]) -> tuple[Any, Any]:
-        pictures = self.ops.parameter([1, *size_hw, 3], np.float32)
-        values = [self.ops.transpose(pictures, np.array([0, 3, 1, 2]))]
-        norms = foldable_norms(outline)
-        for place, operation in enumerate(outline[1:], start=1):
-            inputs = [values[other] for other in operation.inputs]
-            if place in norms.values():
-                values.append(inputs[0])  # folded into the convolution
-            elif operation.kind == "conv":
-                norm = outline[norms[place]] if place in norms else None
-                values.append(self._conv(inputs[0], operation, norm))
-            else:
-                values.append(getattr(self, f"_{operation.kind}")(operation, *inputs))
-        return pictures, values[-1]
-
-    def _conv(self, maps: Any, operation: Operation, norm: Operation | None) -> Any:
-        weight, bias = self._weight(operation, "weight"), self._bias(operation)
-        if norm is not None:
-            scale, shift = scale_and_shift(norm, self.tensors)
-            weight *= scale[:, None, None, None]
-            bias = shift if bias is None else shift + bias * scale
+    def conv(self, operation: Operation, maps: Any, weight: np.ndarray, bias: np.ndarray | None) -> Any:
         settings = operation.settings
         geometry = (settings["stride"], settings["padding"], settings["padding"], settings["dilation"])
         groups = settings["groups"]
@@ -114,65 +96,57 @@ class _Builder:
             result = self.ops.convolution(maps, self._constant(weight), *geometry)
         return result if bias is None else self.ops.add(result, self._by_channel(bias))
 
-    def _norm(self, operation: Operation, maps: Any) -> Any:
+    def norm(self, operation: Operation, maps: Any) -> Any:
         scale, shift = scale_and_shift(operation, self.tensors)
         return self.ops.add(self.ops.multiply(maps, self._by_channel(scale)), self._by_channel(shift))
 
-    def _linear(self, operation: Operation, features: Any) -> Any:
-        weight, bias = self._weight(operation, "weight"), self._bias(operation)
+    def linear(self, operation: Operation, features: Any) -> Any:
+        weight, bias = self.weight(operation), self.bias(operation)
         result = self.ops.matmul(features, self._constant(weight), False, True)
         return result if bias is None else self.ops.add(result, self._constant(bias[None]))
 
-    def _max_pool(self, operation: Operation, maps: Any) -> Any:
+    def max_pool(self, operation: Operation, maps: Any) -> Any:
         stride, padding, kernel = (operation.settings[name] for name in ("stride", "padding", "kernel_size"))
-        return self.max_pool(maps, stride, padding, padding, kernel, "floor")
+        return self.pool(maps, stride, padding, padding, kernel, "floor")
 
-    def _adaptive_pool(self, operation: Operation, maps: Any) -> Any:
+    def adaptive_pool(self, operation: Operation, maps: Any) -> Any:
         size = operation.settings["size"]
         if list(maps.get_output_shape(0))[2:] == size:
             return maps
         return self.ops.adaptive_avg_pool(maps, np.array(size))
 
-    def _mean(self, operation: Operation, maps: Any) -> Any:
+    def mean(self, operation: Operation, maps: Any) -> Any:
         return self.ops.reduce_mean(maps, np.array(_HEIGHT_WIDTH), operation.settings["keep"])
 
-    def _flatten(self, operation: Operation, maps: Any) -> Any:
+    def flatten(self, operation: Operation, maps: Any) -> Any:
         return self.ops.reshape(maps, np.array([1, -1]), False)
 
-    def _add(self, operation: Operation, left: Any, right: Any) -> Any:
+    def add(self, operation: Operation, left: Any, right: Any) -> Any:
         return self.ops.add(left, right)
 
-    def _multiply(self, operation: Operation, left: Any, right: Any) -> Any:
+    def multiply(self, operation: Operation, left: Any, right: Any) -> Any:
         return self.ops.multiply(left, right)
 
-    def _concat(self, operation: Operation, *maps: Any) -> Any:
+    def concat(self, operation: Operation, *maps: Any) -> Any:
         return self.ops.concat(list(maps), 1)
 
-    def _relu(self, operation: Operation, maps: Any) -> Any:
+    def relu(self, operation: Operation, maps: Any) -> Any:
         return self.ops.relu(maps)
 
-    def _sigmoid(self, operation: Operation, maps: Any) -> Any:
+    def sigmoid(self, operation: Operation, maps: Any) -> Any:
         return self.ops.sigmoid(maps)
 
-    def _swish(self, operation: Operation, maps: Any) -> Any:
+    def swish(self, operation: Operation, maps: Any) -> Any:
         return self.ops.swish(maps)
 
-    def _hardswish(self, operation: Operation, maps: Any) -> Any:
+    def hardswish(self, operation: Operation, maps: Any) -> Any:
         return self.ops.hswish(maps)
 
-    def _hardtanh(self, operation: Operation, maps: Any) -> Any:
+    def hardtanh(self, operation: Operation, maps: Any) -> Any:
         return self.ops.clamp(maps, *operation.settings["numbers"])
 
-    def _leaky_relu(self, operation: Operation, maps: Any) -> Any:
+    def leaky_relu(self, operation: Operation, maps: Any) -> Any:
         return self.ops.prelu(maps, self._constant(np.array(operation.settings["numbers"], np.float32)))
-
-    def _weight(self, operation: Operation, name: str) -> np.ndarray:
-        """Give a copy of a weight, float32."""
-        return self.tensors[f"{operation.weights}.{name}"].astype(np.float32)
-
-    def _bias(self, operation: Operation) -> np.ndarray | None:
-        has_bias = f"{operation.weights}.bias" in self.tensors
-        return self._weight(operation, "bias") if has_bias else None
 
     def _constant(self, values: np.ndarray) -> Any:
         return self.ops.constant(np.ascontiguousarray(values), shared_memory=True)

@@ -105,6 +105,61 @@ def scale_and_shift(norm: Operation, tensors: Mapping[str, np.ndarray]) -> tuple
     return scale, bias - mean * scale
 
 
+class GraphBuilder:
+    """Builds a graph for another library from an outline: a subclass has a method for each kind of `Operation`.
+
+    A method takes the operation and the values that it computes with, and returns the new value; that of a convolution
+    gets its weight and bias, too, with the batch norm behind it folded into them.
+
+    Args:
+        tensors: Weights, as the state dict names them; float16 or float32.
+    """
+
+    def __init__(self, tensors: Mapping[str, np.ndarray]) -> None:
+        self.tensors = tensors
+
+    def build(self, outline: Sequence[Operation], pictures: Any, *, fold: bool = True) -> Any:
+        """Add every operation of a network, and return the value of the last.
+
+        Args:
+            outline: See `known_outline`.
+            pictures: The value of the first operation.
+            fold: Fold batch norms into the convolutions before them; else the weights stay as they are.
+        """
+        values = [pictures]
+        norms = foldable_norms(outline) if fold else {}
+        for place, operation in enumerate(outline[1:], start=1):
+            inputs = [values[other] for other in operation.inputs]
+            if place in norms.values():
+                values.append(inputs[0])  # folded into the convolution
+            elif operation.kind == "conv":
+                norm = outline[norms[place]] if place in norms else None
+                values.append(self.conv(operation, inputs[0], *self._folded(operation, norm)))
+            else:
+                values.append(getattr(self, operation.kind)(operation, *inputs))
+        return values[-1]
+
+    def conv(self, operation: Operation, maps: Any, weight: np.ndarray, bias: np.ndarray | None) -> Any:
+        """Add a convolution."""
+        raise NotImplementedError
+
+    def weight(self, operation: Operation, name: str = "weight") -> np.ndarray:
+        """Give a copy of a weight, float32."""
+        return self.tensors[f"{operation.weights}.{name}"].astype(np.float32)
+
+    def bias(self, operation: Operation) -> np.ndarray | None:
+        """Give a copy of the bias, float32; None where there is none."""
+        return self.weight(operation, "bias") if f"{operation.weights}.bias" in self.tensors else None
+
+    def _folded(self, operation: Operation, norm: Operation | None) -> tuple[np.ndarray, np.ndarray | None]:
+        weight, bias = self.weight(operation), self.bias(operation)
+        if norm is None:
+            return weight, bias
+        scale, shift = scale_and_shift(norm, self.tensors)
+        weight *= scale[:, None, None, None]
+        return weight, shift if bias is None else shift + bias * scale
+
+
 def file_name(architecture: str) -> str:
     """Name the file of an architecture in `OUTLINES`."""
     return architecture.replace(":", "-").replace("/", "-") + ".json"

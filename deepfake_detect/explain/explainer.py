@@ -80,9 +80,9 @@ def explain_image(
         >>> explanation.heat.shape, explanation.layer, round(sum(explanation.regions.values()), 6)
         ((512, 512), 'head.pool', 1.0)
     """
+    check_faces(faces, threshold=threshold)
     method = _chosen_method(method, predictor.model)
     _check(layer, method, faithfulness, target)
-    check_faces(faces, threshold=threshold)
     mapper = _Mapper(predictor, method, layer)
     look = predictor.look(image, faces=faces)
     prediction, raw = mapper.predict(look, threshold)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from deepfake_detect.engines.outline import Operation, foldable_norms, scale_and_shift
+from deepfake_detect.engines.outline import GraphBuilder, Operation
 from deepfake_detect.errors import MissingExtra
 
 OPSET = 18
@@ -98,33 +98,18 @@ def add_network(
     Raises:
         ValueError: The pictures are too small for the network.
     """
-    builder = _Builder(graph, tensors, dtype)
-    values: list[_Value] = [(pixels, (3, *size_hw))]
-    norms = foldable_norms(outline) if fold else {}
-    for place, operation in enumerate(outline[1:], start=1):
-        inputs = [values[other] for other in operation.inputs]
-        if place in norms.values():
-            values.append(inputs[0])  # folded into the convolution
-        elif operation.kind == "conv":
-            norm = outline[norms[place]] if place in norms else None
-            values.append(builder.conv(operation, *inputs, norm=norm))
-        else:
-            values.append(getattr(builder, operation.kind)(operation, *inputs))
-    return values[-1][0]
+    name, _ = _Builder(graph, tensors, dtype).build(outline, (pixels, (3, *size_hw)), fold=fold)
+    return str(name)
 
 
-class _Builder:
-    """One method for each kind of `Operation`; each takes values and their shapes, and returns the same."""
+class _Builder(GraphBuilder):
+    """Takes values with their shapes, and returns the same."""
 
     def __init__(self, graph: Nodes, tensors: Mapping[str, np.ndarray], dtype: type[np.floating[Any]]) -> None:
-        self.graph, self.tensors, self.dtype = graph, tensors, dtype
+        super().__init__(tensors)
+        self.graph, self.dtype = graph, dtype
 
-    def conv(self, operation: Operation, maps: _Value, *, norm: Operation | None) -> _Value:
-        weight, bias = self._weight(operation, "weight"), self._bias(operation)
-        if norm is not None:
-            scale, shift = scale_and_shift(norm, self.tensors)
-            weight *= scale[:, None, None, None]
-            bias = shift if bias is None else shift + bias * scale
+    def conv(self, operation: Operation, maps: _Value, weight: np.ndarray, bias: np.ndarray | None) -> _Value:
         window = {**operation.settings, "kernel_size": list(weight.shape[2:])}
         constants = [self._constant(weight)] + ([] if bias is None else [self._constant(bias)])
         settings = {"group": window.pop("groups"), **_window(window)}
@@ -132,11 +117,11 @@ class _Builder:
 
     def norm(self, operation: Operation, maps: _Value) -> _Value:
         names = ("weight", "bias", "running_mean", "running_var")
-        constants = [self._constant(self._weight(operation, name)) for name in names]
+        constants = [self._constant(self.weight(operation, name)) for name in names]
         return self.graph.add("BatchNormalization", maps[0], *constants, epsilon=operation.settings["eps"]), maps[1]
 
     def linear(self, operation: Operation, features: _Value) -> _Value:
-        weight, bias = self._weight(operation, "weight"), self._bias(operation)
+        weight, bias = self.weight(operation), self.bias(operation)
         constants = [self._constant(weight)] + ([] if bias is None else [self._constant(bias)])
         return self.graph.add("Gemm", features[0], *constants, transB=1), (len(weight),)
 
@@ -147,12 +132,12 @@ class _Builder:
 
     def adaptive_pool(self, operation: Operation, maps: _Value) -> _Value:
         """Average over areas as torch cuts them: by two products with matrices of means, for any two sizes."""
-        channels, *found = maps[1]
+        channels, *size_hw = maps[1]
         height, width = operation.settings["size"]
-        if found == [height, width]:
+        if size_hw == [height, width]:
             return maps
-        across = self.graph.add("MatMul", maps[0], self._constant(_means(found[1], width).T))
-        down = self.graph.add("MatMul", self._constant(_means(found[0], height)), across)
+        across = self.graph.add("MatMul", maps[0], self._constant(_means(size_hw[1], width).T))
+        down = self.graph.add("MatMul", self._constant(_means(size_hw[0], height)), across)
         return down, (channels, height, width)
 
     def mean(self, operation: Operation, maps: _Value) -> _Value:
@@ -190,14 +175,6 @@ class _Builder:
 
     def leaky_relu(self, operation: Operation, maps: _Value) -> _Value:
         return self.graph.add("LeakyRelu", maps[0], alpha=operation.settings["numbers"][0]), maps[1]
-
-    def _weight(self, operation: Operation, name: str) -> np.ndarray:
-        """Give a copy of a weight, float32."""
-        return self.tensors[f"{operation.weights}.{name}"].astype(np.float32)
-
-    def _bias(self, operation: Operation) -> np.ndarray | None:
-        has_bias = f"{operation.weights}.bias" in self.tensors
-        return self._weight(operation, "bias") if has_bias else None
 
     def _constant(self, values: np.ndarray) -> str:
         return self.graph.constant(values.astype(self.dtype))

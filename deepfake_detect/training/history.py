@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from deepfake_detect._options import check_type
 from deepfake_detect.drawing import charts
 from deepfake_detect.errors import InvalidOption
 from deepfake_detect.system.atomic import whole_file
 from deepfake_detect.training.schedule import Epoch
+
+if TYPE_CHECKING:  # `evaluate` reads the history of a detector that OpenVINO runs without torch
+    import torch
+
+    from deepfake_detect.weights.card import Card
 
 HISTORY = "history.csv"
 """File beside a bundle with a line for each epoch."""
@@ -29,6 +36,33 @@ def write_history(folder: Path, history: Sequence[Epoch]) -> None:
         table = csv.DictWriter(file, [column.name for column in fields(Epoch)])
         table.writeheader()
         table.writerows(asdict(epoch) for epoch in history)
+
+
+def save_with_history(
+    model: torch.nn.Module, card: Card, folder: str | os.PathLike[str], *, history: Sequence[Epoch]
+) -> Card:
+    """Write a bundle, and the history of its training beside it where there is one.
+
+    Args:
+        model: The trained model.
+        card: How it is used.
+        folder: Created if missing; ``~`` is expanded.
+        history: Figures of each epoch.
+
+    Returns:
+        The card as written.
+
+    Raises:
+        InvalidOption: ``folder`` is no path.
+        OSError: The folder cannot be written, or the disk is full.
+    """
+    from deepfake_detect.weights.load import save_bundle
+
+    check_type("folder", folder, (str, os.PathLike), expected="the path of a folder")
+    saved = save_bundle(model, card, folder, half=None)
+    if history:
+        write_history(Path(folder).expanduser(), history)
+    return saved
 
 
 def read_history(folder: Path) -> tuple[Epoch, ...]:

@@ -6,12 +6,13 @@ import logging
 import os
 import re
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import safetensors.torch
 import torch
 
-from deepfake_detect._options import real_number, whole_number
+from deepfake_detect._options import check_type, output_folder, real_number, whole_number
 from deepfake_detect.errors import HubUnavailable, InvalidOption
 from deepfake_detect.models.registry import create_model, imagenet_home, native_mean_std, native_size_px
 from deepfake_detect.models.transfer import take_over
@@ -30,7 +31,8 @@ IMAGENET = "imagenet"
 def untrained(
     architecture: str,
     *,
-    name: str,
+    name: str | None = None,
+    out: str | os.PathLike[str] | None = None,
     start: str | os.PathLike[str] | None = None,
     size_px: int | None = None,
     margin: float = 1.3,
@@ -42,7 +44,8 @@ def untrained(
 
     Args:
         architecture: As for `create_model`.
-        name: Name of the bundle.
+        name: Name of the bundle; None takes that of the folder ``out``, or of the architecture.
+        out: Output folder of the training.
         start: Initial weights: None for random ones, ``"imagenet"``, a ``.safetensors`` file or a folder with one
             that is named after the architecture, or a bundle as for `find_bundle`.
         size_px: Side of the input in pixels; the native one of the architecture where None.
@@ -58,6 +61,10 @@ def untrained(
         HubUnavailable: The ImageNet weights cannot be downloaded; the message says how to give a file.
         WeightsMismatch: The weights are of another architecture.
     """
+    check_type("model", architecture, str, expected="a name of list_models(), or 'timm:NAME'")
+    check_type("start", start, (str, os.PathLike, NoneType), expected=f"{IMAGENET!r}, a file, a bundle, or None")
+    check_type("name", name, (str, NoneType), expected="a name for the bundle, or None")
+    name = name or bundle_name(out, otherwise=architecture)
     if size_px is not None:
         size_px = whole_number("size_px", size_px, least=8, also=", or None")
     margin = real_number("margin", margin, low=1)
@@ -75,9 +82,13 @@ def untrained(
     return model, Card(name=name, version=0, architecture=architecture, preprocessing=preprocessing, classes=classes)
 
 
+def bundle_name(out: str | os.PathLike[str] | None, *, otherwise: str) -> str:
+    """Return the name of a new bundle: that of its folder, or else the given one."""
+    folder = output_folder(out)
+    return otherwise.replace("/", "-").replace(":", "-") if folder is None else folder.resolve().name
+
+
 def _starting_weights(architecture: str, start: str | os.PathLike[str]) -> dict[str, Any]:
-    if not isinstance(start, str | os.PathLike):
-        raise InvalidOption(f"start is {start!r}, expected a path, the name of a bundle, {IMAGENET!r} or None")
     if start == IMAGENET:
         return dict(safetensors.torch.load_file(_imagenet_file(architecture)))
     path = Path(start).expanduser()

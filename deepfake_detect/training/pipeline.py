@@ -160,12 +160,6 @@ def train_model(
     )
 
 
-def bundle_name(out: str | os.PathLike[str] | None, *, otherwise: str) -> str:
-    """Return the name of a new bundle: that of its folder, or else the given one."""
-    folder = output_folder(out)
-    return otherwise.replace("/", "-").replace(":", "-") if folder is None else folder.resolve().name
-
-
 def _for_faces(card: Card, faces: FacePolicy) -> Card:
     """Return the card of a model that gets face crops or whole pictures."""
     if faces == "none":

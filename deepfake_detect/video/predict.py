@@ -9,18 +9,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any, Final
 
 import numpy as np
 from PIL import Image
 
+from deepfake_detect._options import check_flag, check_number, check_type
 from deepfake_detect.drawing.annotate import COLOURS, Colour
 from deepfake_detect.drawing.gallery import Tile, draw_gallery
 from deepfake_detect.drawing.result import DrawnResult, short_name
-from deepfake_detect.errors import DeepfakeDetectError, ImageUnreadable, InvalidOption
+from deepfake_detect.errors import DeepfakeDetectError, ImageUnreadable
 from deepfake_detect.inputs.frames import FramePass, VideoFrame, VideoHeader, choose_frames, read_frames, read_header
 from deepfake_detect.inputs.image import Picture
-from deepfake_detect.predict.look import FaceChoice
+from deepfake_detect.predict.look import FaceChoice, check_faces
 from deepfake_detect.predict.prediction import Prediction
 from deepfake_detect.predict.predictor import Predictor
 from deepfake_detect.system.progress import progress_bar
@@ -73,6 +75,11 @@ def predict_video(
         InvalidOption: An argument out of range, or ``save`` cannot be written.
         MissingExtra: FFmpeg has no encoder for ``save``.
     """
+    check_faces(faces, threshold=threshold)
+    check_number("max_frames", max_frames, low=1, whole=True)
+    check_number("every_s", every_s, above=0, optional=True)
+    check_type("save", save, (str, os.PathLike, NoneType), expected="a path that ends in .mp4, or None")
+    check_flag("progress", progress)
     if save is not None:
         check_target(save, source=os.fspath(path))
     start = time.perf_counter()
@@ -336,8 +343,6 @@ class _Decoded:
 
 
 def _chosen(header: VideoHeader, *, max_frames: int, every_s: float | None) -> Sequence[VideoFrame]:
-    if max_frames < 1 or (every_s is not None and every_s <= 0):
-        raise InvalidOption(f"max_frames is {max_frames} and every_s {every_s}, expected at least 1 and above 0")
     frames = choose_frames(header, count=max_frames, every_s=every_s)
     if len(frames) <= max_frames:
         return frames

@@ -22,8 +22,7 @@ from deepfake_detect.models.registry import create_model
 from deepfake_detect.predict.look import look_at
 from deepfake_detect.predict.predictor import Predictor
 from deepfake_detect.training.augment import Augmentation
-from deepfake_detect.training.initial import untrained
-from deepfake_detect.training.pipeline import bundle_name
+from deepfake_detect.training.initial import bundle_name, untrained
 from deepfake_detect.training.prepare import prepare_data, split_data
 from deepfake_detect.weights.bundle import find_bundle
 from deepfake_detect.weights.load import load_model, save_bundle
