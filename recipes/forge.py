@@ -39,7 +39,7 @@ from recipes.upsamplers import Upsampler, enlarge, load_upsamplers
 
 FORGED = "forged.jsonl"
 
-WAYS = {"decoder": 0.3, "up-sampler": 0.3, "part-swap": 0.32, "morph": 0.08}
+WAYS = {"decoder": 0.15, "up-sampler": 0.15, "part-swap": 0.58, "morph": 0.12}
 
 PHOTOGRAPHS = {
     "mebeauty": 28, "ffhq140k": 20, "dfdc": 14, "ciplab": 12, "unsplash-men": 8, "london": 5, "headshots": 4,

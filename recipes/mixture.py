@@ -19,7 +19,7 @@ from recipes.face_table import KeptFace
 FAKES = {
     "dfdc": 22.0, "ciplab": 12.0, "ffhq140k": 11.0, "stylegan3": 4.0, "tpdne": 5.0, "genphotos": 4.0, "sfhq-t2i": 6.0,
     "sd14": 4.0, "sd-men": 1.5, "gpt-gallery": 9.0, "inswapper": 4.0, "lfw-faceswap": 3.0, "openforensics": 1.5,
-    SELF_BLEND: 5.0, "decoder": 6.0, "up-sampler": 6.0, "part-swap": 6.0, "morph": 2.0,
+    SELF_BLEND: 5.0, "decoder": 6.0, "up-sampler": 6.0, "part-swap": 12.0, "morph": 3.0,
 }  # fmt: skip
 """How often a fake of a source is drawn, in proportion; the last four are `forge`'s."""
 
