@@ -9,7 +9,8 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
@@ -71,16 +72,24 @@ class DrawnResult(Result):
             path: Ends in .json, or in .png, .jpg, .jpeg or .webp; ``~`` is expanded.
 
         Raises:
-            InvalidOption: Any other ending.
+            InvalidOption: Any other ending, or the file cannot be written.
         """
         target = Path(os.path.expanduser(path))
         suffix = target.suffix.lower()
         if suffix == ".json":
-            target.write_text(self.to_json(indent=2) + "\n", encoding="utf-8")
+            text = self._saved_json() + "\n"
+            with writing(target):
+                target.write_text(text, encoding="utf-8", errors="backslashreplace")
         elif suffix in PLOT_SUFFIXES:
-            self.plot().save(target, quality=92)
+            picture = self.plot()
+            with writing(target):
+                picture.save(target, quality=92)
         else:
             raise InvalidOption(f"{target}: ends in {suffix!r}, expected .json or one of {', '.join(PLOT_SUFFIXES)}")
+
+    def _saved_json(self) -> str:
+        """Return what `save` writes into a .json file."""
+        return self.to_json(indent=2)
 
     def show(self) -> None:
         """Show the `plot`: below the cell of a notebook, else in the picture viewer of the system.
@@ -110,6 +119,20 @@ class DrawnResult(Result):
         image.thumbnail(self._notebook_px)
         image.save(file, format_name)
         return file.getvalue()
+
+
+@contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """Say which file cannot be written, in place of the system's error.
+
+    Raises:
+        InvalidOption: The folder is missing or protected, or the disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        folder = "" if target.parent.is_dir() else f"; the folder {target.parent} does not exist: make it first"
+        raise InvalidOption(f"{target}: cannot be written ({error.strerror or error}){folder}") from error
 
 
 def show_picture(picture: Image.Image) -> None:

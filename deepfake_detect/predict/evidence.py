@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import io
 import json
-import os
 import platform
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -16,7 +16,7 @@ import numpy as np
 from deepfake_detect._version import __version__
 from deepfake_detect.errors import ImageTooLarge, ImageUnreadable
 from deepfake_detect.inputs.image import ImageInput, name_image, open_image
-from deepfake_detect.inputs.source import open_bytes
+from deepfake_detect.predict.intake import Stamp, hold_file
 from deepfake_detect.provenance.inspector import inspect_metadata
 from deepfake_detect.weights.card import Card
 
@@ -33,17 +33,19 @@ def record_evidence(
     card: Card,
     faces: str,
     threshold: float | None = None,
+    stamp: Stamp | None = None,
     stability: Mapping[str, Any] | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Collect what is needed to check a verdict again: the file, the weights, the settings, the versions.
 
     Args:
-        image: The picture that was scored. It is opened once more for its sha256.
+        image: The picture that was scored. It is read once more, for its sha256 and its metadata.
         verdict: `Prediction.to_dict` of that picture.
         card: Of the weights that scored it.
         faces: Which faces were scored, as for `Predictor.predict`.
         threshold: Threshold that the caller set in place of the card's; None for the card's.
+        stamp: Of the file when it was scored; None where there is nothing that could have changed.
         stability: `Stability.to_dict`, where it was measured.
         metadata: `MetadataFindings.to_dict`; inspected here where None and the picture is a file of a format that
             `inspect_metadata` reads.
@@ -52,16 +54,21 @@ def record_evidence(
         Plain JSON values. They hold no pixels; of the file only its metadata findings.
 
     Raises:
-        ImageUnreadable: The picture cannot be opened any more.
+        ImageUnreadable: The picture cannot be opened any more, or has changed since it was scored.
     """
-    fingerprint = fingerprint_input(image)
-    if metadata is None and fingerprint["kind"] == "file":
-        metadata = _metadata_of(image)
+    file = hold_file(image)
+    fingerprint = fingerprint_input(image if file is None else file)
+    if stamp is not None and not stamp.fits(image, file.getvalue() if file else b""):
+        raise ImageUnreadable(
+            f"{fingerprint['name']} has changed since it was scored; predict it again, and record that verdict"
+        )
+    if metadata is None and file is not None:
+        metadata = metadata_of(file)
     record = {
         "schema": SCHEMA,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "input": fingerprint,
-        "weights": {"id": card.id, "sha256": card.sha256, "revision": verdict["revision"], "card": _plain(card)},
+        "weights": {"id": card.id, "sha256": card.sha256, "revision": verdict["revision"], "card": plain_card(card)},
         "settings": {"faces": faces, "threshold": threshold, "preprocessing": fingerprint_card(card)},
         "verdict": dict(verdict),
         "stability": None if stability is None else dict(stability),
@@ -93,13 +100,11 @@ def fingerprint_input(image: ImageInput) -> dict[str, Any]:
     Raises:
         ImageUnreadable: It cannot be read.
     """
-    name = name_image(image)
-    if isinstance(image, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(image, "read"):
-        with open_bytes(image, name=name) as file:
-            content = file.read()
-        return {"name": name, "kind": "file", "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    content = np.ascontiguousarray(open_image(image).pixels).tobytes()
-    return {"name": name, "kind": "pixels", "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    file = hold_file(image)
+    kind = "pixels" if file is None else "file"
+    content = np.ascontiguousarray(open_image(image).pixels).tobytes() if file is None else file.getvalue()
+    digest = hashlib.sha256(content).hexdigest()
+    return {"name": name_image(image), "kind": kind, "bytes": len(content), "sha256": digest}
 
 
 def fingerprint_card(card: Card) -> str:
@@ -120,10 +125,11 @@ def environment() -> dict[str, Any]:
     return {"versions": versions, "system": platform.system(), "machine": platform.machine()}
 
 
-def _metadata_of(image: ImageInput) -> dict[str, Any] | None:
-    """Inspect a file that was read before; None for a format of which no metadata are read, or a file too large."""
+def metadata_of(file: io.BytesIO) -> dict[str, Any] | None:
+    """Inspect a file; None for a format of which no metadata are read, or a file too large."""
+    file.seek(0)
     try:
-        return inspect_metadata(image).to_dict()
+        return inspect_metadata(file).to_dict()
     except (ImageUnreadable, ImageTooLarge):
         return None
 
@@ -135,6 +141,7 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-def _plain(card: Card) -> dict[str, Any]:
+def plain_card(card: Card) -> dict[str, Any]:
+    """Return a card as the plain JSON values of its file."""
     values: dict[str, Any] = json.loads(card.to_json())
     return values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import os
 import time
@@ -15,7 +16,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageFile
 
 from deepfake_detect.errors import DeepfakeDetectError, ImageUnreadable, InvalidOption
-from deepfake_detect.inputs.image import PICTURE_SUFFIXES, Lazy, Picture, name_image, open_image
+from deepfake_detect.inputs.image import PICTURE_SUFFIXES, ImageInput, Lazy, Picture, name_image, open_image
 from deepfake_detect.inputs.listing import files_below, list_files
 from deepfake_detect.inputs.source import open_bytes
 
@@ -136,6 +137,61 @@ def take_over(image: Any, *, read_fresh: bool = False) -> Taken:
         return _taken(image, name, read_fresh=read_fresh)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stamp:
+    """What tells later whether a path or an address still holds the bytes that were scored.
+
+    Attributes:
+        status: Size, times of change and inode of a file before it was opened.
+        sha256: Of the bytes, where they were read into memory first, as from an address or a pipe.
+    """
+
+    status: tuple[int, ...] | None = None
+    sha256: str | None = None
+
+    def fits(self, source: Any, content: bytes) -> bool:
+        """Return whether a path or address, and what was read from it just now, are those that were stamped."""
+        if self.sha256 is not None:
+            return hashlib.sha256(content).hexdigest() == self.sha256
+        return self.status == _status(source)
+
+
+def stamp_source(source: Any, opened: Any) -> Stamp | None:
+    """Stamp a picture, before it is decoded, so that a case is never made of other bytes than those that were scored.
+
+    Args:
+        source: What a prediction keeps.
+        opened: What is decoded: the same path, or a file in memory.
+
+    Returns:
+        None for what is held in memory, and cannot change.
+    """
+    if not isinstance(source, str | os.PathLike):
+        return None
+    if isinstance(opened, io.BytesIO):
+        return Stamp(sha256=hashlib.sha256(opened.getbuffer()).hexdigest())
+    return Stamp(status=_status(opened))
+
+
+def hold_file(image: ImageInput) -> io.BytesIO | None:
+    """Read a file once, so that everything is computed from the same bytes; it keeps its name.
+
+    Args:
+        image: Anything that `open_image` takes.
+
+    Returns:
+        The bytes of a path, URL, file object, or of bytes; None for arrays, tensors and PIL images, which have no file.
+
+    Raises:
+        ImageUnreadable: It cannot be read.
+    """
+    is_file = isinstance(image, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(image, "read")
+    if not is_file or isinstance(image, Picture):
+        return None
+    name = name_image(image)
+    return name_bytes(open_bytes(image, name=name), name)
+
+
 @contextlib.contextmanager
 def reading(name: str) -> Iterator[None]:
     """Make whatever the caller's object raises an error of that picture: the other pictures have no part in it.
@@ -235,6 +291,14 @@ def _taken(image: Any, name: str, *, read_fresh: bool) -> Taken:
         clone = image.detach().clone()
         return Taken(name=name, image=clone, source=clone)
     return Taken(name=name, image=image, source=image)
+
+
+def _status(path: str | os.PathLike[str]) -> tuple[int, ...] | None:
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def _is_fresh(path: str | os.PathLike[str]) -> bool:

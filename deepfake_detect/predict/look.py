@@ -16,7 +16,7 @@ from deepfake_detect.faces.face import Face
 from deepfake_detect.faces.finder import SIDES_PX, FaceFinder
 from deepfake_detect.inputs.image import ImageInput, Picture, open_image
 from deepfake_detect.inputs.source import open_bytes
-from deepfake_detect.predict.intake import Taken, name_bytes, reading, take_over
+from deepfake_detect.predict.intake import Stamp, Taken, name_bytes, reading, stamp_source, take_over
 from deepfake_detect.weights.card import Preprocessing
 
 FaceChoice = Literal["auto", "all", "largest", "none"]
@@ -40,6 +40,7 @@ class Look:
         faces: Largest first, boxes in pixels of the upright original, without scores.
         crops: One [size_px, size_px, 3] uint8 RGB for each face.
         choice: The choice of faces that was made.
+        stamp: Of the file that was decoded; None where the source is held in memory.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Look:
     faces: tuple[Face, ...]
     crops: tuple[np.ndarray, ...]
     choice: FaceChoice = "auto"
+    stamp: Stamp | None = None
 
 
 def check_faces(faces: Any, *, threshold: Any = None) -> None:
@@ -86,8 +88,9 @@ def look_at(
     taken = image if isinstance(image, Taken) else take_over(image)
     with reading(taken.name):
         opened = _read_once(taken)
+        stamp = stamp_source(taken.source, opened)
         if faces == "none" or finder is None:
-            return _look_at_all(opened, taken, preprocessing)
+            return replace(_look_at_all(opened, taken, preprocessing), stamp=stamp)
         picture = open_image(opened, min_side_px=SIDES_PX[-1])
     faces_found = finder.find(picture.pixels, border=faces != "all")[: 1 if faces == "largest" else None]
     faces_found = [_in_original(face, picture) for face in faces_found]
@@ -103,6 +106,7 @@ def look_at(
         faces=tuple(faces_found),
         crops=crops,
         choice=faces,
+        stamp=stamp,
     )
 
 

@@ -20,6 +20,7 @@ from deepfake_detect.faces.crop import crop_square
 from deepfake_detect.faces.face import Face, worst_face
 from deepfake_detect.inputs.image import ImageInput, open_image
 from deepfake_detect.predict.evidence import record_evidence
+from deepfake_detect.predict.intake import Stamp
 from deepfake_detect.weights.card import Card
 
 if TYPE_CHECKING:
@@ -42,11 +43,13 @@ class Settings:
         card: Of the weights.
         faces: The choice of faces that was made.
         threshold: Given by the caller in place of the card's; None where the card decided.
+        stamp: Of the file that was decoded; None where the source is held in memory.
     """
 
     card: Card
     faces: str
     threshold: float | None = None
+    stamp: Stamp | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -158,8 +161,8 @@ class Prediction(DrawnResult):
     ) -> dict[str, Any]:
         """Return the verdict with everything that somebody else needs to check it again.
 
-        That is the sha256 of the picture, which is opened once more, the card and sha256 of the weights, the settings,
-        and the versions of the libraries. `deepfake_detect.verify` reads it.
+        That is the sha256 of the picture, which is read once more and must not have changed, the card and sha256 of the
+        weights, the settings, and the versions of the libraries. `deepfake_detect.verify` reads it.
 
         Args:
             stability: `Stability.to_dict` of the picture, to be handed on with it.
@@ -169,7 +172,7 @@ class Prediction(DrawnResult):
             Plain JSON values, as ``docs/case.schema.json`` describes them.
 
         Raises:
-            DeepfakeDetectError: The picture could not be scored, or cannot be opened any more.
+            DeepfakeDetectError: The picture could not be scored, cannot be opened any more, or has changed since.
         """
         if self.error is not None:
             raise self.error
@@ -182,6 +185,7 @@ class Prediction(DrawnResult):
             card=self.settings.card,
             faces=self.settings.faces,
             threshold=self.settings.threshold,
+            stamp=self.settings.stamp,
             stability=stability,
             metadata=metadata,
         )
@@ -190,19 +194,16 @@ class Prediction(DrawnResult):
         """Write the verdict as a case that can be checked again, or its `plot` as a picture.
 
         Args:
-            path: Ends in .json, for `to_case` (for `to_dict` alone where the prediction was put together by hand, or
-                carries an error); or in .png, .jpg, .jpeg or .webp, for `plot`.
+            path: Ends in .json, for `to_case`; or in .png, .jpg, .jpeg or .webp, for `plot`.
 
         Raises:
-            InvalidOption: Any other ending.
-            DeepfakeDetectError: The picture cannot be opened any more.
+            InvalidOption: Any other ending, or the file cannot be written.
+            DeepfakeDetectError: As for `to_case`: a picture without a verdict has no case. `to_json` gives its result.
         """
-        is_case = Path(path).suffix.lower() == ".json" and self.settings is not None and self.error is None
-        if not is_case:
-            super(Prediction, self).save(path)  # slots=True makes a new class, which bare super() does not know
-            return
-        text = json.dumps(self.to_case(), indent=2, ensure_ascii=False, allow_nan=False)
-        Path(path).expanduser().write_text(text + "\n", encoding="utf-8")
+        super(Prediction, self).save(path)  # slots=True makes a new class, which bare super() does not know
+
+    def _saved_json(self) -> str:
+        return json.dumps(self.to_case(), indent=2, ensure_ascii=False, allow_nan=False)
 
     def save_crops(self, folder: str | os.PathLike[str], *, margin: float = MARGIN) -> list[Path]:
         """Write each face as a PNG picture, at the resolution of the original.

@@ -121,7 +121,7 @@ def compose_prediction(
         seconds=seconds,
         backend=backend,
         dtype=dtype,
-        settings=Settings(card=card, faces=look.choice, threshold=threshold),
+        settings=Settings(card=card, faces=look.choice, threshold=threshold, stamp=look.stamp),
     )
 
 

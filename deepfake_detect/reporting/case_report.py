@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import logging
 import os
@@ -14,16 +13,15 @@ from typing import Any, Literal
 
 from deepfake_detect._options import check_flag
 from deepfake_detect.drawing.result import Result, short_name
-from deepfake_detect.errors import BackendUnavailable, InvalidOption, LayerNotFound
+from deepfake_detect.errors import BackendUnavailable, ImageTooLarge, InvalidOption, LayerNotFound
 from deepfake_detect.evaluation.stability import Stability, measure_stability
 from deepfake_detect.explain.explainer import explain_image
 from deepfake_detect.explain.explanation import Explanation
 from deepfake_detect.explain.faithfulness import Level
-from deepfake_detect.inputs.image import ImageInput, Picture, name_image, open_image
-from deepfake_detect.inputs.source import open_bytes
+from deepfake_detect.inputs.image import ImageInput, name_image, open_image
 from deepfake_detect.predict.content import classify_content
 from deepfake_detect.predict.evidence import record_evidence
-from deepfake_detect.predict.intake import take_over
+from deepfake_detect.predict.intake import hold_file, take_over
 from deepfake_detect.predict.look import FaceChoice, check_faces
 from deepfake_detect.predict.prediction import Prediction
 from deepfake_detect.predict.predictor import Predictor
@@ -235,12 +233,11 @@ def hold_image(image: ImageInput) -> Any:
 
     Raises:
         ImageUnreadable: It cannot be read.
+        ImageTooLarge: More than 256 MB.
     """
-    is_file = isinstance(image, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(image, "read")
-    if not is_file or isinstance(image, Picture):
+    file = hold_file(image)
+    if file is None:
         return take_over(image).source
-    name = name_image(image)
-    with open_bytes(image, name=name) as file:
-        held = io.BytesIO(file.read(MAX_FILE_BYTES + 1))
-    held.name = name
-    return held
+    if file.getbuffer().nbytes > MAX_FILE_BYTES:
+        raise ImageTooLarge(f"{file.name}: more than {MAX_FILE_BYTES:,} bytes, the most that is reported on")
+    return file
