@@ -34,7 +34,10 @@ def test_a_case_is_written_for_each_picture_and_checked_again(bundle: str, tmp_p
     assert same.exit_code == 0 and same.stdout.endswith("The verdict stands.\n")
     differs = run("verify", second, other, "--model", bundle, "--json")
     assert differs.exit_code == 1
-    assert [check["name"] for check in json.loads(differs.stdout)["checks"] if check["ok"] is False] == ["file", "metadata"]
+    assert [check["name"] for check in json.loads(differs.stdout)["checks"] if check["ok"] is False] == [
+        "file",
+        "metadata",
+    ]
 
 
 def test_a_picture_that_cannot_be_scored_leaves_no_case(bundle: str, tmp_path: Path) -> None:
