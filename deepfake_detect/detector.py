@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from deepfake_detect._options import check_choice, check_flag, check_number, check_type
 from deepfake_detect.engines.runner import Backend
-from deepfake_detect.errors import InvalidOption
+from deepfake_detect.errors import BackendUnavailable, InvalidOption
 from deepfake_detect.predict.look import FaceChoice
 from deepfake_detect.trainable import Trainable
 from deepfake_detect.weights.card import Card
@@ -308,7 +308,7 @@ class Detector(Trainable):
         """
         from deepfake_detect.training.history import save_with_history
 
-        return save_with_history(self.model, self.card, folder, history=self.history)
+        return save_with_history(self.model, self.card, folder, texture=self.texture_model, history=self.history)
 
     @overload
     def export(
@@ -361,10 +361,16 @@ class Detector(Trainable):
         Raises:
             InvalidOption: An option that does not exist, or that the format does not have; or int8 without data.
             MissingExtra: The extra ``[onnx]`` is not installed.
-            BackendUnavailable: The network cannot be translated, or onnxruntime-web is not to be had.
+            BackendUnavailable: The network cannot be translated, or onnxruntime-web is not to be had; or the detector
+                has a texture look: use `without_texture`.
             DatasetError: The data cannot be read, or show too few faces.
         """
         check_choice("format", format, ("onnx", "browser"))
+        if self.card.texture is not None:
+            raise BackendUnavailable(
+                f"{self.card.id} has a texture look, which {format} files do not hold; use "
+                "detector.without_texture().export(...), whose verdicts are those of the crop alone"
+            )
         if format == "browser":
             from deepfake_detect.export.site import export_site
 
@@ -415,7 +421,7 @@ class Detector(Trainable):
         check_flag("create_pr", create_pr)
         with tempfile.TemporaryDirectory() as folder:
             card = replace(self.card, hub_repo=repo_id)
-            card = save_bundle(self.model, card, folder, half=None)
+            card = save_bundle(self.model, card, folder, texture=self.texture_model, half=None)
             Path(folder, "README.md").write_text(write_model_card(card), encoding="utf-8")
             return upload_bundle(
                 folder,

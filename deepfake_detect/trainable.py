@@ -141,7 +141,7 @@ class Trainable(Predictor):
         from deepfake_detect.system.torch_defaults import usual_defaults
         from deepfake_detect.training.initial import bundle_name
 
-        card = replace(self.card, name=bundle_name(out, otherwise=f"{self.card.name}-tuned"), version=0)
+        card = replace(self.card, name=bundle_name(out, otherwise=f"{self.card.name}-tuned"), version=0, texture=None)
         with usual_defaults():  # a copy made under inference_mode could not be trained
             detector = self._with(copy.deepcopy(self.model), card)
         steps = {

@@ -13,12 +13,27 @@ from PIL import Image
 
 from deepfake_detect import Card, Detector, Preprocessing, create_model
 from deepfake_detect.weights.load import save_bundle
+from deepfake_detect.weights.texture import TextureLook
 
 PORTRAIT = Path(__file__).parents[1] / "examples" / "portrait.jpg"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deepfake-detect"
 """Where ``.ci/run`` puts what the tests in a browser need."""
 
 CARD = Card(name="small", version=0, architecture="meso4", preprocessing=Preprocessing(size_px=64))
+
+
+LOOK = TextureLook(
+    architecture="cnn4",
+    patch_px=32,
+    patches=4,
+    min_side_px=70,
+    crop_weight=0.5,
+    texture_weight=2.0,
+    bias=0.25,
+    alone_weight=0.75,
+    alone_bias=-0.125,
+)
+"""The portrait's face, 89 px wide, is large enough for it; those of `group`, 65 px wide, are not."""
 
 
 class Texture(torch.nn.Module):
@@ -52,6 +67,20 @@ def small_model() -> torch.nn.Module:
 def small_detector(**changes: Any) -> Detector:
     """Give a detector of 64 px on the CPU; ``changes`` are of its card."""
     return Detector(model=small_model(), card=replace(CARD, **changes), device="cpu")
+
+
+def small_texture() -> torch.nn.Module:
+    """Give random weights for `LOOK` whose logits differ from patch to patch."""
+    model = create_model("cnn4", seed=1)
+    with torch.no_grad():
+        [module for module in model.modules() if isinstance(module, torch.nn.Linear)][-1].weight *= 100
+    return model.eval()
+
+
+def two_looks(**changes: Any) -> Detector:
+    """Give a detector with both looks on the CPU; ``changes`` are of its card."""
+    card = replace(CARD, **{"texture": LOOK, **changes})
+    return Detector(model=small_model(), card=card, texture=small_texture(), device="cpu")
 
 
 def small_bundle(folder: Path, **changes: Any) -> Path:

@@ -28,7 +28,7 @@ def command(models: tuple[str, ...], folder: Path) -> None:
 
     for model in models:
         bundle = find_bundle(model)
-        size = len(read_weights(bundle))  # takes the sha256
+        size = sum(len(read_weights(network)) for network in bundle.networks)  # takes the sha256
         target = folder / bundle.card.id
         _copy(bundle, target)
         write_line(f"{bundle.card.id}: {size / 1e6:.1f} MB in {target}")
@@ -37,10 +37,10 @@ def command(models: tuple[str, ...], folder: Path) -> None:
 def _copy(bundle: Bundle, target: Path) -> None:
     """Copy card and weights, each in one step; the card last, so that a copy that was cut off does not load."""
     from deepfake_detect.system.atomic import whole_file
-    from deepfake_detect.weights.card import CARD_FILE, WEIGHTS_FILE
+    from deepfake_detect.weights.card import CARD_FILE
 
     target.mkdir(parents=True, exist_ok=True)
-    for name in (WEIGHTS_FILE, CARD_FILE):
+    for name in (*(network.file for network in bundle.networks), CARD_FILE):
         if not (target / name).exists() or not os.path.samefile(bundle.folder / name, target / name):
             with whole_file(target / name) as partial:
                 shutil.copyfile(bundle.folder / name, partial)

@@ -56,12 +56,10 @@ def _cells(bundle: Bundle, speed: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _facts(bundle: Bundle, speed: dict[str, Any]) -> dict[str, Any]:
-    from deepfake_detect.weights.card import WEIGHTS_FILE
-
     return {
         "auc": bundle.card.metrics.get("test", {}).get("all", {}).get("auc"),
         "ms_per_face": speed["ms_per_face"].get(bundle.card.id),
-        "size_bytes": (bundle.folder / WEIGHTS_FILE).stat().st_size,
+        "size_bytes": sum(network.path.stat().st_size for network in bundle.networks),
     }
 
 

@@ -14,14 +14,13 @@ from deepfake_detect.drawing.annotate import COLOURS
 from deepfake_detect.drawing.gallery import Tile, draw_gallery
 from deepfake_detect.drawing.result import DrawnResult, short_name
 from deepfake_detect.errors import ImageUnreadable
-from deepfake_detect.faces.crop import crop_face
 from deepfake_detect.faces.face import Box, Face, overlap
 from deepfake_detect.inputs.delivery import STABILITY, Delivery, crop_picture
 from deepfake_detect.inputs.image import ImageInput, Picture, open_image
-from deepfake_detect.predict.look import FaceChoice
+from deepfake_detect.predict.look import FaceChoice, view_of
 from deepfake_detect.predict.prediction import Prediction
 from deepfake_detect.predict.predictor import Predictor
-from deepfake_detect.predict.verdict import judge
+from deepfake_detect.predict.verdict import judge_face
 
 logger = logging.getLogger("deepfake_detect")
 
@@ -303,13 +302,10 @@ def _share_inside(box: Box, size_hw: Sequence[int]) -> float:
 
 def _score_at(predictor: Predictor, pixels: np.ndarray, face: Face, threshold: float | None) -> Face:
     """Score a face that was not found, at its box."""
-    wanted = predictor.card.preprocessing
-    crop = crop_face(
-        pixels, face.box_xyxy, margin=wanted.margin, size_px=wanted.size_px, interpolation=wanted.interpolation
-    )
-    (logit,) = predictor.logits([crop])
-    score, label = judge(logit, card=predictor.card, threshold=threshold)
-    return replace(face, logit=logit, score=score, label=label)
+    card = predictor.card
+    view = view_of(pixels, face.box_xyxy, preprocessing=card.preprocessing, texture=card.texture)
+    (logits,) = predictor.read([view])
+    return judge_face(face, logits, card=card, threshold=threshold)
 
 
 def _is_flip(before: str, after: str) -> bool:

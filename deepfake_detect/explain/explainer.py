@@ -28,7 +28,7 @@ from deepfake_detect.predict.look import FaceChoice, Look, check_faces
 from deepfake_detect.predict.prediction import Prediction
 from deepfake_detect.predict.predictor import Predictor
 from deepfake_detect.predict.preprocess import to_batch
-from deepfake_detect.predict.verdict import calibrate_logit, compose_prediction
+from deepfake_detect.predict.verdict import FaceLogits, calibrate_logit, compose_prediction, fuse_logits
 from deepfake_detect.system.torch_defaults import usual_defaults
 
 Target = Literal["fake", "real"]
@@ -131,9 +131,10 @@ class _Mapper:
             raw, logit = self.maps(self.predictor.model, self._batch(crops))
             maps.append(raw)
             logits += [float(value) for value in logit] if self._is_exact else self.predictor.logits(crops)
+        textures = self.predictor.texture_logits([view.patches for view in look.views])
         prediction = compose_prediction(
             look,
-            logits,
+            list(map(FaceLogits, logits, textures)),
             card=self.predictor.card,
             revision=self.predictor.revision,
             threshold=threshold,
@@ -217,7 +218,7 @@ def _face_heat(
         model=mapper.predictor.model,
         preprocessing=mapper.predictor.card.preprocessing,
         device=mapper.predictor.device,
-        probability=_probability(mapper.predictor, sign),
+        probability=_probability(mapper.predictor, face, sign),
         forward=partial(_forward, mapper.predictor),
     )
     return FaceHeat(
@@ -231,9 +232,10 @@ def _face_heat(
     )
 
 
-def _probability(predictor: Predictor, sign: float) -> Callable[[Tensor], Tensor]:
-    card = predictor.card
-    return lambda logit: torch.sigmoid(sign * calibrate_logit(logit, card=card))
+def _probability(predictor: Predictor, face: Face, sign: float) -> Callable[[Tensor], Tensor]:
+    """Turn logits of copies of a face's crop into probabilities; what the texture look says of it stays."""
+    card, texture = predictor.card, (face.looks or {}).get("texture")
+    return lambda logit: torch.sigmoid(sign * calibrate_logit(fuse_logits(logit, texture, card=card), card=card))
 
 
 def _forward(predictor: Predictor, batch: Tensor) -> Tensor:

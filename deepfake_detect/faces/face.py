@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -29,6 +29,8 @@ class Face:
         score: Calibrated probability that the face is fake, 0..1; None where nobody scored it.
         logit: What the model said; positive means fake.
         label: ``"real"``, ``"fake"`` or ``"uncertain"``.
+        looks: Of a detector with two looks, ``"crop"`` and ``"texture"`` to the logit of each, None where it was
+            withheld; ``logit`` is what the card makes of them. None for a detector with one look.
     """
 
     box_xyxy: tuple[float, float, float, float]
@@ -37,9 +39,11 @@ class Face:
     score: float | None = None
     logit: float | None = None
     label: FaceLabel | None = None
+    looks: Mapping[str, float | None] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Give the face as plain JSON values."""
+        looks = {} if self.looks is None else {"looks": dict(self.looks)}
         return {
             "box_xyxy": [float(value) for value in self.box_xyxy],
             "landmarks_xy": np.asarray(self.landmarks_xy).tolist(),
@@ -47,6 +51,7 @@ class Face:
             "score": None if self.score is None else float(self.score),
             "logit": None if self.logit is None else float(self.logit),
             "label": self.label,
+            **looks,
         }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Generator, Iterable, Sequence, Sized
+from collections.abc import Callable, Generator, Iterable, Sequence, Sized
 from concurrent.futures import Executor
 from contextlib import closing
 from dataclasses import replace
@@ -20,15 +20,16 @@ from deepfake_detect.faces.finder import PACKAGED, FaceFinder
 from deepfake_detect.inputs.image import ImageInput
 from deepfake_detect.predict.content import classify_content
 from deepfake_detect.predict.intake import Series, list_several, open_several
-from deepfake_detect.predict.look import FaceChoice, Look, check_faces, look_at
+from deepfake_detect.predict.look import FaceChoice, Look, View, check_faces, look_at
 from deepfake_detect.predict.prediction import Prediction, Predictions
 from deepfake_detect.predict.preprocess import normalise
 from deepfake_detect.predict.stream import OnError, stream_predictions
-from deepfake_detect.predict.verdict import compose_prediction
+from deepfake_detect.predict.texture import TextureScorer
+from deepfake_detect.predict.verdict import FaceLogits, compose_prediction
 from deepfake_detect.system.device import count_processors
 from deepfake_detect.system.progress import progress_bar
 from deepfake_detect.weights.bundle import Bundle
-from deepfake_detect.weights.card import DETECTS, Card
+from deepfake_detect.weights.card import DETECTS, Card, without_texture
 from deepfake_detect.weights.onnx_file import OnnxFile
 
 if TYPE_CHECKING:  # torch is imported where it is needed: with OpenVINO a verdict needs none
@@ -54,6 +55,8 @@ class Predictor:
         model: From `create_model`, or any module that maps [N, 3, size_px, size_px] to N logits. Or a `Bundle`, whose
             weights are loaded when they are needed; or an `OnnxFile`, which onnxruntime runs without torch.
         card: Preprocessing, calibration and threshold.
+        texture: Where the card has a texture look, the network for it: from `create_model`, or any module that maps
+            [N, 3, patch_px, patch_px] to N logits. None for a bundle, which brings its own.
         revision: Commit on the Hub that the weights came from.
         device: ``"auto"`` is cuda, then mps, then cpu; or any name that torch knows. Of an ONNX file ``"cpu"``,
             ``"cuda"``, ``"coreml"`` or ``"directml"``.
@@ -66,7 +69,8 @@ class Predictor:
         InvalidOption: An unknown device, dtype or backend, or three that do not go together.
         BackendUnavailable: ``backend="openvino"``, and OpenVINO cannot run the network.
         MissingExtra: ``backend="openvino"``, and OpenVINO is not installed; or an ONNX file, and onnxruntime is not.
-        WeightsMismatch: The card is not that of a detector, or onnxruntime cannot run the file.
+        WeightsMismatch: The card is not that of a detector, or has a texture look and there is no network for it; or
+            onnxruntime cannot run the file.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class Predictor:
         *,
         model: torch.nn.Module | Bundle | OnnxFile,
         card: Card,
+        texture: torch.nn.Module | Bundle | None = None,
         revision: str | None = None,
         device: str | torch.device = "auto",
         dtype: str | torch.dtype = "auto",
@@ -94,6 +99,16 @@ class Predictor:
             if isinstance(model, OnnxFile)
             else Runner(model, device=device, dtype=dtype, backend=backend)
         )
+        network = model.texture if texture is None and card.texture and isinstance(model, Bundle) else texture
+        if (network is None) != (card.texture is None):
+            what = "a texture look, expected its network" if network is None else "no texture look, expected no network"
+            raise WeightsMismatch(
+                f"card {card.id} has {what} as texture=; Detector.from_pretrained loads both, "
+                "and without_texture() of a detector goes without"
+            )
+        self._texture = (
+            None if network is None else TextureScorer(network, card=card, device=device, dtype=dtype, backend=backend)
+        )
 
     def to(
         self,
@@ -113,7 +128,20 @@ class Predictor:
             The same object.
         """
         self._runner.to(device, dtype=dtype, backend=backend)
+        if self._texture is not None:
+            self._texture.runner.to(device, dtype=dtype, backend=backend)
         return self
+
+    def without_texture(self) -> Self:
+        """Return a detector with the same network for the crop and without the texture look.
+
+        It decides every face as this one does where the texture look is withheld. Where this detector has one look, it
+        is a copy.
+        """
+        alone = copy.copy(self)
+        alone._texture = None
+        alone.card = without_texture(self.card)
+        return alone
 
     @property
     def model(self) -> torch.nn.Module:
@@ -126,6 +154,11 @@ class Predictor:
             BackendUnavailable: The detector is an ONNX file, which holds no such module.
         """
         return self._runner.model
+
+    @property
+    def texture_model(self) -> torch.nn.Module | None:
+        """The network of the texture look, as a module of torch; None for a detector with one look."""
+        return None if self._texture is None else self._texture.runner.model
 
     @property
     def onnx_file(self) -> OnnxFile | None:
@@ -301,35 +334,34 @@ class Predictor:
             workers: Number of threads that do this at the same time; 0 where no other does.
 
         Returns:
-            The faces with a crop each.
+            The faces, and what the networks see of each.
         """
         check_faces(faces)
         check_number("workers", workers, low=0, whole=True)
-        finder = self._face_finder(faces, workers)
-        return look_at(image, preprocessing=self.card.preprocessing, finder=finder, faces=faces)
+        return self._looking(faces, workers)(image)
 
     def enlist(self, pool: Executor, *, workers: int) -> tuple[int, int]:
-        """Prepare the threads of a new pool to call `look` and `logits`, for callers with a queue of their own.
+        """Prepare the threads of a new pool to call `look` and `read`, for callers with a queue of their own.
 
         Args:
             pool: New, with ``workers`` threads.
             workers: Number of its threads.
 
         Returns:
-            How many of the threads may run `logits` at a time (its ``lanes``), and the number of faces in a batch.
+            How many of the threads may run `read` at a time (its ``lanes``), and the number of faces in a batch.
         """
-        lanes = self._runner.begin(workers)
+        lanes = self._begin(workers)
         self._runner.join(pool, workers=workers, lanes=lanes)
         return lanes, self._batch_size()
 
     def conclude(
-        self, look: Look, logits: Sequence[float], *, threshold: float | None = None, seconds: float = 0.0
+        self, look: Look, logits: Sequence[FaceLogits], *, threshold: float | None = None, seconds: float = 0.0
     ) -> Prediction:
-        """Turn the logits of a picture's crops into the verdict on the picture.
+        """Turn the logits of a picture's faces into the verdict on the picture.
 
         Args:
             look: From `look`.
-            logits: One for each crop, from `logits`.
+            logits: Of each face, from `read`.
             threshold: See `predict`.
             seconds: Time that the picture took.
 
@@ -347,6 +379,24 @@ class Predictor:
             backend=how.get("backend", "torch"),
             dtype=how.get("dtype", "float32"),
         )
+
+    def read(self, views: Sequence[View], *, lanes: int = 1) -> list[FaceLogits]:
+        """Run the networks on faces that are there, such as the views of `look`.
+
+        Args:
+            views: A crop of each face and, for a detector with two looks, its patches.
+            lanes: So many threads do this at the same time.
+
+        Returns:
+            The logits of each face by each look; positive means fake.
+        """
+        crops = self.logits([view.crop for view in views], lanes=lanes)
+        textures = self.texture_logits([view.patches for view in views], lanes=lanes)
+        return list(map(FaceLogits, crops, textures))
+
+    def texture_logits(self, patches: Sequence[np.ndarray | None], *, lanes: int = 1) -> list[float | None]:
+        """Run the network of the texture look on patches of faces; see `TextureScorer`."""
+        return [None] * len(patches) if self._texture is None else self._texture(patches, lanes=lanes)
 
     def logits(self, crops: Sequence[np.ndarray], *, lanes: int = 1) -> list[float]:
         """Run the model on face crops that are there, such as those of `look`.
@@ -380,7 +430,7 @@ class Predictor:
     def __copy__(self) -> Self:
         """Share the network and what runs it, until either is moved."""
         shared = object.__new__(type(self))
-        shared.__dict__.update(self.__dict__, _runner=copy.copy(self._runner))
+        shared.__dict__.update(self.__dict__, _runner=copy.copy(self._runner), _texture=copy.copy(self._texture))
         return shared
 
     def __getstate__(self) -> dict[str, Any]:
@@ -404,13 +454,11 @@ class Predictor:
         runner = self._runner
         if workers is None:  # with OpenVINO, one of the threads is waiting for it at nearly any time
             workers = min(MOST_WORKERS, count_processors() + runner.uses_openvino)
-        lanes = runner.begin(workers)
+        lanes = self._begin(workers)
         predictions = stream_predictions(
             images,
-            look=partial(
-                look_at, preprocessing=self.card.preprocessing, finder=self._face_finder(faces, workers), faces=faces
-            ),
-            forward=partial(self.logits, lanes=lanes),
+            look=self._looking(faces, workers),
+            forward=partial(self.read, lanes=lanes),
             card=self.card,
             revision=self.revision,
             threshold=threshold,
@@ -422,6 +470,20 @@ class Predictor:
             join=runner.join,
         )
         return _with_content(predictions) if content else predictions
+
+    def _begin(self, workers: int) -> int:
+        if self._texture is not None:
+            self._texture.begin(workers)
+        return self._runner.begin(workers)
+
+    def _looking(self, faces: FaceChoice, workers: int) -> Callable[[Any], Look]:
+        return partial(
+            look_at,
+            preprocessing=self.card.preprocessing,
+            finder=self._face_finder(faces, workers),
+            texture=self.card.texture,
+            faces=faces,
+        )
 
     def _batch_size(self) -> int:
         runner = self._runner

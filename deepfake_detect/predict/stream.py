@@ -1,6 +1,6 @@
 """Score many pictures in order, in batches, in bounded memory.
 
-Every worker does all kinds of work: it opens a picture, finds its faces, and as soon as enough crops wait for the
+Every worker does all kinds of work: it opens a picture, finds its faces, and as soon as enough faces wait for the
 model, it runs the model on them. So no worker waits while there is anything to do, whichever part is the slow one.
 """
 
@@ -16,13 +16,11 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, Self
 
-import numpy as np
-
 from deepfake_detect.errors import DeepfakeDetectError
 from deepfake_detect.predict.intake import Taken, safe_name, take_over
-from deepfake_detect.predict.look import Look
+from deepfake_detect.predict.look import Look, View
 from deepfake_detect.predict.prediction import Prediction
-from deepfake_detect.predict.verdict import compose_prediction
+from deepfake_detect.predict.verdict import FaceLogits, compose_prediction
 from deepfake_detect.system.device import free_memory, is_out_of_memory
 from deepfake_detect.weights.card import Card
 
@@ -34,7 +32,7 @@ def stream_predictions(
     images: Iterable[Any],
     *,
     look: Callable[[Taken], Look],
-    forward: Callable[[Sequence[np.ndarray]], Sequence[float]],
+    forward: Callable[[Sequence[View]], Sequence[FaceLogits]],
     card: Card,
     revision: str | None = None,
     threshold: float | None = None,
@@ -54,11 +52,11 @@ def stream_predictions(
     Args:
         images: May be endless.
         look: Opens one picture that was taken over and cuts out its faces; called in threads.
-        forward: Gives the logits of up to ``batch_size`` crops; called in threads, up to ``lanes`` at a time.
+        forward: Gives the logits of up to ``batch_size`` faces; called in threads, up to ``lanes`` at a time.
         card: Turns logits into scores and labels.
         revision: Named in the predictions.
         threshold: In place of the card's.
-        batch_size: Crops the model gets at once; halved once, with a warning, where memory runs out.
+        batch_size: Faces the model gets at once; halved once, with a warning, where memory runs out.
         workers: Threads; 0 does everything in the caller's thread, one picture at a time.
         lanes: Batches that may be computed at the same time.
         on_error: ``"raise"`` ends with the error at the place of the picture, after those before it;
@@ -97,7 +95,7 @@ class _Entry:
     error: Exception | None = None
     broken_source: bool = False
     seconds: float = 0.0
-    logits: list[float] = field(default_factory=list)
+    logits: list[FaceLogits] = field(default_factory=list)
     missing: int = -1  # logits to come; -1 until its faces are cut out
 
     @property
@@ -106,12 +104,12 @@ class _Entry:
 
 
 class _Crew:
-    """The threads, and the crops that wait for the model.
+    """The threads, and the faces that wait for the model.
 
     Args:
         look: See `stream_predictions`.
         forward: See there.
-        size: Crops in a batch.
+        size: Faces in a batch.
         workers: Threads; 0 works in the thread of the caller.
         lanes: Batches at the same time.
         join: See there.
@@ -120,7 +118,7 @@ class _Crew:
     def __init__(
         self,
         look: Callable[[Taken], Look],
-        forward: Callable[[Sequence[np.ndarray]], Sequence[float]],
+        forward: Callable[[Sequence[View]], Sequence[FaceLogits]],
         *,
         size: int,
         workers: int,
@@ -128,7 +126,7 @@ class _Crew:
         join: Callable[..., None] | None = None,
     ) -> None:
         self.look, self.forward, self.size, self.free_lanes = look, forward, size, lanes
-        self.todo: deque[tuple[_Entry, int, np.ndarray]] = deque()  # crops that wait: picture, number, pixels
+        self.todo: deque[tuple[_Entry, int, View]] = deque()  # faces that wait: picture, number, pixels
         self.looking = 0
         self.halved = False
         self.warning: str | None = None
@@ -195,18 +193,18 @@ class _Crew:
                 entry.look = self.look(entry.taken)
             except Exception as error:  # handed to the caller in the order of the pictures
                 entry.error = error
-        crops = entry.look.crops if entry.look else ()
+        views = entry.look.views if entry.look else ()
         with self.changed:
             entry.seconds += time.perf_counter() - start
-            entry.logits = [0.0] * len(crops)
-            entry.missing = len(crops)
-            self.todo.extend((entry, which, crop) for which, crop in enumerate(crops))
+            entry.logits = [FaceLogits(0.0)] * len(views)
+            entry.missing = len(views)
+            self.todo.extend((entry, which, view) for which, view in enumerate(views))
             self.looking -= 1
             self.changed.notify_all()
         self._run_batches(self.size)
 
     def _run_batches(self, least: int) -> None:
-        """Run the model as long as a lane is free and at least so many crops wait."""
+        """Run the model as long as a lane is free and at least so many faces wait."""
         while True:
             with self.changed:
                 if not self.free_lanes or len(self.todo) < min(least, self.size):
@@ -215,33 +213,33 @@ class _Crew:
                 self.free_lanes -= 1
             start = time.perf_counter()
             try:
-                logits = self._logits([crop for _, _, crop in chosen])
+                logits = self._logits([view for _, _, view in chosen])
             finally:
                 with self.changed:
                     self.free_lanes += 1
             share = (time.perf_counter() - start) / len(chosen)
             with self.changed:
-                for (entry, which, _), logit in zip(chosen, logits, strict=True):
-                    entry.logits[which] = logit
+                for (entry, which, _), each in zip(chosen, logits, strict=True):
+                    entry.logits[which] = each
                     entry.missing -= 1
                     entry.seconds += share
                 self.changed.notify_all()
 
-    def _logits(self, crops: list[np.ndarray]) -> Sequence[float]:
+    def _logits(self, views: list[View]) -> Sequence[FaceLogits]:
         try:
-            return self.forward(crops)
+            return self.forward(views)
         except RuntimeError as error:
-            if self.halved or len(crops) < 2 or not is_out_of_memory(error):
+            if self.halved or len(views) < 2 or not is_out_of_memory(error):
                 raise
-        half = (len(crops) + 1) // 2
+        half = (len(views) + 1) // 2
         with self.changed:
             self.halved, self.size = True, half
             self.warning = (
-                f"the device has no memory for {len(crops)} faces at once; going on with {half}: "
+                f"the device has no memory for {len(views)} faces at once; going on with {half}: "
                 f"pass batch_size={half} to avoid this"
             )
         free_memory()
-        return [*self.forward(crops[:half]), *self.forward(crops[half:])]
+        return [*self.forward(views[:half]), *self.forward(views[half:])]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
 from deepfake_detect.errors import WeightsMismatch
-from deepfake_detect.faces.face import FaceLabel, worst_face
+from deepfake_detect.faces.face import Face, FaceLabel, worst_face
 from deepfake_detect.predict.look import Look
 from deepfake_detect.predict.prediction import Prediction, Settings
 from deepfake_detect.weights.card import Card
@@ -19,6 +19,18 @@ if TYPE_CHECKING:
     import torch
 
 _Number = TypeVar("_Number", float, np.ndarray, "torch.Tensor")
+
+
+class FaceLogits(NamedTuple):
+    """The logits of a face by each look; positive means fake.
+
+    Attributes:
+        crop: Of the face crop.
+        texture: Mean over its patches; None where the texture look is withheld or there is none.
+    """
+
+    crop: float
+    texture: float | None = None
 
 
 def judge(logit: float, *, card: Card, threshold: float | None = None) -> tuple[float, FaceLabel]:
@@ -72,9 +84,41 @@ def calibrate_logit(logit: _Number, *, card: Card) -> _Number:
     return logit / card.temperature + card.bias
 
 
+def fuse_logits(crop: _Number, texture: float | None, *, card: Card) -> _Number:
+    """Fuse the logits of the looks, as the card says.
+
+    Args:
+        crop: Of the face crop: a number, an array or a tensor.
+        texture: Of the patches; None where the texture look is withheld or there is none.
+        card: Of the detector.
+
+    Returns:
+        The logit that is calibrated and judged; that of the crop for a detector with one look.
+    """
+    return crop if card.texture is None else card.texture.fuse(crop, texture)
+
+
+def judge_face(face: Face, logits: FaceLogits, *, card: Card, threshold: float | None = None) -> Face:
+    """Return a face with its verdict.
+
+    Args:
+        face: Without one.
+        logits: Of its looks.
+        card: Fuses and calibrates them.
+        threshold: In place of the card's.
+
+    Raises:
+        WeightsMismatch: A logit is infinite or not a number.
+    """
+    logit = fuse_logits(logits.crop, logits.texture, card=card)
+    score, label = judge(logit, card=card, threshold=threshold)
+    looks = None if card.texture is None else logits._asdict()
+    return replace(face, logit=logit, score=score, label=label, looks=looks)
+
+
 def compose_prediction(
     look: Look,
-    logits: Sequence[float],
+    logits: Sequence[FaceLogits],
     *,
     card: Card,
     revision: str | None = None,
@@ -87,7 +131,7 @@ def compose_prediction(
 
     Args:
         look: The faces.
-        logits: One for each face.
+        logits: Of each face.
         card: Turns logits into scores and labels.
         revision: Named in the prediction.
         threshold: In place of the card's.
@@ -101,10 +145,8 @@ def compose_prediction(
     Raises:
         WeightsMismatch: A logit is infinite or not a number.
     """
-    verdicts = [judge(logit, card=card, threshold=threshold) for logit in logits]
     faces = tuple(
-        replace(face, logit=logit, score=score, label=label)
-        for face, logit, (score, label) in zip(look.faces, logits, verdicts, strict=True)
+        judge_face(face, each, card=card, threshold=threshold) for face, each in zip(look.faces, logits, strict=True)
     )
     worst = worst_face(faces)
     return Prediction(

@@ -18,15 +18,16 @@ import numpy as np
 
 from deepfake_detect.errors import DeepfakeDetectError
 from deepfake_detect.predict.content import classify_content
-from deepfake_detect.predict.look import FaceChoice, Look
+from deepfake_detect.predict.look import FaceChoice, Look, View
 from deepfake_detect.predict.prediction import Prediction
 from deepfake_detect.predict.predictor import Predictor
+from deepfake_detect.predict.verdict import FaceLogits
 from deepfake_detect.system.device import count_processors, free_memory, is_out_of_memory
 
 logger = logging.getLogger("deepfake_detect.serve")
 
 MAX_WAIT_S = 0.05
-"""Seconds after which a crop is scored although its batch is not full and pictures are waiting to be opened."""
+"""Seconds after which a face is scored although its batch is not full and pictures are waiting to be opened."""
 
 _WARM_UP: tuple[FaceChoice, ...] = ("auto", "none")  # finds no face; has the model score the whole picture
 
@@ -55,7 +56,7 @@ class Job:
     cancelled: bool = False
     since: float = field(default_factory=time.perf_counter)
     look: Look | None = None
-    logits: list[float] = field(default_factory=list)
+    logits: list[FaceLogits] = field(default_factory=list)
     missing: int = 0
     seconds: float = 0.0
     finished: bool = False
@@ -64,7 +65,7 @@ class Job:
 class Scorer:
     """The threads that score pictures with one model.
 
-    An idle thread runs the model as soon as crops wait and no picture does, so a single picture is answered at once;
+    An idle thread runs the model as soon as faces wait and no picture does, so a single picture is answered at once;
     under load, batches fill up by themselves while the threads are busy. Outcomes come in any order: a slow picture
     holds up no other.
 
@@ -85,7 +86,7 @@ class Scorer:
         self._free_lanes, self._size = detector.enlist(self._pool, workers=self._threads)
         self._lanes = self._free_lanes
         self._pictures: deque[Job] = deque()
-        self._crops: deque[tuple[float, Job, int, np.ndarray]] = deque()  # since when, picture, number, pixels
+        self._views: deque[tuple[float, Job, int, View]] = deque()  # since when, picture, number, pixels
         self._open_jobs, self._closing = 0, False
         self._changed = threading.Condition()
         for _ in range(self._threads):
@@ -128,7 +129,7 @@ class Scorer:
     def _next_task(self) -> Callable[[], None] | None:
         with self._changed:
             while True:
-                if self._free_lanes and self._crops and self._is_batch_due():
+                if self._free_lanes and self._views and self._is_batch_due():
                     return partial(self._score, self._take_batch())
                 if self._pictures:
                     return partial(self._open, self._pictures.popleft())
@@ -137,13 +138,13 @@ class Scorer:
                 self._changed.wait()
 
     def _is_batch_due(self) -> bool:
-        is_old = time.perf_counter() - self._crops[0][0] > MAX_WAIT_S
-        return is_old or not self._pictures or len(self._crops) >= self._size
+        is_old = time.perf_counter() - self._views[0][0] > MAX_WAIT_S
+        return is_old or not self._pictures or len(self._views) >= self._size
 
-    def _take_batch(self) -> list[tuple[Job, int, np.ndarray]]:
+    def _take_batch(self) -> list[tuple[Job, int, View]]:
         self._free_lanes -= 1
-        entries = [self._crops.popleft() for _ in range(min(self._size, len(self._crops)))]
-        return [(job, number, crop) for _, job, number, crop in entries]
+        entries = [self._views.popleft() for _ in range(min(self._size, len(self._views)))]
+        return [(job, number, view) for _, job, number, view in entries]
 
     def _open(self, job: Job) -> None:
         start = time.perf_counter()
@@ -153,34 +154,34 @@ class Scorer:
             return
         try:
             look = job.look = self.detector.look(job.open(), faces=job.faces, workers=self._threads)
-            job.missing, job.logits = len(look.crops), [0.0] * len(look.crops)
+            job.missing, job.logits = len(look.views), [FaceLogits(0.0)] * len(look.views)
         except Exception as error:
             self._finish(job, _expected(error))
             return
         now = time.perf_counter()
         job.seconds = now - start
         self._observe("look", job.seconds)
-        if not look.crops:
+        if not look.views:
             self._conclude(job)
             return
         with self._changed:
-            self._crops.extend((now, job, number, crop) for number, crop in enumerate(look.crops))
+            self._views.extend((now, job, number, view) for number, view in enumerate(look.views))
             self._changed.notify()
 
-    def _score(self, batch: list[tuple[Job, int, np.ndarray]]) -> None:
+    def _score(self, batch: list[tuple[Job, int, View]]) -> None:
         start = time.perf_counter()
         entries = [entry for entry in batch if not entry[0].cancelled]
         failure: Exception | None = None
         try:
-            logits = self._logits([crop for _, _, crop in entries])
+            logits = self._logits([view for _, _, view in entries])
         except Exception as error:
-            failure, logits = _expected(error), [math.nan] * len(entries)
+            failure, logits = _expected(error), [FaceLogits(math.nan)] * len(entries)
         seconds = time.perf_counter() - start
         with self._changed:
             self._free_lanes += 1
             self._changed.notify()
-            for (job, number, _), logit in zip(entries, logits, strict=True):
-                job.logits[number], job.seconds = logit, job.seconds + seconds / len(entries)
+            for (job, number, _), each in zip(entries, logits, strict=True):
+                job.logits[number], job.seconds = each, job.seconds + seconds / len(entries)
                 job.missing -= 1
         for job in {id(job): job for job, _, _ in batch}.values():
             if failure or job.cancelled:
@@ -191,18 +192,18 @@ class Scorer:
             self._observe("score", seconds)
             self._observe("batch", len(entries))
 
-    def _logits(self, crops: list[np.ndarray]) -> list[float]:
-        if not crops:
+    def _logits(self, views: list[View]) -> list[FaceLogits]:
+        if not views:
             return []
         try:
-            return self.detector.logits(crops, lanes=self._lanes)
+            return self.detector.read(views, lanes=self._lanes)
         except RuntimeError as error:
-            if len(crops) < 2 or not is_out_of_memory(error):
+            if len(views) < 2 or not is_out_of_memory(error):
                 raise
-        self._size = half = (len(crops) + 1) // 2
-        logger.warning("the device has no memory for %d faces at once; going on with %d", len(crops), half)
+        self._size = half = (len(views) + 1) // 2
+        logger.warning("the device has no memory for %d faces at once; going on with %d", len(views), half)
         free_memory()
-        return [*self._logits(crops[:half]), *self._logits(crops[half:])]
+        return [*self._logits(views[:half]), *self._logits(views[half:])]
 
     def _conclude(self, job: Job) -> None:
         look = job.look

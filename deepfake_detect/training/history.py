@@ -39,7 +39,12 @@ def write_history(folder: Path, history: Sequence[Epoch]) -> None:
 
 
 def save_with_history(
-    model: torch.nn.Module, card: Card, folder: str | os.PathLike[str], *, history: Sequence[Epoch]
+    model: torch.nn.Module,
+    card: Card,
+    folder: str | os.PathLike[str],
+    *,
+    history: Sequence[Epoch],
+    texture: torch.nn.Module | None = None,
 ) -> Card:
     """Write a bundle, and the history of its training beside it where there is one.
 
@@ -48,6 +53,7 @@ def save_with_history(
         card: How it is used.
         folder: Created if missing; ``~`` is expanded.
         history: Figures of each epoch.
+        texture: As for `save_bundle`.
 
     Returns:
         The card as written.
@@ -59,7 +65,7 @@ def save_with_history(
     from deepfake_detect.weights.load import save_bundle
 
     check_type("folder", folder, (str, os.PathLike), expected="the path of a folder")
-    saved = save_bundle(model, card, folder, half=None)
+    saved = save_bundle(model, card, folder, texture=texture, half=None)
     if history:
         write_history(Path(folder).expanduser(), history)
     return saved

@@ -6,14 +6,14 @@ import errno
 import hashlib
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import NoneType
 from typing import Any
 
 from deepfake_detect._options import check_flag, check_type
 from deepfake_detect.errors import HubUnavailable, UnknownWeights, WeightsCorrupted, WeightsMismatch, nearest
-from deepfake_detect.weights.card import CARD_FILE, LIBRARY, WEIGHTS_FILE, Card
+from deepfake_detect.weights.card import CARD_FILE, LIBRARY, TEXTURE_FILE, WEIGHTS_FILE, Card, texture_card
 from deepfake_detect.weights.card_check import LARGEST_CARD
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
@@ -22,8 +22,8 @@ PRETRAINED = Path(__file__).parents[1] / "pretrained"
 CONTENT = "content-classes"
 """The packaged network that classifies what a picture shows."""
 
-WAITING_FILE = f"{WEIGHTS_FILE}.new"
-"""New weights while their card is put in place; see `read_weights`."""
+WAITING = ".new"
+"""Ending of new weights while their card is put in place; see `read_weights`."""
 
 _ON_HUB = re.compile(r"(?P<repo_id>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>.+))?", re.ASCII)
 
@@ -38,13 +38,32 @@ class Bundle:
         card: How to use the weights.
         folder: Holds ``card.json`` and ``model.safetensors``.
         revision: Commit on the Hub; None for weights from the package or a folder.
+        file: Name of the file of the weights.
         content: The bytes of the weights, where they came with a pickle and not from the folder.
     """
 
     card: Card
     folder: Path
     revision: str | None = None
+    file: str = WEIGHTS_FILE
     content: bytes | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def path(self) -> Path:
+        """File of the weights."""
+        return self.folder / self.file
+
+    @property
+    def texture(self) -> Bundle | None:
+        """The texture network of a detector with two looks, as a bundle of its own; None with one look."""
+        if self.card.texture is None:
+            return None
+        return replace(self, card=texture_card(self.card), file=TEXTURE_FILE, content=None)
+
+    @property
+    def networks(self) -> tuple[Bundle, ...]:
+        """The bundle itself and, where it has two looks, its texture network."""
+        return (self,) if self.texture is None else (self, self.texture)
 
     def __copy__(self) -> Bundle:
         return self
@@ -54,8 +73,8 @@ class Bundle:
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.folder.parent == PRETRAINED:
-            return _packaged_bundle, (self.card, self.folder.name)
-        return _bundle_with_content, (self.card, str(self.folder), self.revision, read_weights(self))
+            return _packaged_bundle, (self.card, self.folder.name, self.file)
+        return _bundle_with_content, (self.card, str(self.folder), self.revision, self.file, read_weights(self))
 
 
 def list_pretrained() -> list[str]:
@@ -179,7 +198,7 @@ def read_weights(bundle: Bundle) -> bytes:
     Raises:
         WeightsCorrupted: It is missing or damaged: its sha256, which is taken at every load, is not the card's.
     """
-    path = bundle.folder / WEIGHTS_FILE
+    path = bundle.path
     try:
         content = _content(path) if bundle.content is None else bundle.content
     except OSError as error:
@@ -189,7 +208,7 @@ def read_weights(bundle: Bundle) -> bytes:
         if digest == expected:
             return content
         problem = f"{path} ({len(content):,} bytes) has sha256 {digest}, its card expects {expected or 'none'}"
-    waiting = bundle.folder / WAITING_FILE
+    waiting = bundle.folder / f"{bundle.file}{WAITING}"
     if bundle.content is None and waiting.is_file():
         content = waiting.read_bytes()
         if hashlib.sha256(content).hexdigest() == bundle.card.sha256:
@@ -212,12 +231,12 @@ def replacement(bundle: Bundle) -> str:
     return "copy the folder again from where it came, or save it again"
 
 
-def _packaged_bundle(card: Card, name: str) -> Bundle:
-    return Bundle(card=card, folder=PRETRAINED / name)
+def _packaged_bundle(card: Card, name: str, file: str) -> Bundle:
+    return Bundle(card=card, folder=PRETRAINED / name, file=file)
 
 
-def _bundle_with_content(card: Card, folder: str, revision: str | None, content: bytes) -> Bundle:
-    return Bundle(card=card, folder=Path(folder), revision=revision, content=content)
+def _bundle_with_content(card: Card, folder: str, revision: str | None, file: str, content: bytes) -> Bundle:
+    return Bundle(card=card, folder=Path(folder), revision=revision, file=file, content=content)
 
 
 def _name_and_version(name: str) -> tuple[str, int]:

@@ -20,12 +20,14 @@ from deepfake_detect.weights.card_check import (
     checksum_of,
     parse_card,
 )
+from deepfake_detect.weights.texture import TextureLook
 
 LIBRARY = "deepfake-detect"
 CARD_FILE = "card.json"
 WEIGHTS_FILE = "model.safetensors"
+TEXTURE_FILE = "texture.safetensors"
 
-SCHEMA = 3
+SCHEMA = 4
 """Newest layout of ``card.json`` that this library reads."""
 
 DETECTS = ("real", "fake")
@@ -34,8 +36,10 @@ DETECTS = ("real", "fake")
 INTERPOLATIONS = ("bilinear", "bicubic", "mipmap")
 """Ways in which `resample` scales a crop."""
 
-_SINCE = {"calibration": 2, "checksum": 3}
+_SINCE = {"calibration": 2, "checksum": 3, "texture": 4}
 """Fields that older layouts lack: the layout that brought each."""
+
+_ONE_LOOK = 3  # a card without a texture look is written in the layout that older versions of the library read
 
 _CHECKSUM = "checksum"  # only in the file: of all other fields
 
@@ -100,7 +104,8 @@ class Card:
         golden: Name of a built-in picture to its logit, whole picture, float32 on a CPU.
         limits: What the weights are bad at, in plain words.
         library_version: Version of this library that wrote the card.
-        schema: Layout of the card.
+        texture: The second look, at patches of the face at the pixels of the original; None for a detector with one.
+        schema: Layout that this library knows; a card with one look is written in layout 3, which older ones read.
     """
 
     name: str
@@ -123,6 +128,7 @@ class Card:
     golden: dict[str, float] = field(default_factory=dict)
     limits: tuple[str, ...] = ()
     library_version: str = ""
+    texture: TextureLook | None = None
     schema: int = SCHEMA
 
     @property
@@ -136,8 +142,12 @@ class Card:
         return 1 if self.classes == DETECTS else len(self.classes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the card as plain Python values, in the order of the attributes."""
-        return dataclasses.asdict(self)
+        """Give the card as plain Python values, in the order of the attributes; with one look in layout 3."""
+        values = dataclasses.asdict(self)
+        if self.texture is None:
+            del values["texture"]
+            values["schema"] = _ONE_LOOK
+        return values
 
     def to_json(self) -> str:
         """Return the text of ``card.json``, which ends with a checksum over all fields."""
@@ -183,10 +193,19 @@ class Card:
         _same_fields(
             {item.name for item in dataclasses.fields(Preprocessing)}, preprocessing, f"{where}: preprocessing"
         )
-        stored = {name: _as_tuple(value) for name, value in values.items() if name != _CHECKSUM}
+        texture = values.get("texture")
+        if texture is not None:
+            _same_fields({item.name for item in dataclasses.fields(TextureLook)}, texture, f"{where}: texture")
+        stored = {name: value for name, value in _with_tuples(values).items() if name != _CHECKSUM}
         try:
-            look = Preprocessing(**{name: _as_tuple(value) for name, value in preprocessing.items()})
-            return cls(**{**stored, "preprocessing": look, "schema": SCHEMA})
+            return cls(
+                **{
+                    **stored,
+                    "preprocessing": Preprocessing(**_with_tuples(preprocessing)),
+                    "texture": None if texture is None else TextureLook(**_with_tuples(texture)),
+                    "schema": SCHEMA,
+                }
+            )
         except WeightsMismatch as error:
             raise WeightsMismatch(f"{where}: {error}") from None
 
@@ -208,6 +227,9 @@ class Card:
         check_texts("training_data", self.training_data)
         check_texts("limits", self.limits)
 
+        if self.texture is not None and self.classes != DETECTS:
+            raise WeightsMismatch(f"texture is set, but {self.name} is no detector: its classes are {self.classes}")
+
     def _check_decision(self) -> None:
         """Check what turns logits into labels."""
         check_texts("classes", self.classes)
@@ -224,6 +246,47 @@ class Card:
                 raise WeightsMismatch(f"uncertain is {self.uncertain}, expected the lower of two scores first")
 
 
+def texture_card(card: Card) -> Card:
+    """Return the card of the texture network of a detector with two looks, as if it stood alone.
+
+    Args:
+        card: Of the detector.
+
+    Raises:
+        WeightsMismatch: It has one look.
+    """
+    look = card.texture
+    if look is None:
+        raise WeightsMismatch(f"{card.id} has no texture look")
+    return Card(
+        name=card.name,
+        version=card.version,
+        architecture=look.architecture,
+        preprocessing=Preprocessing(size_px=look.patch_px, mean=look.mean, std=look.std),
+        sha256=look.sha256,
+    )
+
+
+def without_texture(card: Card) -> Card:
+    """Return a card without the texture look, under which faces are judged as where that look is withheld.
+
+    Args:
+        card: Of a detector; one with one look stays as it is.
+
+    Example:
+        >>> look = TextureLook(architecture="cnn4", patch_px=64, min_side_px=64, alone_weight=0.5, alone_bias=-1.0)
+        >>> card = Card(name="a", version=0, architecture="cnn4", preprocessing=Preprocessing(size_px=64), texture=look)
+        >>> alone = without_texture(card)
+        >>> alone.texture, alone.temperature, alone.bias
+        (None, 2.0, -1.0)
+    """
+    look = card.texture
+    if look is None:
+        return card
+    temperature, bias = card.temperature / look.alone_weight, card.bias + look.alone_bias / card.temperature
+    return dataclasses.replace(card, texture=None, temperature=temperature, bias=bias, golden={})
+
+
 def _same_fields(expected: set[str], values: Any, where: str) -> None:
     if not isinstance(values, dict):
         raise WeightsMismatch(f"{where} holds a {type(values).__name__}, expected an object")
@@ -236,8 +299,8 @@ def _same_fields(expected: set[str], values: Any, where: str) -> None:
         )
 
 
-def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
 def _check_sum(values: dict[str, Any], where: str) -> None:

@@ -19,7 +19,8 @@ from huggingface_hub import constants, errors
 
 from deepfake_detect._version import __version__
 from deepfake_detect.errors import DeepfakeDetectError, HubUnavailable, InvalidOption, UnknownWeights, WeightsMismatch
-from deepfake_detect.weights.card import CARD_FILE, LIBRARY, WEIGHTS_FILE
+from deepfake_detect.weights.card import CARD_FILE, LIBRARY, TEXTURE_FILE, WEIGHTS_FILE
+from deepfake_detect.weights.card_check import parse_card
 
 README_FILE = "README.md"
 
@@ -41,7 +42,7 @@ def download_bundle(
 ) -> tuple[Path, str]:
     """Download the card and the weights of a repository to the cache of the Hub's client.
 
-    Both files are of one commit, even if another one is pushed meanwhile. Files in the cache are not downloaded again,
+    The files are of one commit, even if another one is pushed meanwhile. Files in the cache are not downloaded again,
     and are used without a check while the Hub cannot be reached.
 
     Args:
@@ -53,11 +54,11 @@ def download_bundle(
         local_files_only: Use the cache only.
 
     Returns:
-        The folder in the cache that holds both files, and the commit (40 hexadecimal digits).
+        The folder in the cache that holds the files, and the commit (40 hexadecimal digits).
 
     Raises:
         UnknownWeights: No such repository or revision, or a private one.
-        WeightsMismatch: The repository lacks one of the two files.
+        WeightsMismatch: The repository lacks one of the files, or its card is not JSON.
         HubUnavailable: No network, access refused, or no space on the disk.
         InvalidOption: Both ``force_download`` and ``local_files_only``.
     """
@@ -69,10 +70,12 @@ def download_bundle(
         token=token,
         local_files_only=local_files_only,
     )
-    folder = request.fetch(CARD_FILE, revision=revision).parent
-    commit = folder.name  # the client's cache has one folder for each commit
+    card = request.fetch(CARD_FILE, revision=revision)
+    commit = card.parent.name  # the client's cache has one folder for each commit
     request.fetch(WEIGHTS_FILE, revision=commit)
-    return folder, commit
+    if _has_two_looks(card):
+        request.fetch(TEXTURE_FILE, revision=commit)
+    return card.parent, commit
 
 
 def download_file(
@@ -129,7 +132,8 @@ def upload_bundle(
     """Upload a bundle in one commit, and create the repository or the branch if there is none.
 
     Args:
-        folder: Folder with ``card.json``, ``model.safetensors`` and perhaps ``README.md``; nothing else is uploaded.
+        folder: Folder with ``card.json``, ``model.safetensors`` and perhaps ``texture.safetensors`` and ``README.md``;
+            nothing else is uploaded.
         repo_id: ``owner/name``.
         private: Visibility of a new repository; None takes the default of the owner on the Hub.
         revision: Branch; None takes ``main``.
@@ -171,13 +175,20 @@ def upload_bundle(
     return commit.pr_url or commit.commit_url
 
 
+def _has_two_looks(card: Path) -> bool:
+    values = parse_card(card.read_bytes(), where=str(card))
+    return isinstance(values, dict) and values.get("texture") is not None
+
+
 def _files_to_send(folder: Path) -> list[Path]:
-    missing = [name for name in (CARD_FILE, WEIGHTS_FILE) if not (folder / name).is_file()]
+    has_two = (folder / CARD_FILE).is_file() and _has_two_looks(folder / CARD_FILE)
+    needed = (CARD_FILE, WEIGHTS_FILE, TEXTURE_FILE) if has_two else (CARD_FILE, WEIGHTS_FILE)
+    missing = [name for name in needed if not (folder / name).is_file()]
     if missing:
         raise WeightsMismatch(
             f"{folder} is no bundle, it has no {' and no '.join(missing)}; write one with Detector.save_pretrained"
         )
-    return [folder / name for name in (CARD_FILE, WEIGHTS_FILE, README_FILE) if (folder / name).is_file()]
+    return [folder / name for name in (*needed, README_FILE) if (folder / name).is_file()]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,7 +244,7 @@ class _Request:
         revision = "" if self.revision is None else f", revision={self.revision!r}"
         cache_dir = "" if self.cache_dir is None else f", cache_dir={str(self.cache_dir)!r}"
         options = revision + cache_dir
-        if filename in (CARD_FILE, WEIGHTS_FILE):
+        if filename in (CARD_FILE, WEIGHTS_FILE, TEXTURE_FILE):
             act = f"from deepfake_detect import Detector; Detector.from_pretrained({self.repo_id!r}{options})"
         else:
             act = f"import huggingface_hub as hub; hub.hf_hub_download({self.repo_id!r}, {filename!r}{options})"

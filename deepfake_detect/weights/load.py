@@ -18,8 +18,8 @@ from deepfake_detect.errors import UnknownModel, WeightsMismatch
 from deepfake_detect.models.registry import create_skeleton
 from deepfake_detect.system.atomic import flush_to_disk, whole_file
 from deepfake_detect.system.torch_defaults import usual_defaults
-from deepfake_detect.weights.bundle import WAITING_FILE, Bundle, read_bundle
-from deepfake_detect.weights.card import CARD_FILE, LIBRARY, WEIGHTS_FILE, Card
+from deepfake_detect.weights.bundle import WAITING, Bundle, read_bundle
+from deepfake_detect.weights.card import CARD_FILE, LIBRARY, TEXTURE_FILE, WEIGHTS_FILE, Card, texture_card
 from deepfake_detect.weights.tensors import Form, check_fit, check_tensors, read_tensors, some_of
 
 
@@ -55,17 +55,23 @@ def load_model(bundle_or_folder: Bundle | str | os.PathLike[str]) -> torch.nn.Mo
 
 
 def save_bundle(
-    model: torch.nn.Module, card: Card, folder: str | os.PathLike[str], *, half: bool | None = True
+    model: torch.nn.Module,
+    card: Card,
+    folder: str | os.PathLike[str],
+    *,
+    texture: torch.nn.Module | None = None,
+    half: bool | None = True,
 ) -> Card:
     """Write a model and its card to a folder that ``find_bundle`` finds.
 
-    Both files are written in full before either takes its place: after a crash or a kill at any moment, the old or
+    All files are written in full before any takes its place: after a crash or a kill at any moment, the old or
     the new bundle loads. Other files in the folder stay.
 
     Args:
         model: What ``create_model(card.architecture)`` built, trained.
-        card: Its sha256 and library version are filled in.
+        card: Its sha256 and library version are filled in, and the sha256 of its texture look.
         folder: Made where it is missing.
+        texture: What ``create_model(card.texture.architecture)`` built, trained; None where the card has one look.
         half: Store float16, which takes half the space and rounds weights to three digits; False stores float32; None
             stores float16 where it holds every weight without loss.
 
@@ -73,15 +79,20 @@ def save_bundle(
         The card as written.
 
     Raises:
-        WeightsMismatch: The model is not of the card's architecture, or a weight is infinite or NaN, or becomes so in
-            float16.
+        WeightsMismatch: A model is not of the card's architecture, or a weight is infinite or NaN, or becomes so in
+            float16; or the card has a texture look, and there is no network for it, or the other way round.
         OSError: The folder cannot be written, or the disk is full; nothing half-written stays behind.
     """
-    tensors = _to_store(model, half=half)
-    check_fit(_forms(tensors), _forms(_skeleton(card).state_dict()), what="the model", card=card)
-    weights = _in_safetensors(tensors)
-    card = dataclasses.replace(card, sha256=hashlib.sha256(weights).hexdigest(), library_version=__version__)
-    _write_together(Path(os.path.expanduser(folder)), {WEIGHTS_FILE: weights, CARD_FILE: card.to_json().encode()})
+    if (texture is None) != (card.texture is None):
+        what = "a texture look, expected its network" if texture is None else "no texture look, expected no network"
+        raise WeightsMismatch(f"card {card.id} has {what} as texture=")
+    files = {WEIGHTS_FILE: _stored(model, card, what="the model", half=half)}
+    card = dataclasses.replace(card, sha256=_sha256(files[WEIGHTS_FILE]), library_version=__version__)
+    if texture is not None and card.texture is not None:
+        files[TEXTURE_FILE] = _stored(texture, texture_card(card), what="the texture network", half=half)
+        look = dataclasses.replace(card.texture, sha256=_sha256(files[TEXTURE_FILE]))
+        card = dataclasses.replace(card, texture=look)
+    _write_together(Path(os.path.expanduser(folder)), {**files, CARD_FILE: card.to_json().encode()})
     return card
 
 
@@ -100,7 +111,7 @@ def digest_of(model: torch.nn.Module) -> str:
         >>> digest_of(load_model(bundle)) == bundle.card.sha256
         True
     """
-    return hashlib.sha256(_in_safetensors(_to_store(model, half=None))).hexdigest()
+    return _sha256(_in_safetensors(_to_store(model, half=None)))
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -127,19 +138,39 @@ def put_in_place(stage: Path, folder: Path) -> None:
     """Move a card and its weights from a folder beside them into their own, so that a bundle can be loaded at any time.
 
     The card decides: until it is replaced the old bundle loads, and from then on the new one, whose weights are found
-    under `WAITING_FILE` until they stand in the place of the old ones.
+    with the ending `WAITING` until they stand in the place of the old ones. The texture network of an old bundle goes
+    where the new one has none.
 
     Args:
-        stage: Holds both files, written through to the disk, on the same file system.
+        stage: Holds the card and all weights, written through to the disk, on the same file system.
         folder: Of the bundle.
     """
-    os.replace(stage / WEIGHTS_FILE, folder / WAITING_FILE)
+    files = [name for name in (WEIGHTS_FILE, TEXTURE_FILE) if (stage / name).exists()]
+    waiting: list[Path] = []
     try:
+        for name in files:
+            os.replace(stage / name, folder / f"{name}{WAITING}")
+            waiting.append(folder / f"{name}{WAITING}")
         os.replace(stage / CARD_FILE, folder / CARD_FILE)
     except BaseException:
-        (folder / WAITING_FILE).unlink()
+        for path in waiting:
+            path.unlink()
         raise
-    os.replace(folder / WAITING_FILE, folder / WEIGHTS_FILE)
+    for path in waiting:
+        os.replace(path, path.with_suffix(""))
+    if TEXTURE_FILE not in files:
+        (folder / TEXTURE_FILE).unlink(missing_ok=True)
+
+
+def _stored(model: torch.nn.Module, card: Card, *, what: str, half: bool | None) -> bytes:
+    """Return the file of a network, checked against the architecture of its card."""
+    tensors = _to_store(model, half=half)
+    check_fit(_forms(tensors), _forms(_skeleton(card).state_dict()), what=what, card=card)
+    return _in_safetensors(tensors)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _skeleton(card: Card) -> torch.nn.Module:

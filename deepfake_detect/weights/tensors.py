@@ -10,7 +10,7 @@ import safetensors
 
 from deepfake_detect.errors import WeightsCorrupted, WeightsMismatch
 from deepfake_detect.weights.bundle import Bundle, read_weights, replacement
-from deepfake_detect.weights.card import WEIGHTS_FILE, Card
+from deepfake_detect.weights.card import Card
 
 DTYPES: Final = {"F16": np.float16, "F32": np.float32, "I64": np.int64}
 """Dtypes that `save_bundle` writes, by safetensors' names: floats, and counters of batch norms."""
@@ -29,12 +29,11 @@ def read_tensors(bundle: Bundle) -> dict[str, np.ndarray]:
     try:
         stored = safetensors.deserialize(read_weights(bundle))  # type: ignore[no-untyped-call]
     except safetensors.SafetensorError as error:
-        path = bundle.folder / WEIGHTS_FILE
-        raise WeightsCorrupted(f"{path} is not a safetensors file ({error}); {replacement(bundle)}") from error
+        raise WeightsCorrupted(f"{bundle.path} is not a safetensors file ({error}); {replacement(bundle)}") from error
     for name, tensor in stored:
         if tensor["dtype"] not in DTYPES:
             raise WeightsMismatch(
-                f"{bundle.folder / WEIGHTS_FILE}: {name} is {tensor['dtype']}, expected one of {', '.join(DTYPES)}; "
+                f"{bundle.path}: {name} is {tensor['dtype']}, expected one of {', '.join(DTYPES)}; "
                 "save the bundle again with Detector.save_pretrained"
             )
     return {
@@ -57,7 +56,7 @@ def check_tensors(tensors: Mapping[str, np.ndarray], expected: Mapping[str, Form
     Raises:
         WeightsMismatch: A tensor is missing, unknown, of another shape or dtype, or holds infinite numbers or NaN.
     """
-    what = str(bundle.folder / WEIGHTS_FILE)
+    what = str(bundle.path)
     forms = {name: (value.shape, value.dtype.kind == "f", str(value.dtype)) for name, value in tensors.items()}
     check_fit(forms, expected, what=what, card=bundle.card)
     broken = sorted(name for name, value in tensors.items() if not is_finite(value))

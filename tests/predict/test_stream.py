@@ -15,8 +15,9 @@ import torch
 
 from deepfake_detect import Face, ImageUnreadable, Prediction, WeightsMismatch
 from deepfake_detect.predict.intake import Taken
-from deepfake_detect.predict.look import Look
+from deepfake_detect.predict.look import Look, View
 from deepfake_detect.predict.stream import stream_predictions
+from deepfake_detect.predict.verdict import FaceLogits
 from tests.small_world import CARD
 
 
@@ -25,23 +26,23 @@ def look_as_listed(taken: Taken) -> Look:
     image = taken.image
     if isinstance(image, Exception):
         raise image
-    crops = tuple(np.array([logit], float) for logit in image)
+    views = tuple(View(np.array([logit], float)) for logit in image)
     face = Face(box_xyxy=(0, 0, 9, 9), landmarks_xy=np.zeros((5, 2), np.float32), confidence=0.9)
-    return Look(name="told", source=image, size_hw=(9, 9), faces=(face,) * len(crops), crops=crops)
+    return Look(name="told", source=image, size_hw=(9, 9), faces=(face,) * len(views), views=views)
 
 
 class ListedModel:
-    """Gives the logits that the crops are made of, and remembers the batches."""
+    """Gives the logits that the faces are made of, and remembers the batches."""
 
     def __init__(self, *, memory: int = 1000, error: type[RuntimeError] = torch.OutOfMemoryError) -> None:
         self.batches: list[int] = []
         self.memory, self.error = memory, error
 
-    def __call__(self, crops: Sequence[np.ndarray]) -> list[float]:
-        self.batches.append(len(crops))
-        if len(crops) > self.memory:
+    def __call__(self, views: Sequence[View]) -> list[FaceLogits]:
+        self.batches.append(len(views))
+        if len(views) > self.memory:
             raise self.error("CUDA out of memory. Tried to allocate 20.00 MiB")
-        return [float(crop[0]) for crop in crops]
+        return [FaceLogits(float(view.crop[0])) for view in views]
 
 
 def run(images: Any, *, model: Callable[..., Any] | None = None, look: Any = look_as_listed, **options: Any) -> Any:
@@ -140,10 +141,10 @@ def test_the_model_runs_while_threads_look() -> None:
             meet.wait()
         return look_as_listed(taken)
 
-    def forward(crops: Sequence[np.ndarray]) -> list[float]:
-        if any(crop[0] == 0 for crop in crops):
+    def forward(views: Sequence[View]) -> list[FaceLogits]:
+        if any(view.crop[0] == 0 for view in views):
             meet.wait()
-        return [float(crop[0]) for crop in crops]
+        return [FaceLogits(float(view.crop[0])) for view in views]
 
     images = [[float(number)] for number in range(8)]
     assert logits(list(run(images, look=look, model=forward, batch_size=2, workers=4))) == images
@@ -275,9 +276,9 @@ def test_seconds_are_the_picture_s_own() -> None:
         time.sleep(taken.image[0])
         return look_as_listed(taken)
 
-    def forward(crops: Sequence[np.ndarray]) -> list[float]:
-        time.sleep(0.03 * len(crops))
-        return [float(crop[0]) for crop in crops]
+    def forward(views: Sequence[View]) -> list[FaceLogits]:
+        time.sleep(0.03 * len(views))
+        return [FaceLogits(float(view.crop[0])) for view in views]
 
     slow, quick = run([[0.5, 0.1, 0.1], [0.0]], look=look, model=forward, batch_size=4, workers=2)
     assert slow.seconds >= 0.58

@@ -1,0 +1,248 @@
+"""Test the second look: which pixels it sees, when it is withheld, and what its logit does to the verdict."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageFilter
+
+from deepfake_detect import BackendUnavailable, Detector, Face, Prediction, WeightsMismatch
+from deepfake_detect.faces.finder import FaceFinder
+from deepfake_detect.inputs.image import open_image
+from deepfake_detect.predict.look import Look, look_at
+from deepfake_detect.predict.patches import PLACES, cut_patches, detail_of, patch_corners
+from deepfake_detect.predict.verdict import FaceLogits, compose_prediction
+from deepfake_detect.serve.scorer import Job, Scorer
+from deepfake_detect.weights.card import without_texture
+from tests.small_world import CARD, LOOK, empty_scene, group, portrait, small_detector, two_looks
+
+BOX = (180.98, 62.26, 270.11, 174.47)
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    return two_looks()
+
+
+@pytest.fixture(scope="module")
+def prediction(detector: Detector) -> Prediction:
+    return detector.predict(portrait())
+
+
+def slices(pixels: np.ndarray, box: tuple[float, ...], count: int) -> np.ndarray:
+    """Cut the patches of 32 px out by hand: middle, two eyes, mouth, and the cheeks beside it."""
+    left, top, right, bottom = box
+    patches = []
+    for down, across in [(50, 50), (20, 20), (20, 80), (85, 50), (85, 10), (85, 90)][:count]:
+        y = int(top + (bottom - top - 32) * down / 100)
+        x = int(left + (right - left - 32) * across / 100)
+        patches.append(pixels[y : y + 32, x : x + 32])
+    return np.stack(patches)
+
+
+@pytest.mark.parametrize("count", [1, 4, 6])
+def test_patches_are_pixels_of_the_picture(count: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (400, 500, 3), np.uint8)
+    box = (101.3, 50.7, 299.9, 380.2)
+    patches = cut_patches(pixels, box, look=replace(LOOK, patches=count))
+    assert patches is not None and patches.dtype == np.uint8
+    assert np.array_equal(patches, slices(pixels, box, count))
+
+
+@pytest.mark.parametrize("side", [32, 40, 50, 200])
+def test_places_that_lie_close_together_are_left_out(side: int) -> None:
+    """Of two places less than 4 px apart, an eighth of a patch, the first counts."""
+    box, look = (50.0, 60.0, 50.0 + side, 60.0 + side), replace(LOOK, min_side_px=32, patches=9)
+    places = [(int(60 + (side - 32) * down), int(50 + (side - 32) * across)) for down, across in PLACES]
+    expected: list[tuple[int, int]] = []
+    for place in places:
+        if not any(abs(place[0] - y) < 4 and abs(place[1] - x) < 4 for y, x in expected):
+            expected.append(place)
+    assert patch_corners(box, (512, 512), look=look) == expected
+    assert len(expected) == {32: 1, 40: 3, 50: 9, 200: 9}[side]
+
+
+@pytest.mark.parametrize("box", [(-40.0, -30.0, 60.0, 70.0), (440.0, 450.0, 530.0, 560.0)])
+def test_a_box_over_the_edge_counts_as_far_as_there_are_pixels(box: tuple[float, float, float, float]) -> None:
+    patches = cut_patches(portrait(), box, look=replace(LOOK, min_side_px=60))
+    inside = (max(0.0, box[0]), max(0.0, box[1]), min(512.0, box[2]), min(512.0, box[3]))
+    assert patches is not None
+    assert np.array_equal(patches, cut_patches(portrait(), inside, look=replace(LOOK, min_side_px=60)))
+    assert cut_patches(portrait(), box, look=replace(LOOK, min_side_px=73)) is None
+
+
+@pytest.mark.parametrize("side", [69, 70])
+def test_small_faces_are_withheld(side: int) -> None:
+    patches = cut_patches(portrait(), (50, 50, 50 + side, 150), look=LOOK)
+    assert (patches is None) == (side < LOOK.min_side_px)
+
+
+def test_enlarged_and_blurred_faces_are_withheld() -> None:
+    sharp = Image.fromarray(portrait())
+    small = sharp.resize((128, 128), Image.Resampling.LANCZOS).resize((512, 512), Image.Resampling.BICUBIC)
+    blurred = sharp.filter(ImageFilter.GaussianBlur(2))
+    look = replace(LOOK, min_detail=0.002)
+    cut = [cut_patches(np.asarray(image), BOX, look=look) for image in (sharp, small, blurred)]
+    assert [patches is None for patches in cut] == [False, True, True]
+
+
+def test_detail_is_the_share_of_power_at_high_frequencies() -> None:
+    """A wave of f cycles per pixel has all its power there, and a mixture as much as the squares of its amplitudes."""
+    y, x = np.indices((64, 64))
+    low, high = np.cos(2 * np.pi * x * 4 / 64), np.cos(2 * np.pi * (y + x) * 16 / 64)
+
+    def measured(wave: np.ndarray) -> float:
+        return detail_of(np.repeat((128 + wave).round()[None, :, :, None], 3, 3).astype(np.uint8))
+
+    assert measured(100 * low) < 0.001 and measured(100 * high) > 0.999
+    assert measured(60 * low + 30 * high) == pytest.approx(0.2, abs=0.01)
+    assert detail_of(np.full((2, 64, 64, 3), 77, np.uint8)) == 0.0
+
+
+def test_patches_come_from_the_full_size_and_the_crop_stays_as_it_was() -> None:
+    file = io.BytesIO()
+    Image.fromarray(portrait()).resize((3072, 3072), Image.Resampling.BICUBIC).save(file, "JPEG", quality=92)
+    finder, full = FaceFinder(), open_image(file.getvalue()).pixels
+    one, two = (
+        look_at(file.getvalue(), preprocessing=CARD.preprocessing, finder=finder, texture=texture)
+        for texture in (None, LOOK)
+    )
+    assert one.faces[0].box_xyxy == two.faces[0].box_xyxy
+    assert np.array_equal(one.crops[0], two.crops[0]) and one.views[0].patches is None
+    patches = two.views[0].patches
+    assert patches is not None and np.array_equal(patches, slices(full, two.faces[0].box_xyxy, 4))
+
+
+def test_a_large_picture_of_a_small_face_is_not_decoded_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = io.BytesIO()
+    Image.fromarray(portrait()).resize((3072, 3072), Image.Resampling.BICUBIC).save(file, "JPEG")
+    scales = []
+
+    def watched(image: object, **options: object) -> object:
+        picture = open_image(image, **options)  # type: ignore[arg-type]
+        scales.append(picture.scale)
+        return picture
+
+    monkeypatch.setattr("deepfake_detect.predict.look.open_image", watched)
+    finder = FaceFinder()
+    for least, expected in ((600, [0.25]), (500, [0.25, 1.0])):  # the face is 540 px wide
+        scales.clear()
+        look = replace(LOOK, min_side_px=least)
+        look_at(file.getvalue(), preprocessing=CARD.preprocessing, finder=finder, texture=look)
+        assert scales == expected
+
+
+def test_the_verdict_is_that_of_the_fused_logits(detector: Detector, prediction: Prediction) -> None:
+    (face,) = prediction.faces
+    alone = small_detector().predict(portrait()).faces[0].logit
+    patches = slices(portrait(), face.box_xyxy, 4).astype(np.float32) / 255
+    mean, std = np.array(LOOK.mean, np.float32), np.array(LOOK.std, np.float32)
+    batch = torch.from_numpy((patches - mean) / std).permute(0, 3, 1, 2)
+    assert detector.texture_model is not None
+    with torch.no_grad():
+        texture = float(detector.texture_model(batch).mean())
+    assert face.looks is not None and face.looks["crop"] == alone
+    assert face.looks["texture"] == pytest.approx(texture, abs=1e-4) and abs(texture) > 0.1
+    assert face.logit == pytest.approx(0.5 * alone + 2.0 * texture + 0.25, abs=1e-3)
+    assert prediction.logit == face.logit and face.score == pytest.approx(1 / (1 + np.exp(-face.logit)))
+    assert face.to_dict()["looks"] == dict(face.looks)
+
+
+def test_a_withheld_look_leaves_the_crop_alone(detector: Detector) -> None:
+    found = detector.predict(group(2)).faces
+    alone = [face.logit for face in small_detector().predict(group(2)).faces]
+    assert [face.looks for face in found] == [{"crop": logit, "texture": None} for logit in alone]
+    assert [face.logit for face in found] == pytest.approx([0.75 * logit - 0.125 for logit in alone])  # type: ignore[operator]
+
+
+def test_batches_change_nothing(detector: Detector, prediction: Prediction) -> None:
+    pictures = [portrait(), group(3), empty_scene(), portrait()[:, ::-1].copy(), group(1), portrait()]
+    single = [detector.predict(picture) for picture in pictures]
+    for options in ({"workers": 0}, {"workers": 2, "batch_size": 3}, {"workers": 2, "batch_size": 1}):
+        many = list(detector.predict_many(pictures, **options))  # type: ignore[arg-type]
+        for one, other in zip(single, many, strict=True):
+            assert len(one.faces) == len(other.faces)
+            for face, again in zip(one.faces, other.faces, strict=True):
+                assert face.logit == pytest.approx(again.logit, abs=1e-4)
+                assert face.looks == pytest.approx(again.looks, abs=1e-4)
+
+
+def test_the_server_s_queue_gives_the_same_verdict(detector: Detector, prediction: Prediction) -> None:
+    outcomes: list[object] = []
+    scorer = Scorer(detector, threads=1)
+    scorer.submit(Job(open=portrait, done=outcomes.append))
+    scorer.close()
+    (outcome,) = outcomes
+    assert isinstance(outcome, Prediction)
+    assert outcome.logit == pytest.approx(prediction.logit, abs=1e-4)
+    assert outcome.faces[0].looks == pytest.approx(prediction.faces[0].looks, abs=1e-4)
+
+
+def test_the_whole_picture_may_be_looked_at(detector: Detector) -> None:
+    (face,) = detector.predict(portrait(), faces="none").faces
+    assert face.looks is not None and face.looks["texture"] is not None
+
+
+def test_without_the_texture_look_faces_are_judged_as_where_it_is_withheld(detector: Detector) -> None:
+    calibrated = two_looks(temperature=1.5, bias=0.3)
+    for picture in (portrait(), group(2)):
+        alone, both = calibrated.without_texture().predict(picture), calibrated.predict(picture)
+        withheld = [compose(calibrated, face.looks["crop"]) for face in both.faces if face.looks]
+        assert [face.looks for face in alone.faces] == [None] * len(both.faces)
+        assert [face.score for face in alone.faces] == pytest.approx(withheld)
+    assert without_texture(CARD) == CARD and calibrated.card.texture is not None
+
+
+def compose(detector: Detector, crop: float | None) -> float | None:
+    assert crop is not None
+    face = Face(box_xyxy=(0, 0, 9, 9), landmarks_xy=np.zeros((5, 2), np.float32), confidence=0.9)
+    look = Look(name="a", source=None, size_hw=(9, 9), faces=(face,), views=())
+    return compose_prediction(look, [FaceLogits(crop)], card=detector.card).score
+
+
+def test_one_look_stays_as_it_was() -> None:
+    (face,) = small_detector().predict(portrait()).faces
+    assert face.looks is None and "looks" not in face.to_dict()
+
+
+def test_copies_pickles_and_moves_answer_the_same(detector: Detector, prediction: Prediction) -> None:
+    for other in (copy.copy(detector), copy.deepcopy(detector), pickle.loads(pickle.dumps(detector))):
+        assert other.predict(portrait()).logit == pytest.approx(prediction.logit, abs=1e-5)
+    moved = copy.copy(detector).to("cpu", dtype="bfloat16")
+    texture = moved.predict(portrait()).faces[0].looks
+    assert texture is not None and texture["texture"] != prediction.faces[0].looks["texture"]  # type: ignore[index]
+    assert detector.predict(portrait()).logit == pytest.approx(prediction.logit, abs=1e-5)
+
+
+def test_both_networks_belong_together() -> None:
+    with pytest.raises(WeightsMismatch, match="has a texture look, expected its network as texture="):
+        small_detector(texture=LOOK)
+    with pytest.raises(WeightsMismatch, match="has no texture look, expected no network"):
+        two_looks(texture=None)
+
+
+def test_an_infinite_logit_of_a_patch_is_an_error() -> None:
+    broken = two_looks()
+    assert broken.texture_model is not None
+    with torch.no_grad():
+        next(broken.texture_model.parameters()).fill_(float("nan"))
+    with pytest.raises(WeightsMismatch, match="gave the logit nan"):
+        broken.predict(portrait())
+
+
+def test_the_explanation_is_of_the_same_verdict(detector: Detector, prediction: Prediction) -> None:
+    explained = detector.explain(portrait(), faithfulness="off").prediction
+    assert explained.logit == pytest.approx(prediction.logit, abs=1e-4)
+    assert explained.faces[0].looks == pytest.approx(prediction.faces[0].looks, abs=1e-4)
+
+
+@pytest.mark.parametrize("form", ["onnx", "browser"])
+def test_an_export_says_how_to_go_without(detector: Detector, form: str, tmp_path: object) -> None:
+    with pytest.raises(BackendUnavailable, match=r"without_texture\(\)\.export"):
+        detector.export(f"{tmp_path}/a.onnx", format=form)  # type: ignore[call-overload]
