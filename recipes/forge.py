@@ -3,12 +3,13 @@
 Usage:
     python -m recipes.forge --faces FACES --given WEIGHTS --more MORE_WEIGHTS --count 8000
 
-Four ways, none of which needs another fake:
+Five ways, none of which needs another fake:
 
 * ``decoder``: the face passes through the tiny autoencoder of a latent diffusion model;
 * ``up-sampler``: it is made small, and large again by a network that was trained against a critic, or without one;
 * ``part-swap``: eyes, nose, mouth or all of them come from another person, laid on by landmarks and cloned seamlessly;
-* ``morph``: the mean of two persons, in shape and in colour.
+* ``morph``: the mean of two persons, in shape and in colour;
+* ``drawing``: the photograph as a drawing, a painting or flat shapes, since these are no photographs either.
 
 The first two are laid over all of the picture, the face, or some parts of it, with a soft edge, in part at times; their
 power spectrum is brought near that of the photograph, so that sharpness does not tell. ``FACES/forged.jsonl`` lists
@@ -32,6 +33,7 @@ from PIL import Image
 from torch import nn
 
 from deepfake_detect.training.self_blend import face_mask
+from recipes.drawings import DRAWINGS
 from recipes.face_table import TABLE, KeptFace, append, read_table
 from recipes.landmarks import BROWS, EYES, JAW, MOUTH, NOSE, Landmarks, find_landmarks, load_landmarks
 from recipes.twins import coarsely, level, load_autoencoder
@@ -39,7 +41,7 @@ from recipes.upsamplers import Upsampler, enlarge, load_upsamplers
 
 FORGED = "forged.jsonl"
 
-WAYS = {"decoder": 0.15, "up-sampler": 0.15, "part-swap": 0.58, "morph": 0.12}
+WAYS = {"decoder": 0.14, "up-sampler": 0.14, "part-swap": 0.54, "morph": 0.1, "drawing": 0.08}
 
 PHOTOGRAPHS = {
     "mebeauty": 28, "ffhq140k": 20, "dfdc": 14, "ciplab": 12, "unsplash-men": 8, "london": 5, "headshots": 4,
@@ -119,9 +121,15 @@ class Workshop:
         forged = cv2.resize(enlarge(network, small), (width, height), interpolation=cv2.INTER_CUBIC)
         return lay_over(sitter, forged, random), name
 
+    def drawing(self, sitter: Sitter, random: np.random.Generator) -> tuple[Forgery, str]:
+        """Draw the picture in one of the styles of `drawings`."""
+        style = list(DRAWINGS)[random.integers(len(DRAWINGS))]
+        drawn = DRAWINGS[style](sitter.pixels, sitter.points, random)
+        return (drawn, np.full(drawn.shape[:2], 255, np.uint8)), style
+
     def open_all(self) -> dict[str, Callable[[Sitter, np.random.Generator], tuple[Forgery, str]]]:
         """Name the ways that need one photograph."""
-        return {"decoder": self.decoder, "up-sampler": self.upsampler}
+        return {"decoder": self.decoder, "up-sampler": self.upsampler, "drawing": self.drawing}
 
 
 def lay_over(sitter: Sitter, forged: np.ndarray, random: np.random.Generator) -> Forgery:
@@ -297,7 +305,7 @@ def forge_one(number: int, album: Album, workshop: Workshop, seed: int) -> tuple
     way = str(random.choice(list(WAYS), p=list(WAYS.values())))
     face = album.draw(split, MORPHED if way == "morph" else [*PHOTOGRAPHS], random)
     sitter = workshop.sit(face, random)
-    if way in ("decoder", "up-sampler"):
+    if way in ("decoder", "up-sampler", "drawing"):
         forgery, tool = workshop.open_all()[way](sitter, random)
         return sitter, forgery, way, tool
     donor = workshop.sit(album.donor(face, random), random)

@@ -19,9 +19,9 @@ from recipes.face_table import KeptFace
 FAKES = {
     "dfdc": 22.0, "ciplab": 12.0, "ffhq140k": 11.0, "stylegan3": 4.0, "tpdne": 5.0, "genphotos": 4.0, "sfhq-t2i": 6.0,
     "sd14": 4.0, "sd-men": 1.5, "gpt-gallery": 9.0, "inswapper": 4.0, "lfw-faceswap": 3.0, "openforensics": 1.5,
-    SELF_BLEND: 5.0, "decoder": 6.0, "up-sampler": 6.0, "part-swap": 12.0, "morph": 3.0,
+    SELF_BLEND: 5.0, "decoder": 6.0, "up-sampler": 6.0, "part-swap": 12.0, "morph": 3.0, "drawing": 2.5,
 }  # fmt: skip
-"""How often a fake of a source is drawn, in proportion; the last four are `forge`'s."""
+"""How often a fake of a source is drawn, in proportion; the last five are `forge`'s."""
 
 REALS = {
     "dfdc": 22.0, "ciplab": 10.0, "ffhq140k": 14.0, "mebeauty": 12.0, "utkface": 7.0, "unsplash-men": 6.0,

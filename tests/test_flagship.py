@@ -16,6 +16,7 @@ sys.path.append(str(ROOT))  # the recipes are no part of the wheel
 
 from deepfake_detect.datasets.read import Sample  # noqa: E402
 from deepfake_detect.faces.finder import FaceFinder  # noqa: E402
+from recipes.drawings import DRAWINGS  # noqa: E402
 from recipes.face_table import KeptFace, append, find_face, read_table  # noqa: E402
 from recipes.flagship import STATE, Plan, Stage, Training  # noqa: E402
 from recipes.flagship_figures import caught  # noqa: E402
@@ -269,3 +270,11 @@ def test_a_part_is_drawn_over_the_landmarks(sitter: Sitter) -> None:
 def test_half_a_share_lies_half_way(sitter: Sitter) -> None:
     full = np.full(sitter.pixels.shape[:2], 255, np.uint8)
     assert (blend(sitter.pixels * 0, sitter.pixels * 0 + 100, full, share=0.5) == 50).all()
+
+
+@pytest.mark.parametrize("style", DRAWINGS)
+def test_a_drawing_has_the_size_of_its_photograph_and_fewer_shades(style: str, sitter: Sitter) -> None:
+    drawn = [DRAWINGS[style](sitter.pixels, sitter.points, np.random.default_rng(seed)) for seed in (1, 1, 2)]
+    assert drawn[0].shape == sitter.pixels.shape and drawn[0].dtype == np.uint8
+    assert np.array_equal(drawn[0], drawn[1]) and not np.array_equal(drawn[0], drawn[2])
+    assert np.abs(drawn[0].astype(int) - sitter.pixels).mean() > 2
