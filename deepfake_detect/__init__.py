@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from deepfake_detect.video.predict import VideoPrediction
     from deepfake_detect.weights.bundle import list_pretrained
     from deepfake_detect.weights.card import Card, Preprocessing
+    from deepfake_detect.weights.texture import TextureLook
 
 __all__ = [
     "AsyncClient",
@@ -93,6 +94,7 @@ __all__ = [
     "Schedule",
     "ServerUnavailable",
     "Stability",
+    "TextureLook",
     "TrainingDiverged",
     "Trial",
     "UnknownModel",
@@ -160,5 +162,6 @@ __getattr__, __dir__ = lazy_exports(
         "video.predict": ("VideoPrediction",),
         "weights.bundle": ("list_pretrained",),
         "weights.card": ("Card", "Preprocessing"),
+        "weights.texture": ("TextureLook",),
     },
 )

@@ -111,6 +111,8 @@ class Trainable(Predictor):
 
         The data are audited first, and problems are written to the log (see `audit`). Faces are found and
         cut out as in `predict`. The weights of the best epoch are kept and calibrated on the validation pictures.
+        Of a detector with two looks the network of the crop is trained; that of the texture stays as it is, and how the
+        two are weighted is fitted anew on the validation pictures.
 
         Args:
             dataset: A folder of class folders, a CSV or JSONL table, a list of ``(image, label)``, a torch
@@ -141,7 +143,7 @@ class Trainable(Predictor):
         from deepfake_detect.system.torch_defaults import usual_defaults
         from deepfake_detect.training.initial import bundle_name
 
-        card = replace(self.card, name=bundle_name(out, otherwise=f"{self.card.name}-tuned"), version=0, texture=None)
+        card = replace(self.card, name=bundle_name(out, otherwise=f"{self.card.name}-tuned"), version=0)
         with usual_defaults():  # a copy made under inference_mode could not be trained
             detector = self._with(copy.deepcopy(self.model), card)
         steps = {
@@ -263,7 +265,14 @@ class Trainable(Predictor):
 
         backend: Backend = "torch" if self._runner.backend == "torch" else "auto"  # which falls back, and never raises
         result = train_model(
-            self.model, dataset, card=self.card, fresh=fresh, device=self.device, backend=backend, **options
+            self.model,
+            dataset,
+            card=self.card,
+            fresh=fresh,
+            texture=self.texture_model,
+            device=self.device,
+            backend=backend,
+            **options,
         )
         detector = self._with(self.model, result.card)
         detector.training = result
@@ -271,4 +280,11 @@ class Trainable(Predictor):
 
     def _with(self, model: torch.nn.Module, card: Card) -> Self:
         runner = self._runner
-        return type(self)(model=model, card=card, device=runner.device, dtype=runner.dtype, backend=runner.backend)
+        return type(self)(
+            model=model,
+            card=card,
+            texture=self.texture_model,
+            device=runner.device,
+            dtype=runner.dtype,
+            backend=runner.backend,
+        )

@@ -39,9 +39,9 @@ PUBLIC_NAMES = {
     "ContentRouter", "DatasetError", "DeepfakeDetectError", "Detector", "DoctorReport", "Epoch", "Explanation",
     "Face", "Finding", "HubUnavailable", "ImageTooLarge", "ImageUnreadable", "InvalidOption", "LayerNotFound",
     "MetadataFinding", "MetadataFindings", "MissingExtra", "Prediction", "Preprocessing", "Report", "Schedule",
-    "ServerUnavailable", "Stability", "TrainingDiverged", "Trial", "UnknownModel", "UnknownWeights", "Verification",
-    "VideoPrediction", "WeightsCorrupted", "WeightsMismatch", "audit", "classify_content", "create_model", "doctor",
-    "find_faces", "inspect_metadata", "list_models", "list_pretrained", "tune", "verify",
+    "ServerUnavailable", "Stability", "TextureLook", "TrainingDiverged", "Trial", "UnknownModel", "UnknownWeights",
+    "Verification", "VideoPrediction", "WeightsCorrupted", "WeightsMismatch", "audit", "classify_content",
+    "create_model", "doctor", "find_faces", "inspect_metadata", "list_models", "list_pretrained", "tune", "verify",
 }  # fmt: skip
 FORBIDDEN = {"utils", "util", "core", "base", "common", "helpers", "misc"}
 

@@ -213,6 +213,8 @@ def _explanation_text(row: Row) -> Iterator[str]:
     regions = sorted(row["regions"].items(), key=lambda item: -item[1])
     if regions:
         yield f"{'':19}heat for {row['target']}: {_shares(regions)}"
+    if row.get("texture_share") is not None:
+        yield f"{'':19}texture look, of which there is no heat: {row['texture_share']:.0%} of the logit"
     yield from (f"{'':19}- {reason}" for reason in row["reasons"])
 
 

@@ -20,6 +20,7 @@ from deepfake_detect.faces.face import Face
 from deepfake_detect.faces.parts import OVALS, face_axes, oval
 from deepfake_detect.inputs.image import open_image
 from deepfake_detect.predict.prediction import Label, Prediction
+from deepfake_detect.predict.verdict import fuse_logits, judge
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -109,6 +110,19 @@ class Explanation(DrawnResult):
         return self.decisive.faithfulness if self.decisive else None
 
     @property
+    def texture_share(self) -> float | None:
+        """Return the texture look's share of the decisive face's logit, 0..1, which the heat does not show.
+
+        None for a detector with one look, and where that look was withheld.
+        """
+        looks, settings = (self.decisive.face.looks if self.decisive else None), self.prediction.settings
+        if looks is None or settings is None or settings.card.texture is None or looks["texture"] is None:
+            return None
+        weights = settings.card.texture
+        crop, texture = abs(weights.crop_weight * (looks["crop"] or 0)), abs(weights.texture_weight * looks["texture"])
+        return texture / (crop + texture) if crop + texture else 0.0
+
+    @property
     def is_evidence(self) -> bool:
         """Whether the heat of the decisive face may be shown to others as the reason of the verdict.
 
@@ -129,16 +143,21 @@ class Explanation(DrawnResult):
             reasons.append(f"the heat shows what speaks for {self.target}, against the verdict")
         if not self.decisive.heat.any():
             reasons.append(f"no place on the face speaks for {self.target}, by {self.method}")
+        if self.texture_share is not None and self._label_of_crop() != self.label:
+            without = self._label_of_crop()
+            reasons.append(f"the verdict rests on the texture look, which has no map: without it, it is {without}")
         if self.faithfulness is None:
             reasons.append("the map was not checked")
         return (*reasons, *(self.faithfulness.reasons if self.faithfulness else ()))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything but the heat as plain JSON values."""
+        """Return everything but the heat as plain JSON values; ``texture_share`` for a detector with two looks only."""
+        texture = {} if self.texture_share is None else {"texture_share": self.texture_share}
         return {
             "name": self.name,
             "label": self.label,
             "score": self.score,
+            **texture,
             "method": self.method,
             "layer": self.layer,
             "target": self.target,
@@ -179,6 +198,8 @@ class Explanation(DrawnResult):
         said = self.label if self.score is None else f"{self.label}, score {self.score:.3f}"
         decisive = self.decisive
         asked = f"{self.method} at {self.layer}" if self.layer else self.method
+        if self.texture_share is not None:
+            asked += f"; {self.texture_share:.0%} of the logit from the texture look, not shown"
         return PlotContent(
             pixels=pixels,
             heat=self.heat,
@@ -196,6 +217,14 @@ class Explanation(DrawnResult):
             holds=self.is_evidence,
             note=f"{self.name}; {self.prediction.model}; {asked}; {self._checked()}",
         )
+
+    def _label_of_crop(self) -> str:
+        """Return the label that the decisive face has without the texture look."""
+        settings, decisive = self.prediction.settings, self.decisive
+        if settings is None or decisive is None or decisive.face.looks is None:
+            return self.label
+        logit = fuse_logits(decisive.face.looks["crop"] or 0.0, None, card=settings.card)
+        return judge(logit, card=settings.card, threshold=settings.threshold)[1]
 
     def _checked(self) -> str:
         return f"{self.faithfulness.level} checks" if self.faithfulness else "no checks"

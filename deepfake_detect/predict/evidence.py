@@ -113,8 +113,8 @@ def fingerprint_card(card: Card) -> str:
     Two cards with the same fingerprint crop, scale, normalise, calibrate and decide in the same way.
     """
     values = card.to_dict()
-    decisive = ("preprocessing", "temperature", "bias", "threshold", "uncertain", "classes", "architecture")
-    text = json.dumps({name: values[name] for name in decisive}, sort_keys=True)
+    decisive = ("preprocessing", "temperature", "bias", "threshold", "uncertain", "classes", "architecture", "texture")
+    text = json.dumps({name: values[name] for name in decisive if name in values}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -354,9 +354,10 @@ def _verdict(recorded: Mapping[str, Any], prediction: Prediction, tolerance: flo
             {name: value for name, value in verdict.items() if name not in {*left_out, "label", "score"}}
             for verdict in (recorded, prediction.to_dict())
         )
+        logit_tolerance = _logit_tolerance(prediction, tolerance)
         tolerances = {
-            "score": tolerance, "logit": _logit_tolerance(prediction, tolerance), "box_xyxy": BOX_TOLERANCE_PX,
-            "landmarks_xy": BOX_TOLERANCE_PX, "confidence": CONFIDENCE_TOLERANCE,
+            "score": tolerance, "logit": logit_tolerance, "looks": _looks_tolerance(prediction, logit_tolerance),
+            "box_xyxy": BOX_TOLERANCE_PX, "landmarks_xy": BOX_TOLERANCE_PX, "confidence": CONFIDENCE_TOLERANCE,
         }  # fmt: skip
         yield _compare("verdict", rest, rest_now, tolerances=tolerances)
 
@@ -365,6 +366,12 @@ def _logit_tolerance(prediction: Prediction, tolerance: float) -> float:
     """Return how far a logit may move: as far as at the steepest place of the score moves that by the tolerance."""
     temperature = prediction.settings.card.temperature if prediction.settings else 1.0
     return max(4 * tolerance, 0.02) * temperature
+
+
+def _looks_tolerance(prediction: Prediction, tolerance: float) -> float:
+    """Return how far the logit of a look may move: as far as the one that counts least moves the fused logit by."""
+    look = prediction.settings.card.texture if prediction.settings else None
+    return tolerance if look is None else tolerance / max(0.1, min(1.0, look.crop_weight, look.texture_weight))
 
 
 def _metadata(record: Mapping[str, Any], file: io.BytesIO | None) -> Iterator[CaseCheck]:

@@ -112,10 +112,22 @@ def face_words(face: Mapping[str, Any]) -> Iterator[str]:
     yield f"{label_words(face['label'])}, {score}"
     if not face["landmarks_xy"]:
         yield f"the whole picture, {right - left} × {bottom - top} pixels, was scored without a search for faces"
+        yield from _look_words(face)
         return
     yield f"{right - left} × {bottom - top} pixels, at {left}, {top} from the upper left corner"
     if max(right - left, bottom - top) < SMALL_FACE_PX:
         yield f"smaller than {SMALL_FACE_PX} pixels: little can be seen of it, and the score is worth less"
+    yield from _look_words(face)
+
+
+def _look_words(face: Mapping[str, Any]) -> Iterator[str]:
+    """Say what each of two looks made of a face; nothing for a detector with one."""
+    if (looks := face.get("looks")) is None:
+        return
+    if looks["texture"] is None:
+        yield "judged by the face alone: its texture was not looked at, since it is small, enlarged or blurred"
+    else:
+        yield f"two looks, more than 0 means fake: the face {looks['crop']:+.2f}, its texture {looks['texture']:+.2f}"
 
 
 def _call(case: Mapping[str, Any]) -> str:

@@ -159,6 +159,9 @@ class FaceAnswer(BaseModel):
     score: float | None
     logit: float | None
     label: str | None
+    looks: dict[str, float | None] | None = Field(
+        default=None, description="Of a model with two looks: the logit of each, null where it was withheld."
+    )
 
 
 class PredictionAnswer(BaseModel):

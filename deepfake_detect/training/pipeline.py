@@ -21,6 +21,7 @@ from deepfake_detect.datasets.read import Sample
 from deepfake_detect.engines.runner import Backend
 from deepfake_detect.errors import InvalidOption
 from deepfake_detect.evaluation.calibration import calibrate, keep_band
+from deepfake_detect.evaluation.two_looks import fit_looks
 from deepfake_detect.faces.finder import PACKAGED
 from deepfake_detect.metrics.classes import fit_class_temperature
 from deepfake_detect.predict.predictor import Predictor
@@ -67,6 +68,7 @@ def train_model(
     *,
     card: Card,
     fresh: bool,
+    texture: torch.nn.Module | None = None,
     valid: Any = None,
     labels: Mapping[Any, str] | None = None,
     lr: float | None = None,
@@ -90,6 +92,8 @@ def train_model(
         dataset: Anything that `read_dataset` takes. Pictures of a split ``"test"`` are not used.
         card: Card of the initial model; name and preprocessing are kept, everything fitted is replaced.
         fresh: The weights are random, so that the learning rate may be high.
+        texture: Network of the card's texture look, which is not trained: the weights of the two looks are fitted anew
+            on the validation pictures.
         valid: Validation data: a data set, or the share of groups to set aside; None takes the split ``"val"`` where
             the data name one, else 15 % of the groups.
         labels: Meaning of unknown labels, ``{"mine": "fake"}``, as for `read_dataset`.
@@ -99,7 +103,8 @@ def train_model(
             face, or whole pictures where the card is of a model of those.
         self_blend: Share of real images turned into self-blended fakes, 0 to 1. With any, no fakes are needed.
         check: What the audit does: ``"warn"`` logs findings, ``"strict"`` raises, ``"off"`` skips it.
-        out: Folder of the bundle, the state and the history; None keeps nothing.
+        out: Folder of the bundle, the state and the history; None keeps nothing. Until the training has ended, the
+            bundle has one look.
         resume: Go on from the state in ``out``.
         callbacks: Called after each epoch; see `fit`.
         device: As for `Predictor`.
@@ -120,7 +125,7 @@ def train_model(
     settings = make_schedule(lr=default_lr if lr is None else lr, **schedule)
     if faces is None:
         faces = "none" if card.preprocessing.finder == WHOLE_PICTURES else "keep-largest"
-    card = _for_faces(card, faces)
+    card, look = replace(_for_faces(card, faces), texture=None), card.texture
     with usual_defaults():
         data = prepare_data(
             dataset,
@@ -150,11 +155,12 @@ def train_model(
                 callbacks=callbacks,
             )
         if card.classes == DETECTS:
-            card = _calibrated_card(model, card, data.held, device=device, backend=backend)
+            card = replace(card, texture=look)
+            card = _calibrated_card(model, card, data.held, texture=texture, device=device, backend=backend)
         else:
             card = _calibrated_classes(model, card, data.valid, device=device)
         if folder is not None:
-            card = save_bundle(model, card, folder, half=False)
+            card = save_bundle(model, card, folder, texture=texture, half=False)
     return TrainingResult(
         card=card, history=tuple(history), audit=data.audit, census=data.census, freeze=settings.freeze
     )
@@ -214,14 +220,21 @@ def _calibrated_classes(
 
 
 def _calibrated_card(
-    model: torch.nn.Module, card: Card, held: Sequence[Sample], *, device: str | torch.device, backend: Backend
+    model: torch.nn.Module,
+    card: Card,
+    held: Sequence[Sample],
+    *,
+    texture: torch.nn.Module | None,
+    device: str | torch.device,
+    backend: Backend,
 ) -> Card:
-    """Fit temperature, bias and the uncertain band on the validation pictures, as `predict` scores them.
+    """Fit the weights of the looks and the calibration on the validation pictures, as `predict` scores them.
 
     Args:
         model: The trained model.
         card: From `_training_card`.
         held: Validation samples.
+        texture: As for `train_model`.
         device: As for `Predictor`.
         backend: As for `Predictor`.
 
@@ -231,7 +244,13 @@ def _calibrated_card(
     if len({sample.label for sample in held}) < 2:
         logger.warning("the score is not calibrated: that needs validation pictures of both classes")
         return keep_band(card)
-    return calibrate(Predictor(model=model, card=card, device=device, backend=backend), held, method="platt")
+    predictor = Predictor(model=model, card=card, texture=texture, device=device, backend=backend)
+    if texture is None:
+        return calibrate(predictor, held, method="platt")
+    look, facts = fit_looks(predictor, held)
+    predictor.card = replace(card, texture=look)
+    card = calibrate(predictor, held, method="platt")
+    return replace(card, calibration={**card.calibration, "looks": facts})
 
 
 def _checked_folder(out: Any, *, resume: Any) -> Path | None:

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import copy
 import io
+import json
 import pickle
 from dataclasses import replace
+from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageFilter
 
-from deepfake_detect import BackendUnavailable, Detector, Face, Prediction, WeightsMismatch
+from deepfake_detect import BackendUnavailable, Detector, Face, Prediction, WeightsMismatch, verify
 from deepfake_detect.faces.finder import FaceFinder
 from deepfake_detect.inputs.image import open_image
+from deepfake_detect.predict.evidence import fingerprint_card
 from deepfake_detect.predict.look import Look, look_at
 from deepfake_detect.predict.patches import PLACES, cut_patches, detail_of, patch_corners
 from deepfake_detect.predict.verdict import FaceLogits, compose_prediction
+from deepfake_detect.reporting.words import face_words
 from deepfake_detect.serve.scorer import Job, Scorer
 from deepfake_detect.weights.card import without_texture
-from tests.small_world import CARD, LOOK, empty_scene, group, portrait, small_detector, two_looks
+from tests.small_world import CARD, LOOK, PORTRAIT, empty_scene, group, portrait, small_detector, two_looks
 
 BOX = (180.98, 62.26, 270.11, 174.47)
 
@@ -240,6 +245,50 @@ def test_the_explanation_is_of_the_same_verdict(detector: Detector, prediction: 
     explained = detector.explain(portrait(), faithfulness="off").prediction
     assert explained.logit == pytest.approx(prediction.logit, abs=1e-4)
     assert explained.faces[0].looks == pytest.approx(prediction.faces[0].looks, abs=1e-4)
+
+
+def test_the_explanation_says_what_its_heat_does_not_show(detector: Detector, prediction: Prediction) -> None:
+    explained = detector.explain(portrait(), faithfulness="off")
+    looks = explained.faces[0].face.looks
+    assert looks is not None and looks["crop"] is not None and looks["texture"] is not None
+    crop, texture = abs(0.5 * looks["crop"]), abs(2.0 * looks["texture"])
+    assert explained.texture_share == pytest.approx(texture / (crop + texture))
+    assert explained.to_dict()["texture_share"] == explained.texture_share
+    alone = detector.without_texture().predict(portrait()).label
+    assert any("rests on the texture look" in reason for reason in explained.reasons) == (alone != explained.label)
+    withheld = detector.explain(group(1), faithfulness="off")
+    assert withheld.texture_share is None and "texture_share" not in withheld.to_dict()
+
+
+@pytest.mark.parametrize("bias", [9.0, -9.0])
+def test_heat_is_no_evidence_of_what_the_texture_alone_decides(bias: float) -> None:
+    """The fused logit is far on one side, that of the crop alone on the other."""
+    looks = replace(LOOK, crop_weight=0.0, texture_weight=0.0, bias=bias, alone_weight=1e-3, alone_bias=-bias)
+    explained = two_looks(texture=looks).explain(portrait(), faithfulness="off")
+    assert explained.label == ("fake" if bias > 0 else "real")
+    assert f"without it, it is {'real' if bias > 0 else 'fake'}" in " ".join(explained.reasons)
+
+
+def test_a_case_is_recorded_and_verified(detector: Detector, tmp_path: Path) -> None:
+    detector.save_pretrained(tmp_path / "two")
+    saved = Detector.from_pretrained(tmp_path / "two", device="cpu")
+    saved.predict(PORTRAIT).save(tmp_path / "case.json")
+    case = json.loads((tmp_path / "case.json").read_text("utf-8"))
+    schema = json.loads((Path(__file__).parents[2] / "docs" / "case.schema.json").read_text("utf-8"))
+    jsonschema.validate(case, schema)
+    assert set(case["verdict"]["faces"][0]["looks"]) == {"crop", "texture"}
+    assert verify(case, PORTRAIT, model=tmp_path / "two").ok
+    case["verdict"]["faces"][0]["looks"]["texture"] += 1.0
+    differing = [check for check in verify(case, PORTRAIT, model=tmp_path / "two").checks if check.ok is False]
+    assert "verdict" in {check.name for check in differing}
+    other = replace(saved.card, texture=replace(saved.card.texture, bias=0.5))  # type: ignore[type-var]
+    assert fingerprint_card(other) != fingerprint_card(saved.card)
+
+
+def test_the_report_says_what_each_look_made_of_a_face(detector: Detector, prediction: Prediction) -> None:
+    words = [*face_words(prediction.faces[0].to_dict())][-1]
+    assert words.startswith("two looks, more than 0 means fake: the face ")
+    assert "its texture was not looked at" in [*face_words(detector.predict(group(1)).faces[0].to_dict())][-1]
 
 
 @pytest.mark.parametrize("form", ["onnx", "browser"])
