@@ -35,8 +35,8 @@ from torch import nn
 from deepfake_detect.training.self_blend import face_mask
 from recipes.drawings import DRAWINGS
 from recipes.face_table import TABLE, KeptFace, append, read_table
+from recipes.forged_copies import coarsely, level, load_autoencoder
 from recipes.landmarks import BROWS, EYES, JAW, MOUTH, NOSE, Landmarks, find_landmarks, load_landmarks
-from recipes.twins import coarsely, level, load_autoencoder
 from recipes.upsamplers import Upsampler, enlarge, load_upsamplers
 
 FORGED = "forged.jsonl"

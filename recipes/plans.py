@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from deepfake_detect.training.augment import Augmentation
 from deepfake_detect.training.schedule import Schedule
-from recipes.diets import FAMILIES, FOLDS, Diet
+from recipes.training_pictures import FAMILIES, FOLDS, TrainingPictures
 
 LIGHT = Augmentation(
     zoom=0.1, shift=0.025, rotate=0.1, shear=0, light=0.3, colour=0.2, grey=0, erase=0, shrink=0.08, blur=0.03,
@@ -27,7 +27,7 @@ class Plan:
         size_px: Side of the input.
         start: A file of initial weights, another plan, or `NEW` for random weights.
         teacher: A plan whose scores are averaged with the labels (Hinton and others 2015).
-        diet: Pictures to train on.
+        pictures: Pictures to train on.
         schedule: Length and learning rates.
         augmentation: Augmentation of the crops.
         margin: Side of the crop, in longer sides of the face box.
@@ -40,7 +40,7 @@ class Plan:
     margin: float = 1.3
     start: str = XCEPTION
     teacher: str = ""
-    diet: Diet = field(default_factory=Diet)
+    pictures: TrainingPictures = field(default_factory=TrainingPictures)
     schedule: Schedule
     augmentation: Augmentation = LIGHT
     cut: int = 0
@@ -53,12 +53,12 @@ FAVOUR_UNSEEN = {"dfdc": 1.5, "ciplab": 1.5, "inswapper": 2.0, "openforensics": 
 MADE_UP = {"self-blend": 2.0, "levelled": 2.0}  # what the unseen is told by
 FAVOUR_UNSEEN |= MADE_UP
 FAVOUR_MESO = {"dfdc": 2, "ciplab": 2, "inswapper": 3, "lfw-faceswap": 3}
-PLAIN = Diet(blends_every=0, twins=())
+PLAIN = TrainingPictures(blends_every=0, forged_by=())
 
 PLANS = {
     "xception-first": Plan(
         margin=1.5,
-        diet=Diet(twins=("autoencoder", "upsample")),
+        pictures=TrainingPictures(forged_by=("autoencoder", "upsample")),
         schedule=Schedule(epochs=26, epoch_samples=4800, lr=5e-4, balance=0.6, favour=FAVOUR, pairs=0.8),
         cut=16,
         valid=500,
@@ -92,7 +92,7 @@ PLANS = {
         architecture="meso4",
         size_px=256,
         start=NEW,
-        diet=PLAIN,
+        pictures=PLAIN,
         schedule=Schedule(epochs=12, epoch_samples=12800, lr=2e-3, weight_decay=1e-4),
         augmentation=MILDEST,  # 28,000 weights cannot learn to see through much
         valid=1746,
@@ -101,7 +101,7 @@ PLANS = {
         architecture="meso4",
         size_px=256,
         start="meso4-first",
-        diet=PLAIN,
+        pictures=PLAIN,
         schedule=Schedule(epochs=6, epoch_samples=12800, lr=2e-3, weight_decay=1e-4, favour=FAVOUR_MESO),
         augmentation=replace(MILDEST, light=0.2, colour=0.2, jpeg=0.1),
         valid=1746,
@@ -110,7 +110,7 @@ PLANS = {
         architecture="meso4",
         size_px=256,
         start="meso4-second",
-        diet=PLAIN,
+        pictures=PLAIN,
         schedule=Schedule(
             epochs=5,
             epoch_samples=12800,
@@ -122,13 +122,13 @@ PLANS = {
         valid=1746,
     ),
     "made-up": Plan(
-        diet=Diet(fakes=False, blends_every=1),
+        pictures=TrainingPictures(fakes=False, blends_every=1),
         schedule=Schedule(epochs=5, epoch_samples=2560, lr=5e-4, favour=MADE_UP, pairs=1.0),
     ),
     **{
         f"without-{family}": Plan(
             start="made-up",
-            diet=Diet(without=family),
+            pictures=TrainingPictures(without=family),
             schedule=Schedule(epochs=4, epoch_samples=1280, lr=5e-4, balance=0.6, favour=FAVOUR_UNSEEN, pairs=0.8),
         )
         for family in FAMILIES
@@ -137,12 +137,14 @@ PLANS = {
         f"fold-{number}": Plan(
             start="without-still-swap",
             size_px=192,
-            diet=Diet(without="still-swap", fold=number),
+            pictures=TrainingPictures(without="still-swap", fold=number),
             schedule=Schedule(epochs=4, epoch_samples=960, lr=3e-4, favour={"inswapper": 15.0}),
         )
         for number in range(FOLDS)
     },
-    "shuffled": Plan(diet=Diet(shuffled=True), schedule=Schedule(epochs=1, epoch_samples=1280, lr=5e-4)),
+    "shuffled": Plan(
+        pictures=TrainingPictures(shuffled=True), schedule=Schedule(epochs=1, epoch_samples=1280, lr=5e-4)
+    ),
 }
 
 

@@ -73,7 +73,7 @@ def settled(detector: Detector, samples: Sequence[Sample]) -> Detector:
 
 def training_data(name: str) -> tuple[str, ...]:
     """List the training data of a detector; forged copies only where its plan uses them."""
-    made_up = name not in PLANS or PLANS[name].diet.twins
+    made_up = name not in PLANS or PLANS[name].pictures.forged_by
     return tuple(text for text in TRAINING_DATA if made_up or text != MADE_UP)
 
 

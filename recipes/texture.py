@@ -27,8 +27,8 @@ from torch.nn import functional
 from deepfake_detect.weights.card import Preprocessing
 from recipes.face_table import KeptFace
 from recipes.flagship import SMOOTHING, Plan, Stage, Training
+from recipes.forged_copies import coarsely, level, load_autoencoder
 from recipes.mixture import Pair
-from recipes.twins import coarsely, level, load_autoencoder
 from recipes.upsamplers import enlarge, load_upsamplers
 from recipes.views import View, encoded, forged_mask
 

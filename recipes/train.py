@@ -26,14 +26,14 @@ from deepfake_detect.training.initial import untrained
 from deepfake_detect.training.loop import fit
 from deepfake_detect.weights.card import Card
 from deepfake_detect.weights.load import load_model
+from recipes.forged_copies import photographs, write_forged_copies
 from recipes.mobile import Taught, quieten_head, unfold_norms
 from recipes.plans import MOBILE, NEW, PLANS, Plan, shortened
-from recipes.twins import photographs, write_twins
 
 FINISHED = "finished"
 """A file that stands in the folder of a training that needs no more."""
 
-TWINS = {"dfdc": 400, "ciplab": 250, "ffhq140k": 300, "lfw-faceswap": 120, "openforensics": 130}
+FORGED_COPIES = {"dfdc": 400, "ciplab": 250, "ffhq140k": 300, "lfw-faceswap": 120, "openforensics": 130}
 """Number of photographs of each source that are forged, once in each way."""
 
 
@@ -68,8 +68,8 @@ class Bench:
             size_px=plan.size_px,
             margin=plan.margin,
         )
-        learned = self.crops(plan.diet.training(self.data, self.twins(plan.diet.twins)), card)
-        if plan.diet.shuffled:
+        learned = self.crops(plan.pictures.training(self.data, self.forged_copies(plan.pictures.forged_by)), card)
+        if plan.pictures.shuffled:
             learned.samples = shuffle_labels(learned.samples)
         checked = self.crops(self.valid(plan.valid), card) if plan.valid else None
         learned.augmentation = plan.augmentation
@@ -95,15 +95,15 @@ class Bench:
         """Return a plan, shortened where ``short`` is set."""
         return shortened(PLANS[name]) if self.short else PLANS[name]
 
-    def twins(self, ways: Sequence[str]) -> Path:
+    def forged_copies(self, ways: Sequence[str]) -> Path:
         """Return the folder of photographs and their copies, forged in these ways; make those that are missing."""
-        folder = self.runs / "twins"
+        folder = self.runs / "forged-copies"
         for way in ways:
-            for source, count in TWINS.items():
+            for source, count in FORGED_COPIES.items():
                 out = folder / f"{way}-{source}"
                 if not (out / "manifest.csv").exists():
                     originals = photographs(self.data, [source], ["train"], count=2 if self.short else count)
-                    write_twins(way, originals, out, weights=self.weights, size_px=192)
+                    write_forged_copies(way, originals, out, weights=self.weights, size_px=192)
         return folder
 
     def valid(self, count: int) -> list[Sample]:

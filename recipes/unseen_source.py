@@ -1,8 +1,8 @@
 """Measure what fine-tuning on 200 pictures of an unseen source gains, and what it costs on other sources.
 
 Usage:
-    python -m recipes.twins swap --data DATA --splits val,test --count 450 --out TWINS
-    python -m recipes.unseen_source --twins TWINS --data DATA
+    python -m recipes.forged_copies swap --data DATA --splits val,test --count 450 --out COPIES
+    python -m recipes.unseen_source --copies COPIES --data DATA
 
 The packaged detector was not trained on this forgery: faces that are covered with their own mirror image. It is
 fine-tuned on 100 photographs and their forged copies (15 % of them for validation), and measured before and after on
@@ -24,7 +24,7 @@ from deepfake_detect import Detector, Report
 from deepfake_detect.datasets.read import Sample, read_dataset
 from deepfake_detect.drawing.html import format_figure
 
-LEARNED = 100  # photographs, each with its twin
+LEARNED = 100  # photographs, each with its forged copy
 KNOWN = 600  # pictures of the test split of known sources
 
 WAYS: dict[str, dict[str, Any]] = {
@@ -36,17 +36,17 @@ WAYS: dict[str, dict[str, Any]] = {
 def main() -> None:
     """Read the command line, measure, teach, measure again, and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--twins", type=Path, required=True, help="folder that recipes.twins wrote")
+    parser.add_argument("--copies", type=Path, required=True, help="folder that recipes.forged_copies wrote")
     parser.add_argument("--data", type=Path, required=True, help="folder with manifest.csv")
     parser.add_argument("--model", default="xception-fakefaces")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(options.threads)
-    twins = read_dataset(options.twins)
-    groups = sorted({sample.group for sample in twins})
+    copies = read_dataset(options.copies)
+    groups = sorted({sample.group for sample in copies})
     learned = set(groups[:: len(groups) // LEARNED][:LEARNED])
-    new = [sample for sample in twins if sample.group not in learned]
+    new = [sample for sample in copies if sample.group not in learned]
     known = read_dataset(options.data, splits=["test"])
     known = known[:: len(known) // KNOWN]
     detector = Detector.from_pretrained(options.model)
@@ -57,7 +57,7 @@ def main() -> None:
     )
     for name, how in WAYS.items():
         began = time.monotonic()
-        tuned = detector.fine_tune([sample for sample in twins if sample.group in learned], check="off", **how)
+        tuned = detector.fine_tune([sample for sample in copies if sample.group in learned], check="off", **how)
         minutes = (time.monotonic() - began) / 60
         print(line(name, minutes, measured(tuned, new), measured(tuned, known)), flush=True)
 

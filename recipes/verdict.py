@@ -21,10 +21,10 @@ from deepfake_detect import Detector, Report
 from deepfake_detect.datasets.face_cache import FaceStore
 from deepfake_detect.datasets.read import Sample, read_dataset
 from deepfake_detect.evaluation.scored import Row
-from recipes.diets import FAMILIES, FOLDS, PLAIN_OUT, Diet
 from recipes.measure import wilson
 from recipes.ship import settled
 from recipes.subgroups import by_person, by_thirds
+from recipes.training_pictures import FAMILIES, FOLDS, PLAIN_OUT, TrainingPictures
 
 STUDIO = ("ffhq140k", "inswapper", "headshots")
 """Sources of the photographs that GAN portraits are compared with: FFHQ, and the grey background of studios."""
@@ -120,7 +120,7 @@ def in_folds(runs: Path, data: Path) -> dict[str, object]:
     """Measure each fold's training on the fold that it left out, all folds together."""
     known, rows = read_dataset(data / "manifest.csv"), []
     for number in range(FOLDS):
-        left = Diet(fold=number).in_fold(known, left_out=True)
+        left = TrainingPictures(fold=number).in_fold(known, left_out=True)
         detector = Detector.from_pretrained(runs / f"fold-{number}", dtype="bfloat16")
         rows += detector.evaluate(left).rows
     return {"inswapper": figures_of(Report.of_rows(rows, threshold=0.5, model="five folds"))}

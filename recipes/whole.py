@@ -29,8 +29,8 @@ from deepfake_detect import Detector, find_faces
 from deepfake_detect.datasets.tables import read_table
 from deepfake_detect.inputs.image import open_image
 from deepfake_detect.training.augment import Augmentation
+from recipes.forged_copies import coarsely, level, load_autoencoder, upsample
 from recipes.measure import show, table, wilson
-from recipes.twins import coarsely, level, load_autoencoder, upsample
 from recipes.upsamplers import Upsampler, enlarge, load_upsamplers
 
 Forger = Callable[[np.random.Generator, np.ndarray], np.ndarray]

@@ -32,16 +32,18 @@ sys.path.append(str(ROOT))  # the recipes are no part of the wheel
 
 from recipes import ship, verdict  # noqa: E402
 from recipes.content import figures, temperature_of  # noqa: E402
-from recipes.diets import FAMILIES, FOLDS, IN_FOLDS, PLAIN_OUT, Diet  # noqa: E402
+from recipes.forged_copies import coarsely, level, upsample, write_forged_copies  # noqa: E402
 from recipes.measure import wilson  # noqa: E402
 from recipes.mobile import Taught, unfold_norms  # noqa: E402
 from recipes.plans import MOBILE, NEW, PLANS, XCEPTION  # noqa: E402
 from recipes.subgroups import by_person, facts_of, words_of  # noqa: E402
-from recipes.train import TWINS, Bench, shuffle_labels  # noqa: E402
-from recipes.twins import coarsely, level, upsample, write_twins  # noqa: E402
+from recipes.train import FORGED_COPIES, Bench, shuffle_labels  # noqa: E402
+from recipes.training_pictures import FAMILIES, FOLDS, IN_FOLDS, PLAIN_OUT, TrainingPictures  # noqa: E402
 from recipes.whole import HELD_OUT, LEARNED, photographs, write_copies  # noqa: E402
 
-SOURCES = sorted({*(source for sources in FAMILIES.values() for source in sources), *TWINS, "mebeauty", "utkface"})
+SOURCES = sorted(
+    {*(source for sources in FAMILIES.values() for source in sources), *FORGED_COPIES, "mebeauty", "utkface"}
+)
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +60,10 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
             }
             safetensors.torch.save_file(state, folder / "models" / file)
         made = Bench(data=folder / "data", weights=folder / "models", runs=folder / "runs", short=True)
-        for source, way in ((s, w) for s in TWINS for w in ("autoencoder", "levelled")):  # as if there were one
+        for source, way in ((s, w) for s in FORGED_COPIES for w in ("autoencoder", "levelled")):  # as if there were one
             reals = [s for s in read_dataset(folder / "data") if s.source == source and s.label == 0][:1]
-            write_twins("upsample", reals, made.runs / "twins" / f"{way}-{source}", size_px=192)
-            relabel(made.runs / "twins" / f"{way}-{source}" / "manifest.csv", way)
+            write_forged_copies("upsample", reals, made.runs / "forged-copies" / f"{way}-{source}", size_px=192)
+            relabel(made.runs / "forged-copies" / f"{way}-{source}" / "manifest.csv", way)
         yield made
 
 
@@ -86,13 +88,13 @@ def relabel(table: Path, way: str) -> None:
     table.write_text(table.read_text().replace("upsample", way))
 
 
-def test_one_command_forges_twins_trains_a_network_and_ends_there(bench: Bench) -> None:
+def test_one_command_forges_copies_trains_a_network_and_ends_there(bench: Bench) -> None:
     folder = bench.train("xception-fakefaces")
     assert (folder / "finished").exists()
     before = (folder / "model.safetensors").read_bytes()
     assert bench.train("xception-fakefaces") == folder
     assert (folder / "model.safetensors").read_bytes() == before
-    assert len(list((bench.runs / "twins").glob("upsample-*/fake/*.jpg"))) == len(TWINS) * 2
+    assert len(list((bench.runs / "forged-copies").glob("upsample-*/fake/*.jpg"))) == len(FORGED_COPIES) * 2
 
 
 def test_a_small_network_learns_from_a_large_one_and_ships(
@@ -142,36 +144,46 @@ def test_every_plan_starts_from_something_there() -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_left_out_is_nowhere_in_the_diet(bench: Bench, family: str) -> None:
     plan = PLANS[f"without-{family}"]
-    eaten = plan.diet.training(bench.data, bench.twins(plan.diet.twins))
-    assert not [s for s in eaten if s.label == 1 and s.source in FAMILIES[family]]
-    assert not [s for s in eaten if s.source in PLAIN_OUT[family]]
-    assert {s.source for s in eaten} >= {
+    chosen = plan.pictures.training(bench.data, bench.forged_copies(plan.pictures.forged_by))
+    assert not [s for s in chosen if s.label == 1 and s.source in FAMILIES[family]]
+    assert not [s for s in chosen if s.source in PLAIN_OUT[family]]
+    assert {s.source for s in chosen} >= {
         "self-blend",
         "levelled",
         *(set(SOURCES) - {*FAMILIES[family], *PLAIN_OUT[family]}),
     }
-    assert {Path(s.image).name.removeprefix("30_1_2_").split("-")[0] for s in eaten if s.source in SOURCES} == {"train"}
+    assert {Path(s.image).name.removeprefix("30_1_2_").split("-")[0] for s in chosen if s.source in SOURCES} == {
+        "train"
+    }
 
 
 def test_no_fake_is_in_the_diet_of_the_made_up(bench: Bench) -> None:
-    diet = PLANS["made-up"].diet
-    eaten = diet.training(bench.data, bench.twins(diet.twins))
-    assert {s.source for s in eaten if s.label == 1} == {"self-blend", "levelled"}
-    assert not [s for s in eaten if s.source in {*PLAIN_OUT["video-swap"], "inswapper"}]
+    pictures = PLANS["made-up"].pictures
+    chosen = pictures.training(bench.data, bench.forged_copies(pictures.forged_by))
+    assert {s.source for s in chosen if s.label == 1} == {"self-blend", "levelled"}
+    assert not [s for s in chosen if s.source in {*PLAIN_OUT["video-swap"], "inswapper"}]
 
 
 def test_each_picture_of_a_fold_is_left_out_once_and_never_seen_by_what_it_starts_from(bench: Bench) -> None:
     known = read_dataset(bench.data)
-    left = [Diet(fold=number).in_fold(known, left_out=True) for number in range(FOLDS)]
+    left = [TrainingPictures(fold=number).in_fold(known, left_out=True) for number in range(FOLDS)]
     names = [s.name for part in left for s in part]
     assert sorted(names) == sorted(s.name for s in known if s.source in IN_FOLDS)
     for number, part in enumerate(left):
         plan = PLANS[f"fold-{number}"]
         groups = {s.group for s in part}
-        assert not [s for s in plan.diet.training(bench.data, bench.twins(plan.diet.twins)) if s.group in groups]
+        assert not [
+            s
+            for s in plan.pictures.training(bench.data, bench.forged_copies(plan.pictures.forged_by))
+            if s.group in groups
+        ]
         while plan.start in PLANS:
             plan = PLANS[plan.start]
-            assert not [s for s in plan.diet.training(bench.data, bench.twins(plan.diet.twins)) if s.source in IN_FOLDS]
+            assert not [
+                s
+                for s in plan.pictures.training(bench.data, bench.forged_copies(plan.pictures.forged_by))
+                if s.source in IN_FOLDS
+            ]
 
 
 def test_shuffled_labels_say_nothing_and_keep_their_number() -> None:

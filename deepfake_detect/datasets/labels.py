@@ -116,16 +116,16 @@ def number_classes(names: Iterable[str], *, classes: Sequence[str] | None = None
         >>> number_classes({"10", "9"})
         {'9': 0, '10': 1}
     """
-    found = sorted(names, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name))
+    in_order = sorted(names, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name))
     if classes is None:
-        if len(found) < 2:
+        if len(in_order) < 2:
             expected = "expected two classes or more: a folder for each, or a column 'label'"
-            raise DatasetError(f"{where or 'the data set'} has the classes {_listed(found) or 'none'}, {expected}")
-        classes = found
-    unknown = [name for name in found if name not in classes]
+            raise DatasetError(f"{where or 'the data set'} has the classes {_listed(in_order) or 'none'}, {expected}")
+        classes = in_order
+    unknown = [name for name in in_order if name not in classes]
     if unknown:
         raise DatasetError(
-            f"{where or 'the data set'} has the classes {_listed(found)}, expected {_listed(classes)}; "
+            f"{where or 'the data set'} has the classes {_listed(in_order)}, expected {_listed(classes)}; "
             f"rename {unknown[0]!r}, or leave it out{nearest(unknown[0], classes)}"
         )
     return {name: place for place, name in enumerate(classes)}

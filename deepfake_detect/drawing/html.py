@@ -105,8 +105,8 @@ def escape(text: str) -> str:
         >>> escape("<b>\u202egpj.exe")
         '&lt;b&gt;\\u202egpj.exe'
     """
-    seen = (letter if letter.isprintable() or letter in "\n\t\xa0" else _visible(letter) for letter in text)
-    return html.escape("".join(seen))
+    visible = (letter if letter.isprintable() or letter in "\n\t\xa0" else _visible(letter) for letter in text)
+    return html.escape("".join(visible))
 
 
 def section(heading: str, content: str) -> str:

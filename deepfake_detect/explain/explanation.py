@@ -195,11 +195,11 @@ class Explanation(DrawnResult):
         return self.decisive.parts if self.decisive else {}
 
     def _plot_content(self, pixels: np.ndarray) -> PlotContent:
-        said = self.label if self.score is None else f"{self.label}, score {self.score:.3f}"
+        verdict = self.label if self.score is None else f"{self.label}, score {self.score:.3f}"
         decisive = self.decisive
-        asked = f"{self.method} at {self.layer}" if self.layer else self.method
+        method = f"{self.method} at {self.layer}" if self.layer else self.method
         if self.texture_share is not None:
-            asked += f"; {self.texture_share:.0%} of the logit from the texture look, not shown"
+            method += f"; {self.texture_share:.0%} of the logit from the texture look, not shown"
         return PlotContent(
             pixels=pixels,
             heat=self.heat,
@@ -209,13 +209,13 @@ class Explanation(DrawnResult):
             squares=[one.crop_xyxy for one in self.faces],
             close_up=None if decisive is None else (_cut_out(pixels, decisive), decisive.heat),
             outlines=_outlines(decisive) if decisive else (),
-            title=f"{said} ({'probability of fake' if self.score is not None else 'nothing to explain'})",
+            title=f"{verdict} ({'probability of fake' if self.score is not None else 'nothing to explain'})",
             colour=COLOURS.get(self.label, COLOURS["uncertain"]),
             shown=self.target,
             rows=[(name, region.share, region.drop) for name, region in self._parts.items()],
             findings=self.reasons or (self.faithfulness.findings if self.faithfulness else ()),
             holds=self.is_evidence,
-            note=f"{self.name}; {self.prediction.model}; {asked}; {self._checked()}",
+            note=f"{self.name}; {self.prediction.model}; {method}; {self._checked()}",
         )
 
     def _label_of_crop(self) -> str:

@@ -225,11 +225,11 @@ def _check_logits(network: OnnxSessions, predictor: Predictor, dtype: Precision)
     """Compare the logits of the built-in pictures with those of torch in float32."""
     crops = [predictor.look(pixels, faces="none").crops[0] for pixels in golden_pictures().values()]
     pixels = normalise(crops, preprocessing=predictor.card.preprocessing)
-    expected, found = _torch_logits(predictor, pixels), network(pixels)
-    differences = np.abs(found - expected)
+    expected, logits = _torch_logits(predictor, pixels), network(pixels)
+    differences = np.abs(logits - expected)
     if dtype == "float32" and not np.all(differences <= TOLERANCE * np.maximum(1, np.abs(expected))):
         raise BackendUnavailable(
-            f"the ONNX graph of {predictor.card.id} gives logits of {found.tolist()}, torch {expected.tolist()}; "
+            f"the ONNX graph of {predictor.card.id} gives logits of {logits.tolist()}, torch {expected.tolist()}; "
             "nothing was written"
         )
     return float(differences.max())

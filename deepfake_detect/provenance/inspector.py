@@ -151,10 +151,10 @@ _PICTURE_BRANDS = frozenset(
 def _inspect_manifest(
     data: bytes, blocks: Blocks, trust_anchors: str | os.PathLike[str] | None
 ) -> tuple[list[MetadataFinding], C2paState]:
-    found = blocks.of_kind("c2pa")
-    if not found:
+    manifest_blocks = blocks.of_kind("c2pa")
+    if not manifest_blocks:
         return [], "absent"
-    block = found[0]
+    block = manifest_blocks[0]
     try:
         manifests = read_manifests(block.payload)
     except ManifestError as error:

@@ -54,15 +54,15 @@ def read_jumbf(data: bytes) -> list[JumbfBox]:
 
 
 def _read(data: bytes, start: int, end: int, depth: int, count: list[int]) -> list[JumbfBox]:
-    found = []
+    boxes = []
     for kind, first, last in iterate_boxes(data, start, end):
         count[0] += 1
         if depth > MAX_DEPTH or count[0] > MAX_BOXES:
             raise JumbfError(f"more than {MAX_DEPTH} levels or {MAX_BOXES} boxes")
         box = _superbox(data, first, last, depth, count) if kind == b"jumb" else None
         if box is not None:
-            found.append(box)
-    return found
+            boxes.append(box)
+    return boxes
 
 
 def _superbox(data: bytes, start: int, end: int, depth: int, count: list[int]) -> JumbfBox | None:

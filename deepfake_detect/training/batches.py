@@ -128,7 +128,10 @@ class CropFeed:
                 persistent_workers=True,
                 generator=torch.Generator(),  # not the global one, so that the number of workers leaves dropout alone
             )
-        for pixels, label in self._loader:
+        # A forked worker seeds NumPy first; it would wait for ever for a thread that held the lock in this process.
+        with np.random.get_bit_generator().lock:  # type: ignore[attr-defined]
+            loaded = iter(self._loader)
+        for pixels, label in loaded:
             yield pixels, label.float()
 
 

@@ -81,9 +81,9 @@ class Trial:
         }
 
     def __str__(self) -> str:
-        told = ", ".join(f"{name} {_word(value)}" for name, value in self.params.items())
+        values = ", ".join(f"{name} {_word(value)}" for name, value in self.params.items())
         state = "collapsed" if self.collapsed else "" if self.state == "complete" else self.state
-        return f"{self.auc:.3f}  {len(self.history):>3} epochs  {self.seconds:>6.0f} s  {state:<9}  {told}"
+        return f"{self.auc:.3f}  {len(self.history):>3} epochs  {self.seconds:>6.0f} s  {state:<9}  {values}"
 
 
 def tune(
@@ -213,8 +213,8 @@ class _Search:
 
     def ranked(self, study: Any) -> list[Trial]:
         """Give the trials that came to an end, best first."""
-        found = [self._trial(trial) for trial in study.trials if "history" in trial.user_attrs]
-        return sorted(found, key=lambda trial: (math.isnan(trial.auc), -trial.auc if trial.auc == trial.auc else 0))
+        trials = [self._trial(trial) for trial in study.trials if "history" in trial.user_attrs]
+        return sorted(trials, key=lambda trial: (math.isnan(trial.auc), -trial.auc if trial.auc == trial.auc else 0))
 
     def keep(self, trials: Sequence[Trial]) -> None:
         """Write the table, the plot and the best bundle."""
@@ -301,13 +301,13 @@ class _Search:
         return kinds.TPESampler(seed=seed) if sampler == "tpe" else kinds.RandomSampler(seed=seed)
 
     def _same_space(self, study: Any) -> None:
-        told = json.dumps({name: list(values) for name, values in self.space.items()}, default=str)
+        space = json.dumps({name: list(values) for name, values in self.space.items()}, default=str)
         known = study.user_attrs.get("space")
         if known is None:
-            study.set_user_attr("space", told)
-        elif known != told:
+            study.set_user_attr("space", space)
+        elif known != space:
             raise DatasetError(
-                f"{self.folder} holds a search of the space {known}, asked for {told}; choose another out"
+                f"{self.folder} holds a search of the space {known}, expected {space}; choose another out"
             )
 
 

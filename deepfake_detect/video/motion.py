@@ -43,8 +43,8 @@ class Motion:
         hold_s: How long the box is drawn before the first and after the last of them.
 
     Example:
-        >>> seen = [Sighting(time_s=0.0, box_xyxy=(0, 0, 8, 8)), Sighting(time_s=1.0, box_xyxy=(8, 0, 16, 8))]
-        >>> Motion(seen).box_at(0.25), Motion(seen).box_at(2.0)
+        >>> sightings = [Sighting(time_s=0.0, box_xyxy=(0, 0, 8, 8)), Sighting(time_s=1.0, box_xyxy=(8, 0, 16, 8))]
+        >>> Motion(sightings).box_at(0.25), Motion(sightings).box_at(2.0)
         ((2.0, 0.0, 10.0, 8.0), None)
     """
 

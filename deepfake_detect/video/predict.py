@@ -87,12 +87,12 @@ def predict_video(
     reel = _Reel(_chosen(header, max_frames=max_frames, every_s=every_s))
     with closing(predictor.predict_many(reel, faces=faces, threshold=threshold)) as predictions:
         show = None if progress else False
-        said = list(progress_bar(predictions, total=reel.asked, title="score", unit="frame", show=show))
-    if not said:
+        scored = list(progress_bar(predictions, total=reel.asked, title="score", unit="frame", show=show))
+    if not scored:
         raise ImageUnreadable(f"{path}: none of {reel.asked} frames can be decoded; get a whole copy of it")
     scores = [
-        FrameScore(index=frame.index, time_s=frame.time_s, faces=one.faces)
-        for frame, one in zip(reel.given, said, strict=True)
+        FrameScore(index=frame.index, time_s=frame.time_s, faces=prediction.faces)
+        for frame, prediction in zip(reel.given, scored, strict=True)
     ]
     frames, tracks = follow_faces(scores, card=predictor.card, threshold=threshold)
     worst = tracks[0] if tracks else None
@@ -108,7 +108,7 @@ def predict_video(
         lost_frames=reel.lost,
         error=reel.error,
         seconds=time.perf_counter() - start,
-        **_common(said[0]),
+        **_common(scored[0]),
     )
     if save is not None:
         write_annotated(prediction.to_scored_video(), save, progress=progress)
@@ -178,8 +178,8 @@ class VideoPrediction(DrawnResult):
     @property
     def worst(self) -> tuple[FrameScore, ...]:
         """Give the frames to look at: up to five with the highest scores, the highest first."""
-        seen = [frame for frame in self.frames if frame.logit is not None]
-        return tuple(sorted(seen, key=lambda frame: -(frame.logit or 0.0))[:SHOWN])
+        scored = [frame for frame in self.frames if frame.logit is not None]
+        return tuple(sorted(scored, key=lambda frame: -(frame.logit or 0.0))[:SHOWN])
 
     def to_dict(self) -> dict[str, Any]:
         """Give the verdict as plain JSON values; pictures are not among them."""
@@ -218,7 +218,7 @@ class VideoPrediction(DrawnResult):
         Raises:
             ImageUnreadable: The video is gone.
         """
-        faces = draw_gallery([(self._said(), self._tiles())], columns=SHOWN)
+        faces = draw_gallery([(self._summary(), self._tiles())], columns=SHOWN)
         line = draw_timeline(
             self.marks(),
             duration_s=self.duration_s,
@@ -261,9 +261,9 @@ class VideoPrediction(DrawnResult):
         )
 
     def __repr__(self) -> str:
-        return f"VideoPrediction({self._said()}, {self.model}, {short_name(self.name)})"
+        return f"VideoPrediction({self._summary()}, {self.model}, {short_name(self.name)})"
 
-    def _said(self) -> str:
+    def _summary(self) -> str:
         score = "no score" if self.score is None else f"score {self.score:.3f}"
         share = (
             "" if self.share_fake is None else f", {self.share_fake:.0%} of {self.frames_with_face} with a face fake"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -107,6 +109,26 @@ def test_batches_are_those_of_the_data_set(toy: CropDataset, how: dict[str, Any]
         expected = to_batch([pixels.numpy() for pixels, _ in items], preprocessing=toy.preprocessing)
         assert torch.equal(torch.cat([batch for batch, _ in made]), expected)
         assert torch.cat([label for _, label in made]).tolist() == [label for _, label in items]
+
+
+def test_no_other_thread_holds_numpys_lock_where_workers_are_forked(
+    toy: CropDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker seeds NumPy first; it hung where a thread of the parent was drawing numbers when it was forked."""
+    lock = np.random.get_bit_generator().lock  # type: ignore[attr-defined]
+    got: list[bool] = []
+
+    def start(_: Any) -> Iterator[Any]:
+        with ThreadPoolExecutor(1) as pool:
+            got.append(pool.submit(lock.acquire, blocking=False).result())
+        return iter(())
+
+    monkeypatch.setattr(torch.utils.data.DataLoader, "__iter__", start)
+    assert list(CropFeed(toy, preprocessing=toy.preprocessing, workers=1).batches([(0, 0)], size=1)) == []
+    assert got == [False]
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(lock.acquire, blocking=False).result()
+        pool.submit(lock.release).result()
 
 
 @pytest.mark.parametrize("how", [{"workers": 0}, {"workers": 1}, {"ahead": False}], ids=str)

@@ -1,10 +1,10 @@
 """Make forged copies of photographs, each listed beside its original.
 
 Usage:
-    python -m recipes.twins swap --data DATA --splits val,test --count 450 --out TWINS
-    python -m recipes.twins autoencoder --weights MODELS --data DATA --splits val,test --count 450 --out TWINS
-    python -m recipes.twins upsample --data DATA --sources dfdc,ciplab --splits train --size-px 192 --out TWINS
-    python -m recipes.twins levelled --weights MODELS --data DATA --sources ffhq140k --splits train --out TWINS
+    python -m recipes.forged_copies swap --data DATA --splits val,test --count 450 --out COPIES
+    python -m recipes.forged_copies autoencoder --weights MODELS --data DATA --splits val,test --count 450 --out COPIES
+    python -m recipes.forged_copies upsample --data DATA --sources dfdc,ciplab --splits train --size-px 192 --out COPIES
+    python -m recipes.forged_copies levelled --weights MODELS --data DATA --sources ffhq140k --splits train --out COPIES
 
 ``swap`` covers a face with its own mirror image, as ``examples/make_fake.py`` does, with colours, detail and edges that
 differ from picture to picture. ``autoencoder`` passes the picture through the tiny autoencoder of the FLUX.2 latent
@@ -12,7 +12,7 @@ space: the content stays exactly the same. ``upsample`` adds the faint grid that
 convolutions leave in the pictures of generators, and removes some detail. ``levelled`` does one of these two, in the
 whole picture or within the face, and gives the forgery the power spectrum of its photograph, or more of it, so that
 sharpness does not reveal the label. The photographs, by default of the sources without fakes, are cropped to a square
-of 256 px and saved once unchanged and once forged, both as JPEG, quality 88, 4:2:0. ``TWINS/manifest.csv`` lists them;
+of 256 px and saved once unchanged and once forged, both as JPEG, quality 88, 4:2:0. ``COPIES/manifest.csv`` lists them;
 original and copy have the group of the photograph.
 """
 
@@ -191,10 +191,10 @@ def photographs(
     return [samples[index] for index in np.random.default_rng(seed).permutation(len(samples))[:count]]
 
 
-def write_twins(
+def write_forged_copies(
     way: str, samples: Sequence[Sample], out: Path, *, weights: Path | None = None, size_px: int = 256, seed: int = 0
 ) -> int:
-    """Write photographs and their forged twins, and a table of them; give the number of pictures."""
+    """Write photographs and their forged copies, and a table of them; give the number of pictures."""
     forge, rows = _forger(way, weights, seed), []
     for sample in samples:
         pixels = _square(sample, size_px)
@@ -229,7 +229,7 @@ def _forger(way: str, weights: Path | None, seed: int) -> Callable[[np.ndarray],
 
 
 def main() -> None:
-    """Read the command line and write the twins."""
+    """Read the command line and write the forged copies."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("way", choices=("swap", "autoencoder", "upsample", "levelled"))
     parser.add_argument("--weights", type=Path, help="folder with taef2_encoder and taef2_decoder")
@@ -245,8 +245,8 @@ def main() -> None:
         options.data, options.sources.split(","), options.splits.split(","), count=options.count, seed=options.seed
     )
     size_px, seed = options.size_px, options.seed
-    count = write_twins(options.way, samples, options.out, weights=options.weights, size_px=size_px, seed=seed)
-    print(f"{count // 2} photographs and their twins in {options.out}")
+    count = write_forged_copies(options.way, samples, options.out, weights=options.weights, size_px=size_px, seed=seed)
+    print(f"{count // 2} photographs and their forged copies in {options.out}")
 
 
 if __name__ == "__main__":

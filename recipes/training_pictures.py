@@ -38,13 +38,13 @@ FOLDS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Diet:
+class TrainingPictures:
     """The pictures that a detector is trained on.
 
     Attributes:
         fakes: Whether fakes of the data set are used; else only forged copies and self-blended fakes.
         blends_every: One in this number of real pictures also gives a self-blended fake; 0 makes none.
-        twins: Ways in which photographs are forged; both the photographs and the forged copies are used.
+        forged_by: Ways in which photographs are forged; both the photographs and the forged copies are used.
         without: A family whose fakes are left out, with the sources that `PLAIN_OUT` names for it; each of its real
             pictures gives a self-blended fake.
         fold: The fold of `IN_FOLDS` that is left out; all other folds are used, whatever their split and ``without``.
@@ -53,12 +53,12 @@ class Diet:
 
     fakes: bool = True
     blends_every: int = 6
-    twins: tuple[str, ...] = ("levelled",)
+    forged_by: tuple[str, ...] = ("levelled",)
     without: str = ""
     fold: int | None = None
     shuffled: bool = False
 
-    def training(self, data: Path, twins: Path) -> list[Sample]:
+    def training(self, data: Path, copies: Path) -> list[Sample]:
         """List the pictures to train on."""
         known = read_dataset(data / "manifest.csv")
         chosen = [s for s in known if self._is_used(s)]
@@ -69,7 +69,7 @@ class Diet:
         forged = FAMILIES.get(self.without, ())
         reals = [s for s in chosen if s.label == 0]
         blended = [s for s in reals if s.source in forged] + (reals[:: self.blends_every] if self.blends_every else [])
-        return [*chosen, *self_blended(blended), *_twins(twins, self.twins)]
+        return [*chosen, *self_blended(blended), *_forged_copies(copies, self.forged_by)]
 
     def in_fold(self, known: Sequence[Sample], *, left_out: bool) -> list[Sample]:
         """List the pictures of `IN_FOLDS` that are in this fold (``left_out``), or those in the other folds."""
@@ -89,7 +89,7 @@ class Diet:
         )  # real pictures of folds must not be used either
 
 
-def _twins(folder: Path, ways: Sequence[str]) -> list[Sample]:
+def _forged_copies(folder: Path, ways: Sequence[str]) -> list[Sample]:
     """List the forged copies and their originals; each way of forging is a source of its own."""
     tables = [table for way in ways for table in sorted(folder.glob(f"{way}-*/manifest.csv"))]
     return [replace(sample, split="train") for table in tables for sample in read_dataset(table)]
