@@ -145,6 +145,7 @@ class FaceFinder:
         surest = float(rows[:, 14].max()) if len(rows) else 1.0
         if surest >= CONVINCING:
             return False
+        pixels, _ = _shrink(pixels)
         turned = (self._look(np.ascontiguousarray(np.rot90(pixels, turns))) for turns in (2, 1, 3))
         return any(len(other) and other[:, 14].max() >= surest + TURNED_MARGIN for other in turned)
 
@@ -168,9 +169,11 @@ class FaceFinder:
         return np.asarray(kept, np.intp)
 
     def _look_with_border(self, pixels: np.ndarray) -> np.ndarray:
+        pixels, scale_xy = _shrink(pixels)
         pad = max(pixels.shape[:2]) // 3
         rows = self._look(cv2.copyMakeBorder(pixels, pad, pad, pad, pad, cv2.BORDER_REPLICATE))
         rows[:, [0, 1, *range(4, 14)]] -= pad
+        rows[:, :14] /= np.tile(scale_xy, 7)
         return rows
 
     def _network(self) -> Any:
@@ -263,6 +266,20 @@ def _drop_doubles(rows: np.ndarray, *, overlap: float = _OVERLAP) -> np.ndarray:
     boxes = [[float(value) for value in row[:4]] for row in rows]
     kept = cv2.dnn.NMSBoxes(boxes, [float(row[14]) for row in rows], 0.0, overlap) if boxes else []
     return rows[np.asarray(kept, np.intp)]
+
+
+def _shrink(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Shrink a very large picture before it is copied with a border, which would take gigabytes; give the scale, too.
+
+    Without a limit a strip of 1 x 60,000 pixels would get a border of 20,000 pixels on every side.
+    """
+    height, width = pixels.shape[:2]
+    scale = CLOSER_PX / max(height, width)
+    if scale >= 1:
+        return pixels, np.ones(2, np.float32)
+    new_height, new_width = (max(1, round(side * scale)) for side in (height, width))
+    scale_xy = np.array([new_width / width, new_height / height], np.float32)
+    return cv2.resize(pixels, (new_width, new_height), interpolation=cv2.INTER_AREA), scale_xy
 
 
 def _may_hold_small_faces(rows: np.ndarray, shape: tuple[int, ...]) -> bool:

@@ -87,6 +87,27 @@ def test_border_finds_a_face_that_overflows_the_picture(finder: FaceFinder, port
     np.testing.assert_allclose(found.landmarks_xy, expected, atol=0.12 * 3 * (x2 - x1))
 
 
+@pytest.mark.parametrize("size_hw", [(1, 60_000), (60_000, 2)])
+def test_a_border_around_a_strip_stays_small(
+    finder: FaceFinder, monkeypatch: pytest.MonkeyPatch, size_hw: tuple[int, int]
+) -> None:
+    pixels_seen = []
+    look = finder._look
+    monkeypatch.setattr(finder, "_look", lambda pixels: pixels_seen.append(pixels[..., 0].size) or look(pixels))
+    assert finder.find(np.full((*size_hw, 3), 90, np.uint8), border=True) == []
+    assert len(pixels_seen) == 2
+    assert max(pixels_seen) < 12_000_000  # a third of the longer side was some 1.7 billion
+
+
+def test_a_border_around_a_large_picture_leaves_faces_where_they_are(finder: FaceFinder, portrait: np.ndarray) -> None:
+    upright = Image.fromarray(portrait).resize((4000, 2000))
+    rows = finder._look_with_border(np.asarray(upright))
+    (face,) = finder.find(portrait)
+    scale_xy = np.array([4000 / portrait.shape[1], 2000 / portrait.shape[0]])
+    tolerance = 0.12 * (face.box_xyxy[2] - face.box_xyxy[0]) * scale_xy.max()
+    np.testing.assert_allclose(rows[0, 4:14].reshape(5, 2), face.landmarks_xy * scale_xy, atol=tolerance)
+
+
 @pytest.mark.parametrize("size_hw", [(1, 1), (7, 300), (64, 64)])
 def test_nothing_is_found_where_nothing_is(finder: FaceFinder, size_hw: tuple[int, int]) -> None:
     assert finder.find(np.full((*size_hw, 3), 90, np.uint8), border=True) == []
