@@ -111,8 +111,8 @@ class Trainable(Predictor):
 
         The data are audited first, and problems are written to the log (see `audit`). Faces are found and
         cut out as in `predict`. The weights of the best epoch are kept and calibrated on the validation pictures.
-        Of a detector with two looks the network of the crop is trained; that of the texture stays as it is, and how the
-        two are weighted is fitted anew on the validation pictures.
+        Of a detector with two looks the network of the crop is trained; that of the texture stays as it is, and its
+        weight is fitted anew on the validation pictures.
 
         Args:
             dataset: A folder of class folders, a CSV or JSONL table, a list of ``(image, label)``, a torch

@@ -11,6 +11,7 @@ Prints the table for MODELS.md.
 from __future__ import annotations
 
 import argparse
+import copy
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,7 +23,7 @@ from deepfake_detect import Detector
 from deepfake_detect.datasets.read import Sample, read_dataset
 from deepfake_detect.evaluation.calibration import calibrate
 from deepfake_detect.predict.verdict import judge
-from deepfake_detect.weights.card import Card
+from deepfake_detect.weights.bundle import find_bundle
 from deepfake_detect.weights.golden import golden_pictures
 from deepfake_detect.weights.load import load_model, save_bundle
 from recipes.measure import show, table
@@ -68,7 +69,9 @@ def settled(detector: Detector, samples: Sequence[Sample]) -> Detector:
         fitted, threshold=0.5, uncertain=(round(low, 4), round(high, 4)), calibration={**fitted.calibration, **record,
         "max_false_alarm": None, "false_alarms_seen": None, "false_alarm_bound_95": None, "uncertain_rate": None},
     )  # fmt: skip
-    return Detector(model=detector.model, card=card, device=detector.device, dtype=detector.dtype)
+    shipped = copy.copy(detector)  # the networks are the same
+    shipped.card = card
+    return shipped
 
 
 def training_data(name: str) -> tuple[str, ...]:
@@ -96,21 +99,23 @@ def main() -> None:
     parser.add_argument("--recipe", required=True, help="the command that trained it")
     options = parser.parse_args()
     manifest = options.data / "manifest.csv"
-    model, card = load_model(options.run), Card.from_json((options.run / "card.json").read_bytes())
+    networks = find_bundle(options.run).networks
+    card, (model, *textures) = networks[0].card, map(load_model, networks)
+    texture = textures[0] if textures else None
     card = replace(
         card, version=options.version, licence=LICENCE, training_data=training_data(card.name),
         limits=tuple(options.limit), recipe=options.recipe,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        save_bundle(model, card, work)  # figures are those of the weights as shipped
+        save_bundle(model, card, work, texture=texture)  # figures are those of the weights as shipped
         card = settled(Detector.from_pretrained(work), read_dataset(manifest, splits=["val"])).card
         card = replace(card, golden=golden_logits(work))
-        save_bundle(model, card, work)
+        save_bundle(model, card, work, texture=texture)
         report = Detector.from_pretrained(work).evaluate(manifest, split="test")
     figures = table(report)
     card = replace(card, metrics={"test": figures})
-    save_bundle(model, card, options.to / card.id)
+    save_bundle(model, card, options.to / card.id, texture=texture)
     print(f"\n{card.id}, uncertain {card.uncertain}, ECE {report.ece:.4f}, test split\n\n{show(figures)}")
 
 

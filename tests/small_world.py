@@ -27,11 +27,8 @@ LOOK = TextureLook(
     patch_px=32,
     patches=4,
     min_side_px=70,
-    crop_weight=0.5,
-    texture_weight=2.0,
-    bias=0.25,
-    alone_weight=0.75,
-    alone_bias=-0.125,
+    weight=2.0,
+    unsure=(-0.0625, 0.03125),
 )
 """The portrait's face, 89 px wide, is large enough for it; those of `group`, 65 px wide, are not."""
 

@@ -17,58 +17,49 @@ from deepfake_detect.weights.texture import TextureLook
 logger = logging.getLogger("deepfake_detect")
 
 LEAST = 20
-"""Pictures of each class that both looks have scored, below which the weights stay as they are."""
+"""Pictures of each class that both looks have scored, below which the weight stays as it is."""
 
-_LARGEST = 100.0  # of a weight, where the classes are separable
+LARGEST = 100.0
+"""Largest weight of the texture look."""
 
 
 def fit_fusion(crop: np.ndarray, texture: np.ndarray, label: np.ndarray, *, look: TextureLook) -> TextureLook:
-    """Fit the weights of the looks by a logistic regression in which both classes count the same.
-
-    Those for both looks are fitted on the faces that both have scored; those for the crop alone on all faces. Either
-    way the result is a log-odds, so that faces with and without the texture look can be compared.
+    """Fit the weight of the texture look by a logistic regression in which both classes count the same.
 
     Args:
         crop: Logits of the crops [N].
         texture: Logits of the texture [N]; nan where it is withheld.
         label: 1 for fake, 0 for real, [N].
-        look: Keeps everything but its weights.
+        look: Keeps everything but its weight.
 
     Returns:
-        The look with new weights; unchanged where the pictures of a class are fewer than `LEAST`.
+        The look with a new weight; unchanged where fewer than `LEAST` pictures of a class have a texture look, or where
+        the logit of the crop says nothing.
 
     Example:
         >>> random = np.random.default_rng(0)
         >>> label = np.arange(400) % 2
         >>> crop, texture = random.normal(label, 1.0), random.normal(2.0 * label, 1.0)
-        >>> look = fit_fusion(crop, texture, label, look=TextureLook(architecture="cnn4"))
-        >>> look.texture_weight > look.crop_weight > 0.5
+        >>> fit_fusion(crop, texture, label, look=TextureLook(architecture="cnn4")).weight > 1.5
         True
     """
-    both = np.isfinite(texture)
-    if not (_has_enough(label[both]) and _has_enough(label)):
+    seen = label[np.isfinite(texture)]
+    if min((seen == 1).sum(), (seen == 0).sum()) < LEAST:
         return look
-    (crop_weight, texture_weight), bias = fit_logistic(np.column_stack([crop, texture])[both], label[both])
-    (alone_weight,), alone_bias = fit_logistic(crop[:, None], label)
-    return replace(
-        look,
-        crop_weight=min(_LARGEST, float(crop_weight)),
-        texture_weight=min(_LARGEST, float(texture_weight)),
-        bias=bias,
-        alone_weight=min(_LARGEST, max(1e-3, float(alone_weight))),
-        alone_bias=alone_bias,
-    )
+    added = texture - np.clip(texture, *look.unsure)
+    (of_crop, of_texture), _ = fit_logistic(np.column_stack([crop, np.nan_to_num(added)]), label)
+    return replace(look, weight=min(LARGEST, float(of_texture / of_crop))) if of_crop > 0 else look
 
 
 def fit_looks(predictor: Predictor, samples: Sequence[Sample]) -> tuple[TextureLook, dict[str, Any]]:
-    """Fit the weights of the looks of a detector on labelled pictures that neither was trained on.
+    """Fit the weight of the texture look of a detector on labelled pictures that neither was trained on.
 
     Args:
         predictor: With two looks.
         samples: The pictures; of each, the face with the highest score counts.
 
     Returns:
-        The look with new weights, and the facts for `Card.calibration`.
+        The look with a new weight, and the facts for `Card.calibration`.
     """
     assert predictor.card.texture is not None
     predictions = predictor.predict_many((sample.image for sample in samples), on_error="yield")
@@ -82,11 +73,7 @@ def fit_looks(predictor: Predictor, samples: Sequence[Sample]) -> tuple[TextureL
     count, is_new = int(np.isfinite(texture).sum()), look != predictor.card.texture
     if not is_new:
         logger.warning(
-            "the weights of the two looks stay as they were: %d of %d faces have a texture look, at least %d of each "
+            "the weight of the texture look stays as it was: %d of %d faces have a texture look, at least %d of each "
             "class are needed", count, len(rows), LEAST,
         )  # fmt: skip
-    return look, {"n": len(rows), "n_texture": count, "weights": "fitted" if is_new else "kept"}
-
-
-def _has_enough(label: np.ndarray) -> bool:
-    return bool(min((label == 1).sum(), (label == 0).sum()) >= LEAST)
+    return look, {"n": len(rows), "n_texture": count, "weight": "fitted" if is_new else "kept"}

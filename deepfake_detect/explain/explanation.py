@@ -118,8 +118,7 @@ class Explanation(DrawnResult):
         looks, settings = (self.decisive.face.looks if self.decisive else None), self.prediction.settings
         if looks is None or settings is None or settings.card.texture is None or looks["texture"] is None:
             return None
-        weights = settings.card.texture
-        crop, texture = abs(weights.crop_weight * (looks["crop"] or 0)), abs(weights.texture_weight * looks["texture"])
+        crop, texture = abs(looks["crop"] or 0.0), abs(settings.card.texture.added(looks["texture"]))
         return texture / (crop + texture) if crop + texture else 0.0
 
     @property

@@ -29,7 +29,7 @@ from deepfake_detect.predict.verdict import FaceLogits, compose_prediction
 from deepfake_detect.system.device import count_processors
 from deepfake_detect.system.progress import progress_bar
 from deepfake_detect.weights.bundle import Bundle
-from deepfake_detect.weights.card import DETECTS, Card, without_texture
+from deepfake_detect.weights.card import DETECTS, Card
 from deepfake_detect.weights.onnx_file import OnnxFile
 
 if TYPE_CHECKING:  # torch is imported where it is needed: with OpenVINO a verdict needs none
@@ -140,7 +140,8 @@ class Predictor:
         """
         alone = copy.copy(self)
         alone._texture = None
-        alone.card = without_texture(self.card)
+        if self.card.texture is not None:
+            alone.card = replace(self.card, texture=None, golden={})
         return alone
 
     @property

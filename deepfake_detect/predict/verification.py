@@ -371,7 +371,7 @@ def _logit_tolerance(prediction: Prediction, tolerance: float) -> float:
 def _looks_tolerance(prediction: Prediction, tolerance: float) -> float:
     """Return how far the logit of a look may move: as far as the one that counts least moves the fused logit by."""
     look = prediction.settings.card.texture if prediction.settings else None
-    return tolerance if look is None else tolerance / max(0.1, min(1.0, look.crop_weight, look.texture_weight))
+    return tolerance if look is None else tolerance / max(0.1, min(1.0, look.weight))
 
 
 def _metadata(record: Mapping[str, Any], file: io.BytesIO | None) -> Iterator[CaseCheck]:

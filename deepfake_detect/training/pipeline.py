@@ -92,8 +92,8 @@ def train_model(
         dataset: Anything that `read_dataset` takes. Pictures of a split ``"test"`` are not used.
         card: Card of the initial model; name and preprocessing are kept, everything fitted is replaced.
         fresh: The weights are random, so that the learning rate may be high.
-        texture: Network of the card's texture look, which is not trained: the weights of the two looks are fitted anew
-            on the validation pictures.
+        texture: Network of the card's texture look, which is not trained: its weight is fitted anew on the
+            validation pictures.
         valid: Validation data: a data set, or the share of groups to set aside; None takes the split ``"val"`` where
             the data name one, else 15 % of the groups.
         labels: Meaning of unknown labels, ``{"mine": "fake"}``, as for `read_dataset`.
@@ -228,7 +228,7 @@ def _calibrated_card(
     device: str | torch.device,
     backend: Backend,
 ) -> Card:
-    """Fit the weights of the looks and the calibration on the validation pictures, as `predict` scores them.
+    """Fit the weight of the texture look and the calibration on the validation pictures, as `predict` scores them.
 
     Args:
         model: The trained model.

@@ -267,26 +267,6 @@ def texture_card(card: Card) -> Card:
     )
 
 
-def without_texture(card: Card) -> Card:
-    """Return a card without the texture look, under which faces are judged as where that look is withheld.
-
-    Args:
-        card: Of a detector; one with one look stays as it is.
-
-    Example:
-        >>> look = TextureLook(architecture="cnn4", patch_px=64, min_side_px=64, alone_weight=0.5, alone_bias=-1.0)
-        >>> card = Card(name="a", version=0, architecture="cnn4", preprocessing=Preprocessing(size_px=64), texture=look)
-        >>> alone = without_texture(card)
-        >>> alone.texture, alone.temperature, alone.bias
-        (None, 2.0, -1.0)
-    """
-    look = card.texture
-    if look is None:
-        return card
-    temperature, bias = card.temperature / look.alone_weight, card.bias + look.alone_bias / card.temperature
-    return dataclasses.replace(card, texture=None, temperature=temperature, bias=bias, golden={})
-
-
 def _same_fields(expected: set[str], values: Any, where: str) -> None:
     if not isinstance(values, dict):
         raise WeightsMismatch(f"{where} holds a {type(values).__name__}, expected an object")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from deepfake_detect.errors import WeightsMismatch
 from deepfake_detect.weights.card_check import check_real, check_reals, check_sha256, check_text, check_whole
 
 if TYPE_CHECKING:
@@ -33,17 +34,15 @@ class TextureLook:
         std: Per RGB channel, divided by after the subtraction.
         min_side_px: Shorter side of the face box below which the look is withheld; at least ``patch_px``.
         min_detail: Share of high frequencies below which the look is withheld; see `detail_of`. 0 withholds never.
-        crop_weight: Factor of the crop's logit in the fused logit.
-        texture_weight: Factor of the texture's logit in the fused logit.
-        bias: Added to the fused logit.
-        alone_weight: Factor of the crop's logit where the texture look is withheld.
-        alone_bias: Added to it.
+        weight: Factor of what the texture's logit adds to that of the crop.
+        unsure: Interval of texture logits that add nothing; beyond it, the distance to it counts. Of pictures that were
+            made smaller, the network knows no better than that.
         sha256: Of ``texture.safetensors``, in hexadecimal.
 
     Example:
-        >>> look = TextureLook(architecture="cnn4", patch_px=64, min_side_px=64, crop_weight=0.5, texture_weight=2.0)
-        >>> look.fuse(3.0, 1.0), look.fuse(3.0, None)
-        (3.5, 3.0)
+        >>> look = TextureLook(architecture="cnn4", patch_px=64, min_side_px=64, weight=2.0, unsure=(-1.0, 1.0))
+        >>> look.fuse(3.0, 1.5), look.fuse(3.0, -0.5), look.fuse(3.0, -2.0), look.fuse(3.0, None)
+        (4.0, 3.0, 1.0, 3.0)
     """
 
     architecture: str
@@ -53,11 +52,8 @@ class TextureLook:
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     min_side_px: int = 128
     min_detail: float = 0.0
-    crop_weight: float = 1.0
-    texture_weight: float = 1.0
-    bias: float = 0.0
-    alone_weight: float = 1.0
-    alone_bias: float = 0.0
+    weight: float = 1.0
+    unsure: tuple[float, float] = (0.0, 0.0)
     sha256: str = ""
 
     def __post_init__(self) -> None:
@@ -68,9 +64,10 @@ class TextureLook:
         check_reals("texture.std", self.std, count=3, low=1e-6, high=1000)
         check_whole("texture.min_side_px", self.min_side_px, low=self.patch_px, high=10**6)
         check_real("texture.min_detail", self.min_detail, low=0, high=1)
-        for name in ("crop_weight", "texture_weight", "bias", "alone_bias"):
-            check_real(f"texture.{name}", getattr(self, name), low=-1e3, high=1e3)
-        check_real("texture.alone_weight", self.alone_weight, low=1e-3, high=1e3)
+        check_real("texture.weight", self.weight, low=0, high=1e3)
+        check_reals("texture.unsure", self.unsure, count=2, low=-1e3, high=1e3)
+        if self.unsure[0] > self.unsure[1]:
+            raise WeightsMismatch(f"texture.unsure is {self.unsure}, expected the lower of two logits first")
         check_sha256("texture.sha256", self.sha256)
 
     def fuse(self, crop: _Number, texture: float | None) -> _Number:
@@ -81,8 +78,11 @@ class TextureLook:
             texture: Logit of the texture; None where it is withheld.
 
         Returns:
-            ``crop_weight * crop + texture_weight * texture + bias``, or ``alone_weight * crop + alone_bias``.
+            ``crop + weight * (distance of texture to unsure)``; ``crop`` where it is withheld.
         """
-        if texture is None:
-            return self.alone_weight * crop + self.alone_bias
-        return self.crop_weight * crop + (self.texture_weight * texture + self.bias)
+        return crop if texture is None else crop + self.added(texture)
+
+    def added(self, texture: float) -> float:
+        """Return what a logit of the texture adds to that of the crop."""
+        low, high = self.unsure
+        return self.weight * (texture - min(max(texture, low), high))

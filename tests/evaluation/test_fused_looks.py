@@ -25,12 +25,17 @@ def drawn(count: int, *, withheld: float = 0.3) -> tuple[np.ndarray, np.ndarray,
     return random.normal(1.0 * label, 1.0), texture, label
 
 
-def test_the_fused_logit_is_the_log_odds_of_two_normal_variables() -> None:
+def test_the_weight_is_that_of_the_log_odds_of_two_normal_variables() -> None:
     """Of two independent variables N(m y, 1) the log-odds are the sum of m x - m * m / 2."""
-    look = fit_fusion(*drawn(20_000), look=LOOK)
-    assert (look.crop_weight, look.texture_weight, look.bias) == pytest.approx((1.0, 2.0, -2.5), abs=0.1)
-    assert (look.alone_weight, look.alone_bias) == pytest.approx((1.0, -0.5), abs=0.05)
-    assert replace(look, crop_weight=0.5, texture_weight=2.0, bias=0.25, alone_weight=0.75, alone_bias=-0.125) == LOOK
+    look = fit_fusion(*drawn(20_000, withheld=0.0), look=replace(LOOK, unsure=(0.0, 0.0)))
+    assert look.weight == pytest.approx(2.0, abs=0.1)
+    assert replace(look, weight=LOOK.weight, unsure=LOOK.unsure) == LOOK
+
+
+def test_a_crop_that_says_nothing_or_a_texture_that_misleads_is_told() -> None:
+    crop, texture, label = drawn(2000)
+    assert fit_fusion(crop, -texture, label, look=LOOK).weight == 0.0
+    assert fit_fusion(-crop, texture, label, look=LOOK) == LOOK
 
 
 def test_the_fused_logits_of_all_faces_beat_those_of_each_look() -> None:
@@ -42,8 +47,8 @@ def test_the_fused_logits_of_all_faces_beat_those_of_each_look() -> None:
 
 @pytest.mark.parametrize("count", [2 * LEAST - 1, 2 * LEAST])
 def test_too_few_pictures_change_nothing(count: int) -> None:
-    look = fit_fusion(*drawn(count, withheld=0.0), look=LOOK)
-    assert (look == LOOK) == (count < 2 * LEAST)
+    look = fit_fusion(*drawn(count, withheld=0.0), look=replace(LOOK, weight=50.0))
+    assert (look.weight == 50.0) == (count < 2 * LEAST)
 
 
 def test_pictures_without_a_face_or_a_texture_look_are_counted(caplog: pytest.LogCaptureFixture) -> None:
@@ -51,7 +56,7 @@ def test_pictures_without_a_face_or_a_texture_look_are_counted(caplog: pytest.Lo
     pictures = [portrait(), group(1), np.zeros((64, 64, 3), np.uint8)]
     samples = [Sample(image=picture, label=number % 2) for number, picture in enumerate(pictures)]
     look, facts = fit_looks(detector, samples)
-    assert look == LOOK and facts == {"n": 2, "n_texture": 1, "weights": "kept"}
+    assert look == LOOK and facts == {"n": 2, "n_texture": 1, "weight": "kept"}
     assert "1 of 2 faces have a texture look" in caplog.text
 
 
@@ -66,7 +71,7 @@ def test_fine_tuning_keeps_the_texture_network_and_saves_both(tmp_path: Path) ->
     assert tuned.texture_model is not None and detector.texture_model is not None
     state = detector.texture_model.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in tuned.texture_model.state_dict().items())
-    assert tuned.card.calibration["looks"] == {"n": 4, "n_texture": 4, "weights": "kept"}
+    assert tuned.card.calibration["looks"] == {"n": 4, "n_texture": 4, "weight": "kept"}
     assert tuned.card.calibration["method"] == "platt" and tuned.card.golden == {}
     loaded = Detector.from_pretrained(tmp_path / "mine", device="cpu")
     (face,), (again,) = tuned.predict(portrait()).faces, loaded.predict(portrait()).faces

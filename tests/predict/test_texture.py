@@ -15,16 +15,15 @@ import pytest
 import torch
 from PIL import Image, ImageFilter
 
-from deepfake_detect import BackendUnavailable, Detector, Face, Prediction, WeightsMismatch, verify
+from deepfake_detect import BackendUnavailable, Detector, Prediction, WeightsMismatch, verify
 from deepfake_detect.faces.finder import FaceFinder
 from deepfake_detect.inputs.image import open_image
 from deepfake_detect.predict.evidence import fingerprint_card
-from deepfake_detect.predict.look import Look, look_at
+from deepfake_detect.predict.look import look_at
 from deepfake_detect.predict.patches import PLACES, cut_patches, detail_of, patch_corners
-from deepfake_detect.predict.verdict import FaceLogits, compose_prediction
+from deepfake_detect.predict.verdict import fuse_logits
 from deepfake_detect.reporting.words import face_words
 from deepfake_detect.serve.scorer import Job, Scorer
-from deepfake_detect.weights.card import without_texture
 from tests.small_world import CARD, LOOK, PORTRAIT, empty_scene, group, portrait, small_detector, two_looks
 
 BOX = (180.98, 62.26, 270.11, 174.47)
@@ -154,7 +153,8 @@ def test_the_verdict_is_that_of_the_fused_logits(detector: Detector, prediction:
         texture = float(detector.texture_model(batch).mean())
     assert face.looks is not None and face.looks["crop"] == alone
     assert face.looks["texture"] == pytest.approx(texture, abs=1e-4) and abs(texture) > 0.1
-    assert face.logit == pytest.approx(0.5 * alone + 2.0 * texture + 0.25, abs=1e-3)
+    beyond = texture - 0.03125 if texture > 0 else texture + 0.0625
+    assert face.logit == pytest.approx(alone + 2.0 * beyond, abs=1e-3)
     assert prediction.logit == face.logit and face.score == pytest.approx(1 / (1 + np.exp(-face.logit)))
     assert face.to_dict()["looks"] == dict(face.looks)
 
@@ -163,7 +163,7 @@ def test_a_withheld_look_leaves_the_crop_alone(detector: Detector) -> None:
     found = detector.predict(group(2)).faces
     alone = [face.logit for face in small_detector().predict(group(2)).faces]
     assert [face.looks for face in found] == [{"crop": logit, "texture": None} for logit in alone]
-    assert [face.logit for face in found] == pytest.approx([0.75 * logit - 0.125 for logit in alone])  # type: ignore[operator]
+    assert [face.logit for face in found] == alone
 
 
 def test_batches_change_nothing(detector: Detector, prediction: Prediction) -> None:
@@ -194,21 +194,23 @@ def test_the_whole_picture_may_be_looked_at(detector: Detector) -> None:
     assert face.looks is not None and face.looks["texture"] is not None
 
 
-def test_without_the_texture_look_faces_are_judged_as_where_it_is_withheld(detector: Detector) -> None:
-    calibrated = two_looks(temperature=1.5, bias=0.3)
+def test_without_the_texture_look_faces_are_judged_as_where_it_is_withheld() -> None:
+    calibrated = two_looks(temperature=1.5, bias=0.3, golden={"face": 1.0})
+    alone = calibrated.without_texture()
     for picture in (portrait(), group(2)):
-        alone, both = calibrated.without_texture().predict(picture), calibrated.predict(picture)
-        withheld = [compose(calibrated, face.looks["crop"]) for face in both.faces if face.looks]
-        assert [face.looks for face in alone.faces] == [None] * len(both.faces)
-        assert [face.score for face in alone.faces] == pytest.approx(withheld)
-    assert without_texture(CARD) == CARD and calibrated.card.texture is not None
+        expected = small_detector(temperature=1.5, bias=0.3).predict(picture).to_dict()["faces"]
+        assert alone.predict(picture).to_dict()["faces"] == expected
+    assert alone.card.texture is None and alone.card.golden == {}
+    assert calibrated.card.texture == LOOK and small_detector(golden={"face": 1.0}).without_texture().card.golden
 
 
-def compose(detector: Detector, crop: float | None) -> float | None:
-    assert crop is not None
-    face = Face(box_xyxy=(0, 0, 9, 9), landmarks_xy=np.zeros((5, 2), np.float32), confidence=0.9)
-    look = Look(name="a", source=None, size_hw=(9, 9), faces=(face,), views=())
-    return compose_prediction(look, [FaceLogits(crop)], card=detector.card).score
+@pytest.mark.parametrize(
+    ("texture", "fused"), [(None, 1.0), (-3.0, -1.0), (-2.0, 1.0), (0.0, 1.0), (0.5, 1.0), (1.5, 3.0)]
+)
+def test_unsure_logits_add_nothing_and_others_what_lies_beyond(texture: float | None, fused: float) -> None:
+    card = replace(CARD, texture=replace(LOOK, weight=2.0, unsure=(-2.0, 0.5)))
+    assert fuse_logits(1.0, texture, card=card) == fused
+    assert fuse_logits(torch.tensor([1.0]), texture, card=card).tolist() == [fused]
 
 
 def test_one_look_stays_as_it_was() -> None:
@@ -251,7 +253,7 @@ def test_the_explanation_says_what_its_heat_does_not_show(detector: Detector, pr
     explained = detector.explain(portrait(), faithfulness="off")
     looks = explained.faces[0].face.looks
     assert looks is not None and looks["crop"] is not None and looks["texture"] is not None
-    crop, texture = abs(0.5 * looks["crop"]), abs(2.0 * looks["texture"])
+    crop, texture = abs(looks["crop"]), abs(explained.prediction.logit - looks["crop"])  # type: ignore[operator]
     assert explained.texture_share == pytest.approx(texture / (crop + texture))
     assert explained.to_dict()["texture_share"] == explained.texture_share
     alone = detector.without_texture().predict(portrait()).label
@@ -260,13 +262,16 @@ def test_the_explanation_says_what_its_heat_does_not_show(detector: Detector, pr
     assert withheld.texture_share is None and "texture_share" not in withheld.to_dict()
 
 
-@pytest.mark.parametrize("bias", [9.0, -9.0])
-def test_heat_is_no_evidence_of_what_the_texture_alone_decides(bias: float) -> None:
-    """The fused logit is far on one side, that of the crop alone on the other."""
-    looks = replace(LOOK, crop_weight=0.0, texture_weight=0.0, bias=bias, alone_weight=1e-3, alone_bias=-bias)
-    explained = two_looks(texture=looks).explain(portrait(), faithfulness="off")
-    assert explained.label == ("fake" if bias > 0 else "real")
-    assert f"without it, it is {'real' if bias > 0 else 'fake'}" in " ".join(explained.reasons)
+def test_heat_is_no_evidence_of_what_the_texture_alone_decides(prediction: Prediction) -> None:
+    """With the weight of the texture so large, or the bias so, the crop alone is judged otherwise."""
+    looks = prediction.faces[0].looks
+    assert looks is not None and looks["crop"] is not None
+    weighty = replace(LOOK, weight=500.0)
+    both = two_looks(texture=weighty)
+    between = (both.predict(portrait()).logit - looks["crop"]) / 2 + looks["crop"]  # type: ignore[operator]
+    explained = two_looks(texture=weighty, bias=-between).explain(portrait(), faithfulness="off")
+    other = {"real": "fake", "fake": "real"}[explained.label]
+    assert f"rests on the texture look, which has no map: without it, it is {other}" in " ".join(explained.reasons)
 
 
 def test_a_case_is_recorded_and_verified(detector: Detector, tmp_path: Path) -> None:
@@ -281,7 +286,7 @@ def test_a_case_is_recorded_and_verified(detector: Detector, tmp_path: Path) -> 
     case["verdict"]["faces"][0]["looks"]["texture"] += 1.0
     differing = [check for check in verify(case, PORTRAIT, model=tmp_path / "two").checks if check.ok is False]
     assert "verdict" in {check.name for check in differing}
-    other = replace(saved.card, texture=replace(saved.card.texture, bias=0.5))  # type: ignore[type-var]
+    other = replace(saved.card, texture=replace(saved.card.texture, weight=0.5))  # type: ignore[type-var]
     assert fingerprint_card(other) != fingerprint_card(saved.card)
 
 
