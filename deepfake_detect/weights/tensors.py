@@ -22,6 +22,9 @@ _EXPONENT = np.uint16(0x7C00)  # of float16: all ones where a number is infinite
 def read_tensors(bundle: Bundle) -> dict[str, np.ndarray]:
     """Read the weights of a bundle into memory.
 
+    The bytes that were hashed are parsed, as strictly as by `safetensors.safe_open`, which would open the file a second
+    time, when it may be another, and gains nothing: 67 ms of processor time for Xception either way, 55 of them sha256.
+
     Raises:
         WeightsCorrupted: They are missing, damaged (the sha256 is taken at every load), or no safetensors file.
         WeightsMismatch: A tensor is neither float16, float32 nor int64.
