@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,8 @@ from deepfake_detect.weights.card import CARD_FILE
 STATE = "state.safetensors"
 """File beside a bundle from which a training is resumed."""
 
-_LAYOUT = 3
+_LAYOUT = 4
+_WITHOUT_CHECKSUM = 3  # an older layout, which differs in that alone
 
 
 @dataclass(slots=True, kw_only=True)
@@ -92,12 +94,21 @@ def save_state(
         tensors: Weights, their average, and the state of the optimizer.
         progress: Everything else.
         training: From `describe_training`.
+
+    Raises:
+        OSError: The folder cannot be written, or the disk is full.
     """
     values = {**asdict(progress), "history": [asdict(epoch) for epoch in progress.history]}
     metadata = {"layout": str(_LAYOUT), "progress": json.dumps(values), "training": json.dumps(dict(training))}
     stored = {name: value.detach().to("cpu").contiguous() for name, value in tensors.items()}
-    with whole_file(folder / STATE) as partial:
-        safetensors.torch.save_file(stored, partial, metadata=metadata)
+    metadata["sha256"] = _digest(stored, metadata)
+    path = folder / STATE
+    with whole_file(path) as partial:
+        try:
+            safetensors.torch.save_file(stored, partial, metadata=metadata)
+        except safetensors.SafetensorError as error:
+            reason = f"training state not written ({error}); free some space, then resume"
+            raise OSError(errno.EIO, reason, str(path)) from error
 
 
 def load_state(folder: Path, *, training: Mapping[str, str]) -> tuple[dict[str, torch.Tensor], Progress] | None:
@@ -115,8 +126,10 @@ def load_state(folder: Path, *, training: Mapping[str, str]) -> tuple[dict[str, 
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
     except safetensors.SafetensorError as error:
         raise WeightsMismatch(f"{path} is damaged ({error}); train into another folder") from error
-    if metadata.get("layout") != str(_LAYOUT):
+    if metadata.get("layout") not in (str(_LAYOUT), str(_WITHOUT_CHECKSUM)):
         raise WeightsMismatch(f"{path} was written by another version of this library; train into another folder")
+    if metadata["layout"] == str(_LAYOUT) and metadata.pop("sha256", "") != _digest(tensors, metadata):
+        raise WeightsMismatch(f"{path} is damaged (its checksum is wrong); train into another folder")
     _check_same(json.loads(metadata["training"]), training, path)
     values = json.loads(metadata["progress"])
     return tensors, Progress(**{**values, "history": [Epoch(**epoch) for epoch in values["history"]]})
@@ -125,6 +138,15 @@ def load_state(folder: Path, *, training: Mapping[str, str]) -> tuple[dict[str, 
 def under(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return the tensors whose names start with a prefix, without the prefix."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _digest(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> str:
+    """Return the sha256 over all numbers and texts of a state: a flipped bit would resume to other weights."""
+    digest = hashlib.sha256(json.dumps(dict(metadata), sort_keys=True).encode())
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _check_same(stored: Mapping[str, str], current: Mapping[str, str], path: Path) -> None:

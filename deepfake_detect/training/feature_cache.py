@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import functools
 import hashlib
+import io
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -177,15 +179,33 @@ def _packed(
 
 
 def _write(file: Path, views: Sequence[Iterator[np.ndarray]], *, count: int) -> None:
-    """Write [count, views, ...] batch by batch, so that memory holds one batch."""
-    stored: np.memmap[Any, np.dtype[np.float32]] | None = None
-    for view, batches in enumerate(views):
-        start = 0
-        for features in batches:
-            if stored is None:
-                shape = (count, len(views), *features.shape[1:])
-                stored = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape)
-            stored[start : start + len(features), view] = features
-            start += len(features)
-    if stored is not None:
-        stored.flush()
+    """Write [count, views, ...] batch by batch, so that memory holds one batch.
+
+    The file is written and not mapped into memory: on a full disk, a mapped page kills the process.
+
+    Raises:
+        OSError: The disk is full.
+    """
+    try:
+        with file.open("wb") as out:
+            for view, batches in enumerate(views):
+                index = 0
+                for features in batches:
+                    shape = (count, len(views), *features.shape[1:])
+                    for row in np.ascontiguousarray(features, np.float32):
+                        _seek_row(out, shape, index, view)
+                        out.write(row.tobytes())
+                        index += 1
+    except OSError as error:
+        reason = f"features of the backbone not written ({error.strerror}); free some space, or choose another folder"
+        raise OSError(error.errno, reason, str(file.parent)) from error
+
+
+def _seek_row(out: BinaryIO, shape: tuple[int, ...], index: int, view: int) -> None:
+    """Go to where a row of the array stands; the header is written before the first one."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_2_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    if index == view == 0:
+        out.write(header.getvalue())
+    row_bytes = 4 * math.prod(shape[2:])
+    out.seek(len(header.getvalue()) + (index * shape[1] + view) * row_bytes)

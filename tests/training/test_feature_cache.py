@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +133,22 @@ def test_features_are_kept_and_told_apart(toy: CropDataset, tmp_path: Path, monk
     assert len(passes) == 6
     assert len(list(tmp_path.glob("features-*.npy"))) == 5
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a file-size limit of a process")
+def test_a_full_disk_is_an_error_with_the_path(tmp_path: Path) -> None:
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # else the limit ends the process
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+        with pytest.raises(OSError, match="not written") as caught:
+            feature_cache._write(tmp_path / "features.npy", [iter([np.ones((4, 512), np.float32)])], count=4)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+    assert caught.value.filename == str(tmp_path)
 
 
 @pytest.mark.parametrize("architecture", ["cnn4", "meso4"])
