@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Iterator
 from types import FunctionType
 from typing import Any, BinaryIO, Final
 
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-from PIL import ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from deepfake_detect.inputs import png_file
 
 _DAMAGE = ("Corrupt JPEG data", "Premature end of")  # libjpeg also warns of headers that matter to nobody
 _MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")  # within coded data: neither an escaped 255 nor a restart
 _PROGRESSIVE, _START_OF_SCAN, _END = 0xC2, 0xDA, 0xD9
+_SCAN: Final = bytes((0xFF, _START_OF_SCAN))
+_SCANS, _PIXELS_IN_ALL_SCANS = 24, 4_000_000_000  # no encoder writes more than 24; some seconds of a processor
 _HOLE: Final = bytes(4096)  # a page that was never written; entropy coding gives no such run of zeros
 _PAYLOAD = (b"VP8 ", b"VP8L", b"mdat")
 _OWN_LOADERS = ("WEBP", "AVIF", "JXL")  # whose decoders take the whole file, and refuse a part of one
@@ -72,8 +75,9 @@ def _load_all(image: ImageFile.ImageFile) -> None:
 
 def _decode_jpeg(image: ImageFile.ImageFile, content: bytes) -> npt.NDArray[np.uint8] | None:
     """Decode strictly; what libjpeg-turbo cannot give in RGB or grey is checked, and left to Pillow."""
-    _refuse_missing_scans(content)
     full_hw = _jpeg_size(content)
+    _refuse_many_scans(content, max(full_hw[0] * full_hw[1], image.width * image.height))
+    _refuse_missing_scans(content)
     scale = next((s for s in (1, 2, 4, 8) if image.size[::-1] == tuple(-(-side // s) for side in full_hw)), 1)
     colours = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}.get(image.mode)
     pixels = None
@@ -97,26 +101,45 @@ def _jpeg_size(content: bytes) -> tuple[int, int]:
     return int(height), int(width)
 
 
+def _refuse_many_scans(content: bytes, pixels: int) -> None:
+    """Refuse a JPEG whose scans would take the decoder much longer than its size says: each passes over all pixels."""
+    most = max(_SCANS, _PIXELS_IN_ALL_SCANS // max(1, pixels))
+    if content.count(_SCAN) <= most:  # also counts those of thumbnails
+        return
+    scans = sum(kind == _START_OF_SCAN for kind, _ in _jpeg_segments(content))
+    if scans > most:
+        raise Image.DecompressionBombError(f"{scans:,} scans of {pixels:,} pixels, expected at most {most:,}")
+
+
 def _refuse_missing_scans(content: bytes) -> None:
     """Refuse a progressive JPEG that lacks scans: it is whole to libjpeg, but blurred."""
     missing: dict[tuple[int, int], int] = {}  # component and coefficient: bits that are still to come
-    at = 2
-    while at + 4 <= len(content) and content[at] == 0xFF:
-        kind, length = content[at + 1], int.from_bytes(content[at + 2 : at + 4], "big")
-        body = content[at + 4 : at + 2 + length]
-        if kind == _END or (0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC, _PROGRESSIVE)):
+    for kind, body in _jpeg_segments(content):
+        if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC, _PROGRESSIVE):
             break
-        at += 2 + length
         if kind == _PROGRESSIVE:
             missing = {(component, k): 16 for component in body[6::3] for k in range(64)}
         elif kind == _START_OF_SCAN and len(body) >= 6:
             components, (first, last, bits) = body[1:-3:2], body[-3:]
             missing.update({(component, k): bits & 15 for component in components for k in range(first, last + 1)})
-            marker = _MARKER.search(content, at)
-            at = marker.start(1) - 1 if marker else len(content)
     if any(missing.values()):
         share = sum(1 for bits in missing.values() if bits) / len(missing)
         raise OSError(f"{share:.0%} of the coefficients are missing or coarse")
+
+
+def _jpeg_segments(content: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield marker and body of every segment up to the end of the first picture; coded data are skipped."""
+    at = 2
+    while at + 4 <= len(content) and content[at] == 0xFF:
+        kind, length = content[at + 1], int.from_bytes(content[at + 2 : at + 4], "big")
+        if kind == _END:
+            return
+        body = content[at + 4 : at + 2 + length]
+        at += 2 + length
+        if kind == _START_OF_SCAN and len(body) >= 6:
+            marker = _MARKER.search(content, at)
+            at = marker.start(1) - 1 if marker else len(content)
+        yield kind, body
 
 
 def _decode_png(image: ImageFile.ImageFile, content: bytes) -> ImageFile.ImageFile:

@@ -81,6 +81,8 @@ def named_errors(name: str, what: str) -> Iterator[None]:
 
 def _open(factory: Callable[..., ImageFile.ImageFile], format_name: str, file: BinaryIO) -> ImageFile.ImageFile:
     # Image.open() would warn of a pixel limit of its own, and try formats that start other programs.
+    if format_name == "PNG":
+        png_file.refuse_many_chunks(file)
     file.seek(0)
     try:
         return factory(file, "")

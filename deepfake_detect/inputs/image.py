@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol, TypeAlias, Union, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageFile
-from PIL.Image import Transpose
 
 from deepfake_detect.errors import ImageTooLarge, ImageUnreadable
 from deepfake_detect.inputs.arrays import check_array, is_tensor, tensor_to_array
@@ -39,14 +39,20 @@ PICTURE_SUFFIXES = frozenset(
 
 _WITHOUT_PIXELS = (str, os.PathLike, bytes, bytearray, memoryview)
 
-_UPRIGHT = {
-    2: Transpose.FLIP_LEFT_RIGHT,
-    3: Transpose.ROTATE_180,
-    4: Transpose.FLIP_TOP_BOTTOM,
-    5: Transpose.TRANSPOSE,
-    6: Transpose.ROTATE_270,
-    7: Transpose.TRANSVERSE,
-    8: Transpose.ROTATE_90,
+MAX_PIXELS_DECODED_IN_FULL: Final = 100_000_000
+"""Most pixels of a picture that cannot be decoded at a reduced scale, as a JPEG can: 7 bytes of memory each."""
+
+_REDUCIBLE = ("JPEG", "MPO")  # decoded at a reduced scale where a smaller picture will do
+_STRIP_PIXELS = 2**22  # converted to RGB at once, so that memory holds no second copy of a large picture
+
+_UPRIGHT: Final[dict[int, Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]]]] = {  # EXIF orientation
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: pixels[::-1].swapaxes(0, 1),
+    7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
+    8: lambda pixels: pixels[:, ::-1].swapaxes(0, 1),
 }
 
 
@@ -109,7 +115,7 @@ def open_image(
     image: ImageInput | None,
     *,
     min_side_px: int | None = None,
-    max_pixels: int = MAX_PIXELS,
+    max_pixels: int | None = None,
     public_only: bool = False,
 ) -> Picture:
     """Read one picture, whatever it is given as.
@@ -136,7 +142,8 @@ def open_image(
             its start where it can seek. A `Picture` comes back as it is, and what is `Lazy` opens itself.
         min_side_px: A JPEG may be decoded at 1/2, 1/4 or 1/8, as long as its shorter side keeps this many
             pixels; None decodes in full. Nothing is ever enlarged.
-        max_pixels: Most pixels of the original; checked from the header, before any are decoded.
+        max_pixels: Most pixels of the original; checked from the header, before any are decoded. None allows
+            `MAX_PIXELS`, but of files of other formats than JPEG `MAX_PIXELS_DECODED_IN_FULL`.
         public_only: Of URLs, open only those with a public address, for servers that open addresses of strangers.
 
     Returns:
@@ -192,8 +199,9 @@ def name_image(image: object) -> str:
     return name if isinstance(name, str) else f"<{kind}>"
 
 
-def _from_pil(image: Image.Image, name: str, max_pixels: int) -> Picture:
-    _check_size(image.width, image.height, name, max_pixels)
+def _from_pil(image: Image.Image, name: str, max_pixels: int | None) -> Picture:
+    is_open = isinstance(image, ImageFile.ImageFile) and bool(image.tile)
+    _check_size(image.width, image.height, name, max_pixels, in_full=is_open and image.format not in _REDUCIBLE)
     with named_errors(name, f"PIL image of mode {image.mode}"):
         loaded = _decode_anew(image)
         if loaded is None:
@@ -217,18 +225,18 @@ def _decode_anew(image: Image.Image) -> Image.Image | npt.NDArray[np.uint8] | No
     return decode(opened, content) if same else None
 
 
-def _decode(file: BinaryIO, name: str, min_side_px: int | None, max_pixels: int) -> Picture:
+def _decode(file: BinaryIO, name: str, min_side_px: int | None, max_pixels: int | None) -> Picture:
     head = file.read(64)
     if not head:
         raise ImageUnreadable(f"{name}: empty, 0 bytes; {EXPECTED}")
     with named_errors(name, "header"):
         image = open_file(file, head, name)
     width, height = image.size
-    _check_size(width, height, name, max_pixels)
+    _check_size(width, height, name, max_pixels, in_full=getattr(image, "format", "HEIC") not in _REDUCIBLE)
     with named_errors(name, f"{getattr(image, 'format', 'HEIC')} of {width} x {height} pixels"):
         if not isinstance(image, ImageFile.ImageFile):
             return _picture(image := image.to_pillow(), image, (height, width), name)
-        if min_side_px is not None and image.format in ("JPEG", "MPO"):
+        if min_side_px is not None and image.format in _REDUCIBLE:
             image.draft(None, (max(1, min_side_px),) * 2)
         return _picture(image, decode(image, file), (height, width), name)
 
@@ -244,13 +252,11 @@ def _picture(
         header_hw: Size before anything was reduced or turned.
         name: For messages.
     """
-    upright = _to_rgb(loaded, name) if isinstance(loaded, Image.Image) else loaded
+    pixels = _rgb_pixels(loaded, name) if isinstance(loaded, Image.Image) else loaded
     reduced = (image.height, image.width) != header_hw
     orientation = _orientation(image)
     if orientation in _UPRIGHT:
-        upright = upright if isinstance(upright, Image.Image) else Image.fromarray(upright)
-        upright = upright.transpose(_UPRIGHT[orientation])
-    pixels = np.array(upright) if isinstance(upright, Image.Image) else upright
+        pixels = np.ascontiguousarray(_UPRIGHT[orientation](pixels))
     if not reduced:
         header_hw = pixels.shape[0], pixels.shape[1]
     elif orientation >= 5:
@@ -258,7 +264,9 @@ def _picture(
     return Picture(pixels=pixels, size_hw=header_hw, name=name)
 
 
-def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
+def _check_size(width: int, height: int, name: str, max_pixels: int | None, *, in_full: bool = False) -> None:
+    if max_pixels is None:
+        max_pixels = MAX_PIXELS_DECODED_IN_FULL if in_full else MAX_PIXELS
     if width * height > max_pixels:
         raise ImageTooLarge(
             f"{name}: {width:,} x {height:,} is {width * height:,} pixels, the limit is {max_pixels:,}; "
@@ -271,6 +279,17 @@ def _orientation(image: Image.Image) -> int:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # damaged metadata beside sound pixels, in as many ways as decoders fail
         return 1
+
+
+def _rgb_pixels(image: Image.Image, name: str) -> npt.NDArray[np.uint8]:
+    """Convert a picture strip by strip; [H, W, 3]."""
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    rows = max(1, _STRIP_PIXELS // max(1, image.width))
+    for top in range(0, image.height, rows):
+        bottom = min(image.height, top + rows)
+        strip = image if rows >= image.height else image.crop((0, top, image.width, bottom))
+        pixels[top:bottom] = np.asarray(_to_rgb(strip, name))
+    return pixels
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
@@ -291,7 +310,7 @@ def _from_16_bits(values: npt.NDArray[Any], name: str) -> npt.NDArray[np.uint8]:
     return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
-def _from_array(array: npt.NDArray[Any], name: str, max_pixels: int) -> Picture:
+def _from_array(array: npt.NDArray[Any], name: str, max_pixels: int | None) -> Picture:
     check_array(array, name)
     array = np.asarray(array)  # np.matrix has two dimensions, whatever is asked of it
     height, width = array.shape[:2]

@@ -8,6 +8,8 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from PIL import Image
+
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 _PIXELS = (b"IHDR", b"PLTE", b"IDAT")
@@ -25,6 +27,22 @@ def check_png(content: bytes) -> None:
     for kind, start, end in _chunks(content):
         if kind in _PIXELS and zlib.crc32(content[start - 4 : end]) != int.from_bytes(content[end : end + 4], "big"):
             raise OSError(f"the checksum of chunk {kind.decode()} at byte {start - 8:,} is wrong")
+
+
+def refuse_many_chunks(file: BinaryIO) -> None:
+    """Refuse a PNG of many tiny chunks, each of which costs its readers as much as one of common size.
+
+    Raises:
+        DecompressionBombError: More than 10,000 chunks, and fewer than a thousand bytes in the mean of them.
+    """
+    size = file.seek(0, io.SEEK_END)
+    most, chunks, at = 10_000 + size // 1000, 0, len(SIGNATURE)
+    while at + 12 <= size:
+        file.seek(at)
+        at += 12 + int.from_bytes(file.read(4), "big")
+        chunks += 1
+        if chunks > most:
+            raise Image.DecompressionBombError(f"more than {most:,} chunks in {size:,} bytes of PNG")
 
 
 def strip(content: bytes | BinaryIO) -> BinaryIO:
