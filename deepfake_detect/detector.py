@@ -369,7 +369,7 @@ class Detector(Trainable):
         if self.card.texture is not None:
             raise BackendUnavailable(
                 f"{self.card.id} has a texture look, which {format} files do not hold; use "
-                "detector.without_texture().export(...), whose verdicts are those of the crop alone"
+                "detector.without_texture().export(...) or --without-texture, which decide by the crop alone"
             )
         if format == "browser":
             from deepfake_detect.export.site import export_site

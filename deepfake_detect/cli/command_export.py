@@ -33,11 +33,12 @@ _PATH = UserPath(path_type=Path)
     help="onnxruntime-web for a page: folder or .tgz of npm.  [default: download]",
 )
 @click.option("--webgpu/--no-webgpu", default=None, help="Bring WebGPU for a page.  [default: for large models]")
+@click.option("--without-texture", is_flag=True, help="Of a detector with two looks, write the crop's alone.")
 @click.option(
     "--data", metavar="DATA", help="Labelled pictures: int8 needs them; the verdicts that change are counted."
 )
 @json_option
-def command(model: str, path: Path, as_json: bool, **options: Any) -> None:
+def command(model: str, path: Path, as_json: bool, without_texture: bool, **options: Any) -> None:
     """Write a detector as an ONNX file, or as a web page that works without a server.
 
     The face finder of an ONNX file is written next to it, as NAME.finder.onnx.
@@ -45,5 +46,6 @@ def command(model: str, path: Path, as_json: bool, **options: Any) -> None:
     from deepfake_detect.cli.console import write_line
     from deepfake_detect.detector import Detector
 
-    report = Detector.from_pretrained(model, device="cpu", dtype="float32", backend="torch").export(path, **options)
+    detector = Detector.from_pretrained(model, device="cpu", dtype="float32", backend="torch")
+    report = (detector.without_texture() if without_texture else detector).export(path, **options)
     write_line(report.to_json(indent=2) if as_json else str(report))

@@ -19,8 +19,8 @@ logger = logging.getLogger("deepfake_detect")
 LEAST = 20
 """Pictures of each class that both looks have scored, below which the weight stays as it is."""
 
-LARGEST = 100.0
-"""Largest weight of the texture look."""
+LARGEST = 4.0
+"""Largest weight of the texture look, so that a few pictures that it separates do not make it decide alone."""
 
 
 def fit_fusion(crop: np.ndarray, texture: np.ndarray, label: np.ndarray, *, look: TextureLook) -> TextureLook:

@@ -16,6 +16,7 @@ import torch
 from PIL import Image, ImageFilter
 
 from deepfake_detect import BackendUnavailable, Detector, Prediction, WeightsMismatch, verify
+from deepfake_detect.cli.main import main
 from deepfake_detect.faces.finder import FaceFinder
 from deepfake_detect.inputs.image import open_image
 from deepfake_detect.predict.evidence import fingerprint_card
@@ -294,6 +295,15 @@ def test_the_report_says_what_each_look_made_of_a_face(detector: Detector, predi
     words = [*face_words(prediction.faces[0].to_dict())][-1]
     assert words.startswith("two looks, more than 0 means fake: the face ")
     assert "its texture was not looked at" in [*face_words(detector.predict(group(1)).faces[0].to_dict())][-1]
+
+
+def test_the_command_line_exports_the_crop_alone(detector: Detector, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    detector.save_pretrained(tmp_path / "two")
+    command = ["export", "--model", str(tmp_path / "two"), "--out", str(tmp_path / "a.onnx"), "--without-texture"]
+    main(command, standalone_mode=False)
+    exported = Detector.from_pretrained(tmp_path / "a.onnx").predict(portrait())
+    assert exported.logit == pytest.approx(detector.without_texture().predict(portrait()).logit, abs=1e-3)
 
 
 @pytest.mark.parametrize("form", ["onnx", "browser"])
