@@ -116,7 +116,7 @@ def compare(
         )
         for epochs in sorted({1, 3, 10, options.epochs} & set(range(1, options.epochs + 1))):
             print(f"{epochs:5} epochs: {each * epochs / (ends[epochs - 1][place] - began[place]):.1f} times as fast")
-    aucs = [auc_of(taught, valid) for taught in (model, cached, naive)]
+    aucs = [auc_of(trained, valid) for trained in (model, cached, naive)]
     print("AUC on {} other pictures: before {:.4f}, cached {:.4f}, naive {:.4f}".format(len(valid), *aucs))
     apart, moved = (largest_difference(cached, other) for other in (naive, model))
     print(f"largest difference of a weight: {apart:.1e}; by the training: {moved:.1e}")
@@ -129,8 +129,8 @@ def now() -> tuple[float, float]:
 
 def auc_of(model: torch.nn.Module, valid: CropDataset) -> float:
     """Score pictures that were not trained on."""
-    taught = Learner(model, Schedule(epochs=1), device=torch.device("cpu"), dtype=torch.float32, world=World())
-    return float(measure(taught, CropFeed(valid, preprocessing=valid.preprocessing), size=32)["valid_auc"])
+    trained = Learner(model, Schedule(epochs=1), device=torch.device("cpu"), dtype=torch.float32, world=World())
+    return float(measure(trained, CropFeed(valid, preprocessing=valid.preprocessing), size=32)["valid_auc"])
 
 
 def largest_difference(first: torch.nn.Module, second: torch.nn.Module) -> float:
@@ -159,19 +159,19 @@ class Running:
 def teach_naively(model: torch.nn.Module, crops: CropDataset, schedule: Schedule, *, epochs: int) -> None:
     """Train the head of a model, and leave the averaged weights in it."""
     model.eval().to(memory_format=torch.channels_last)
-    student = Learner(
+    learner = Learner(
         copy.deepcopy(head_of(model)[1]), schedule, device=torch.device("cpu"), dtype=torch.float32, world=World()
     )
     running = Running(model, CropFeed(crops, preprocessing=crops.preprocessing))
     steps, progress = schedule.epochs * steps_in(crops.samples, schedule, size=32), Progress()
     for epoch in range(epochs):
         torch.manual_seed(schedule.seed * 1000 + epoch)
-        student.model.train()
+        learner.model.train()
         for batch, label in running.batches(draw(crops.samples, schedule, epoch=epoch, size=32), size=32):
             rate = schedule.lr * schedule.rate_at(progress.step, steps)
-            student.learn(batch, label, rate=rate, progress=progress)
+            learner.learn(batch, label, rate=rate, progress=progress)
             progress.step += 1
-    head_of(model)[1].load_state_dict(student.average.model.state_dict())
+    head_of(model)[1].load_state_dict(learner.average.model.state_dict())
 
 
 if __name__ == "__main__":

@@ -197,13 +197,13 @@ def watched() -> Clock:
         clock.start()
         return draw(*args, **more)
 
-    def step(student: Learner, *args: Any, progress: Progress, **more: Any) -> float:
-        if not hasattr(student, "watched"):
-            student.watched = True  # type: ignore[attr-defined]
-            student._gradient = clock.timed("gradient", student._gradient)  # type: ignore[method-assign]
-            student._step = clock.timed("clip and step", student._step)  # type: ignore[method-assign]
-            student.average.update = clock.timed("average", student.average.update)  # type: ignore[method-assign]
-        loss = learn(student, *args, progress=progress, **more)
+    def step(learner: Learner, *args: Any, progress: Progress, **more: Any) -> float:
+        if not hasattr(learner, "watched"):
+            learner.watched = True  # type: ignore[attr-defined]
+            learner._gradient = clock.timed("gradient", learner._gradient)  # type: ignore[method-assign]
+            learner._step = clock.timed("clip and step", learner._step)  # type: ignore[method-assign]
+            learner.average.update = clock.timed("average", learner.average.update)  # type: ignore[method-assign]
+        loss = learn(learner, *args, progress=progress, **more)
         clock.stop()
         return loss
 

@@ -52,11 +52,11 @@ def learn(toy: CropDataset, out: Path, *, architecture: str = "cnn-simple", **op
     """Train a fresh model; what is a field of Schedule changes that, the rest goes to fit."""
     fields = {name: options.pop(name) for name in list(options) if hasattr(SCHEDULE, name)}
     model = create_model(architecture, seed=0, dropout=options.pop("dropout", 0.2))
-    model.history = taught(model, toy, out, replace(SCHEDULE, **fields), architecture, **options)  # type: ignore[assignment]
+    model.history = trained(model, toy, out, replace(SCHEDULE, **fields), architecture, **options)  # type: ignore[assignment]
     return model
 
 
-def taught(
+def trained(
     model: torch.nn.Module, toy: CropDataset, out: Path, schedule: Schedule, architecture: str, **options: Any
 ) -> list[Epoch]:
     card = replace(CARD, architecture=architecture)

@@ -1,4 +1,4 @@
-"""List the operations of a network, without torch.
+"""List the operations of a network, without torch, and walk them to build a graph for another library.
 
 The networks are written in torch. What one computes in use is listed here once more as plain data, which
 `record` writes from the network itself, so that OpenVINO can run it and the weights of a bundle can be checked without

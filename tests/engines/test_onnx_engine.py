@@ -57,8 +57,8 @@ def test_threads_copies_and_pickles_answer_the_same(runner: OnnxRunner) -> None:
     with ThreadPoolExecutor(4) as pool:
         for other in pool.map(lambda _: runner(pixels(), lanes=2), range(8)):
             np.testing.assert_array_equal(other, logits)
-    for twin in (copy.copy(runner), copy.deepcopy(runner), pickle.loads(pickle.dumps(runner))):
-        np.testing.assert_array_equal(twin(pixels()), logits)
+    for copied in (copy.copy(runner), copy.deepcopy(runner), pickle.loads(pickle.dumps(runner))):
+        np.testing.assert_array_equal(copied(pixels()), logits)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
@@ -187,8 +187,8 @@ def test_a_detector_of_a_file_measures_and_calibrates(detector: Detector, exact:
     assert detector.evaluate(data).auc == exact.evaluate(data).auc
     mine, theirs = (each.stability(portrait(), faces="none") for each in (detector, exact))
     assert (mine.label, mine.interval) == (theirs.label, pytest.approx(theirs.interval, abs=1e-5))
-    for twin in (copy.copy(detector), copy.deepcopy(detector), pickle.loads(pickle.dumps(detector))):
-        assert twin.predict(portrait()).score == detector.predict(portrait()).score
+    for copied in (copy.copy(detector), copy.deepcopy(detector), pickle.loads(pickle.dumps(detector))):
+        assert copied.predict(portrait()).score == detector.predict(portrait()).score
 
 
 def test_a_calibrated_file_can_be_exported_again(detector: Detector, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from deepfake_detect.errors import InvalidOption
-from deepfake_detect.inputs import resize as room
+from deepfake_detect.inputs import resize
 from deepfake_detect.inputs.resize import Box, resample
 
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -71,10 +71,10 @@ def test_many_sizes_are_scaled_as_by_pillow() -> None:
 
 
 def test_large_pictures_are_scaled_in_parts_that_take_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "_SCRATCH", 2**14)
-    monkeypatch.setattr(room, "_THREAD", threading.local())
+    monkeypatch.setattr(resize, "_SCRATCH", 2**14)
+    monkeypatch.setattr(resize, "_THREAD", threading.local())
     assert_like_pillow(noise(701, 907), None, 64, "bicubic")
-    held = room._THREAD.__dict__
+    held = resize._THREAD.__dict__
     assert held["in"].size <= 2**14 + 1000  # and some columns of nothing
     assert held["out"].size <= 2**14
 
@@ -114,7 +114,7 @@ def test_halves_are_rounded_up_as_by_pillow() -> None:
 
 
 def exact_mipmap(pixels: np.ndarray, box: Box | None, size_px: int) -> np.ndarray:
-    """Scale as the first lines of the room say, in whole numbers of Python's kind."""
+    """Scale as the first lines of the module say, in whole numbers of Python's kind."""
     left, top, right, bottom = box or (0, 0, pixels.shape[1], pixels.shape[0])
     x, y = min(math.floor(left + 0.5), pixels.shape[1] - 1), min(math.floor(top + 0.5), pixels.shape[0] - 1)
     width, height = max(1, math.floor(right - left + 0.5)), max(1, math.floor(bottom - top + 0.5))

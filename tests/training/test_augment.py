@@ -197,15 +197,15 @@ def test_a_torchvision_for_another_torch_is_told_when_it_is_needed() -> None:
     code = """
 import sys, types
 import numpy as np
-import deepfake_detect.training.augment as room
+import deepfake_detect.training.augment as augment
 class Broken:
     def find_spec(self, name, path=None, target=None):
         if name.startswith("torchvision"):
             raise RuntimeError("operator torchvision::nms does not exist")
 sys.meta_path.insert(0, Broken())
 try:
-    room.Augmentation()(np.zeros((8, 8, 3), np.uint8), random=np.random.default_rng(0))
-except room.MissingExtra as error:
+    augment.Augmentation()(np.zeros((8, 8, 3), np.uint8), random=np.random.default_rng(0))
+except augment.MissingExtra as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -11,18 +11,18 @@ from deepfake_detect.training.autotune import best_batch, choose_batch_size, cho
 CPU, SHAPE = torch.device("cpu"), (3, 64, 64)
 
 
-@pytest.mark.parametrize("room", [7, 8, 9, 63, 64, 200, 5000])
-def test_a_batch_grows_until_memory_ends(room: int) -> None:
+@pytest.mark.parametrize("most", [7, 8, 9, 63, 64, 200, 5000])
+def test_a_batch_grows_until_memory_ends(most: int) -> None:
     tried: list[int] = []
 
     def attempt(count: int) -> float:
         tried.append(count)
-        if count > room:
+        if count > most:
             raise torch.OutOfMemoryError("out of memory")
         return 1.0
 
     found = best_batch(attempt, most=512)
-    assert found == max(8, max((8 * 2**n for n in range(7) if 8 * 2**n <= room), default=0))
+    assert found == max(8, max((8 * 2**n for n in range(7) if 8 * 2**n <= most), default=0))
     assert tried == [8 * 2**n for n in range(len(tried))]
 
 

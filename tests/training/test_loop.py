@@ -28,7 +28,7 @@ from deepfake_detect.training.loop import fit
 from deepfake_detect.training.schedule import Epoch
 from deepfake_detect.training.step import Learner
 from deepfake_detect.weights.load import load_model
-from tests.toy import CARD, SCHEDULE, STAGES, learn, same, taught, toy_crops
+from tests.toy import CARD, SCHEDULE, STAGES, learn, same, toy_crops, trained
 
 TESTS = Path(__file__).parents[1]
 
@@ -221,7 +221,7 @@ def test_another_training_s_state_is_refused_by_name(toy: CropDataset, tmp_path:
     with pytest.raises(WeightsMismatch, match="pictures was"):
         learn(fewer, tmp_path, epochs=1, resume=True)
     with pytest.raises(WeightsMismatch, match="of another model"):
-        taught(create_model("meso4", seed=0), toy, tmp_path, replace(SCHEDULE, epochs=1), "meso4", resume=True)
+        trained(create_model("meso4", seed=0), toy, tmp_path, replace(SCHEDULE, epochs=1), "meso4", resume=True)
     (tmp_path / STATE).write_bytes(b"half")
     with pytest.raises(WeightsMismatch, match="is damaged"):
         learn(toy, tmp_path, epochs=1, resume=True)
@@ -318,7 +318,7 @@ def test_out_of_memory_computes_the_same_step_in_parts(
 
 def test_class_weights_weigh_the_loss(toy: CropDataset) -> None:
     schedule = replace(SCHEDULE, smoothing=0.2)
-    student = Learner(
+    learner = Learner(
         torch.nn.Linear(1, 1), schedule, device=torch.device("cpu"), dtype=torch.float32, world=World(),
         class_weights=(2.0, 5.0),
     )  # fmt: skip
@@ -326,7 +326,7 @@ def test_class_weights_weigh_the_loss(toy: CropDataset) -> None:
     target = label * 0.8 + 0.1
     plain = [-y * math.log(1 / (1 + math.exp(-z))) - (1 - y) * math.log(1 / (1 + math.exp(z)))
              for y, z in zip(target.tolist(), logit.tolist(), strict=True)]  # fmt: skip
-    assert float(student._loss(logit, target)) == pytest.approx((2 * plain[0] + 5 * plain[1]) / 2)
+    assert float(learner._loss(logit, target)) == pytest.approx((2 * plain[0] + 5 * plain[1]) / 2)
 
 
 def test_broken_averages_are_a_divergence(toy: CropDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,10 +19,10 @@ from deepfake_detect.training.search import Trial, ablation, tune
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:optuna")
 
-tune_room = importlib.import_module("deepfake_detect.training.search")  # the package's own `tune` is the function
+search_module = importlib.import_module("deepfake_detect.training.search")  # the package's own `tune` is the function
 
 
-class Taught:
+class FakeTraining:
     """Stands for a training: its AUC is known from the settings."""
 
     def __init__(self) -> None:
@@ -43,10 +43,10 @@ class Taught:
 
 
 @pytest.fixture
-def taught(monkeypatch: pytest.MonkeyPatch) -> Taught:
-    stand_in = Taught()
-    monkeypatch.setattr(tune_room, "train_model", stand_in)
-    monkeypatch.setattr(tune_room, "check_data", lambda *_: None)
+def training(monkeypatch: pytest.MonkeyPatch) -> FakeTraining:
+    stand_in = FakeTraining()
+    monkeypatch.setattr(search_module, "train_model", stand_in)
+    monkeypatch.setattr(search_module, "check_data", lambda *_: None)
     return stand_in
 
 
@@ -54,7 +54,7 @@ DATA = [(f"{number}.jpg", number % 2) for number in range(40)]
 GRID = {"lr": [1e-5, 1e-4, 1e-3, 1e-2], "optimizer": ["adam", "sgd"]}
 
 
-def test_a_grid_tries_every_combination_and_ranks_them(taught: Taught, tmp_path: Path) -> None:
+def test_a_grid_tries_every_combination_and_ranks_them(training: FakeTraining, tmp_path: Path) -> None:
     trials = tune(DATA, space=GRID, sampler="grid", trials=100, epochs=2, prune=False, out=tmp_path)
     assert len(trials) == 8
     assert {(t.params["lr"], t.params["optimizer"]) for t in trials} == {
@@ -71,28 +71,28 @@ def test_a_grid_tries_every_combination_and_ranks_them(taught: Taught, tmp_path:
     assert (tmp_path / "ablation.png").stat().st_size > 5000
 
 
-def test_settings_reach_the_model_and_the_training(taught: Taught) -> None:
+def test_settings_reach_the_model_and_the_training(training: FakeTraining) -> None:
     space = {"hidden": [32], "dropout": [0.1], "mixup": [0.3], "freeze": [None]}
     tune(DATA, model="cnn4", space=space, trials=1, epochs=1, seed=4, patience=2)
-    (call,) = taught.calls
+    (call,) = training.calls
     assert call["architecture"] == "cnn4/32"
     assert (call["mixup"], call["freeze"], call["seed"], call["patience"], call["check"]) == (0.3, None, 4, 2, "off")
     assert "dropout" not in call and "hidden" not in call
     assert {s.split for s in call["dataset"]} == {"train"} and {s.split for s in call["valid"]} == {"val"}
 
 
-def test_all_trials_share_one_split(taught: Taught) -> None:
+def test_all_trials_share_one_split(training: FakeTraining) -> None:
     tune(DATA, space={"lr": (1e-4, 1e-2)}, trials=3, epochs=1)
-    assert all(call["dataset"] == taught.calls[0]["dataset"] for call in taught.calls)
-    assert len({call["lr"] for call in taught.calls}) == 3
+    assert all(call["dataset"] == training.calls[0]["dataset"] for call in training.calls)
+    assert len({call["lr"] for call in training.calls}) == 3
 
 
-def test_a_search_goes_on_where_it_was_stopped(taught: Taught, tmp_path: Path) -> None:
+def test_a_search_goes_on_where_it_was_stopped(training: FakeTraining, tmp_path: Path) -> None:
     class Stop(Exception):
         pass
 
     def stop(epoch: Epoch) -> None:
-        if len(taught.calls) == 3 and epoch.epoch == 2:
+        if len(training.calls) == 3 and epoch.epoch == 2:
             raise Stop
 
     options: dict[str, Any] = {
@@ -106,16 +106,16 @@ def test_a_search_goes_on_where_it_was_stopped(taught: Taught, tmp_path: Path) -
     with pytest.raises(Stop):
         tune(DATA, callbacks=[stop], **options)
     trials = tune(DATA, **options)
-    assert len(taught.calls) == 9  # the third one again
+    assert len(training.calls) == 9  # the third one again
     finished = [t for t in trials if t.state == "complete"]
     assert len({(t.params["lr"], t.params["optimizer"]) for t in finished}) == 8
     assert tune(DATA, **options)[0].auc == trials[0].auc
-    assert len(taught.calls) == 9
+    assert len(training.calls) == 9
     with pytest.raises(DatasetError, match="holds a search of the space"):
         tune(DATA, **{**options, "space": {"lr": [1e-3]}})
 
 
-def test_what_falls_behind_is_given_up(taught: Taught) -> None:
+def test_what_falls_behind_is_given_up(training: FakeTraining) -> None:
     space = {"lr": [1e-3, 9e-4, 1.1e-3, 1e-9]}  # the last one is far behind
     trials = tune(DATA, space=space, trials=30, epochs=4, sampler="random")
     behind = [t for t in trials if t.params["lr"] == 1e-9]
@@ -126,12 +126,12 @@ def test_what_falls_behind_is_given_up(taught: Taught) -> None:
     assert {t.state for t in kept} == {"complete"}
 
 
-def test_a_divergence_is_a_trial_like_others(taught: Taught) -> None:
+def test_a_divergence_is_a_trial_like_others(training: FakeTraining) -> None:
     trials = tune(DATA, space={"lr": [1.0, 1e-3]}, sampler="grid", trials=9, epochs=1)
     assert [t.params["lr"] for t in trials if t.state == "complete"] == [1e-3]
 
 
-def test_wrong_searches_are_refused(taught: Taught) -> None:
+def test_wrong_searches_are_refused(training: FakeTraining) -> None:
     with pytest.raises(ValueError, match="a grid takes lists, but lr has a range"):
         tune(DATA, space={"lr": (1e-4, 1e-2)}, sampler="grid")
     with pytest.raises(InvalidOption, match="expected 'tpe', 'random' or 'grid'"):

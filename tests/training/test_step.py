@@ -21,8 +21,8 @@ from deepfake_detect.training.step import Diverged, Learner, measure
 CPU = torch.device("cpu")
 
 
-def student(model: nn.Module | None = None, *, dtype: torch.dtype = torch.float32, **options: Any) -> Learner:
-    """Give a student of a plain line, if of nothing else: SGD without decay, clipping or averages."""
+def make_learner(model: nn.Module | None = None, *, dtype: torch.dtype = torch.float32, **options: Any) -> Learner:
+    """Return a learner of a line, or of another model: SGD without decay, clipping or averages."""
     torch.manual_seed(0)
     fields = {"epochs": 1, "optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0, "clip": 1e9, "ema": 0.0}
     weights = options.pop("class_weights", (1.0, 1.0))
@@ -44,7 +44,7 @@ def gradient_by_hand(weight: torch.Tensor, bias: torch.Tensor, x: torch.Tensor, 
 @pytest.mark.parametrize("parts", [1, 2, 3])
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_a_step_is_that_of_the_closed_form(parts: int, smoothing: float) -> None:
-    some = student(smoothing=smoothing)
+    some = make_learner(smoothing=smoothing)
     weight, bias = (value.detach().clone() for value in some.model.parameters())
     x, label = batch_of(8)
     target = torch.where(label == 1, 1 - smoothing / 2, smoothing / 2)
@@ -59,7 +59,7 @@ def test_a_step_is_that_of_the_closed_form(parts: int, smoothing: float) -> None
 
 
 def test_the_average_takes_in_every_step() -> None:
-    some, progress = student(ema=0.998), Progress()
+    some, progress = make_learner(ema=0.998), Progress()
     wanted = some.model.weight.detach().clone()  # type: ignore[operator]
     for step in range(3):
         progress.step = step
@@ -70,7 +70,7 @@ def test_the_average_takes_in_every_step() -> None:
 
 
 def test_clipping_leaves_the_direction_and_bounds_the_length() -> None:
-    some, free = student(clip=0.01), student()
+    some, free = make_learner(clip=0.01), make_learner()
     x, label = batch_of(8)
     before = torch.cat([p.detach().flatten() for p in some.model.parameters()])
     for learner in (some, free):
@@ -82,7 +82,7 @@ def test_clipping_leaves_the_direction_and_bounds_the_length() -> None:
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf])
 def test_weights_stay_as_they_are_where_a_step_diverges(broken: float) -> None:
-    some = student()
+    some = make_learner()
     before = [value.clone() for value in some.model.state_dict().values()]
     x, label = batch_of(4)
     x[1, 2] = broken
@@ -93,7 +93,7 @@ def test_weights_stay_as_they_are_where_a_step_diverges(broken: float) -> None:
 
 
 def test_mixup_mixes_pictures_and_targets_by_one_share() -> None:
-    some, (x, label) = student(mixup=0.4), batch_of(32)
+    some, (x, label) = make_learner(mixup=0.4), batch_of(32)
     shares = []
     for seed in range(40):
         torch.manual_seed(seed)
@@ -104,11 +104,11 @@ def test_mixup_mixes_pictures_and_targets_by_one_share() -> None:
         assert len(share) == 2 and sum(share) == pytest.approx(1.0, abs=1e-4)
         shares.append(share[0])
     assert np.std(shares) > 0.05
-    assert torch.equal(student()._mixed(x, label)[0], x)
+    assert torch.equal(make_learner()._mixed(x, label)[0], x)
 
 
 def test_a_mixed_picture_has_the_target_of_the_same_mixture() -> None:
-    some = student(mixup=1.0)
+    some = make_learner(mixup=1.0)
     label = (torch.arange(64) % 2).float()
     pictures = label[:, None] * torch.ones(64, 3)  # a picture shows its label
     for seed in range(10):
@@ -119,7 +119,7 @@ def test_a_mixed_picture_has_the_target_of_the_same_mixture() -> None:
 
 def test_mixup_and_smoothing_keep_targets_within_the_smoothed_labels() -> None:
     seen: list[torch.Tensor] = []
-    some = student(mixup=0.4, smoothing=0.2)
+    some = make_learner(mixup=0.4, smoothing=0.2)
     loss = some._loss
     some._loss = lambda logit, wanted: seen.append(wanted) or loss(logit, wanted)  # type: ignore[method-assign, func-returns-value]
     x, label = batch_of(32)
@@ -131,7 +131,7 @@ def test_mixup_and_smoothing_keep_targets_within_the_smoothed_labels() -> None:
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_class_weights_weigh_mixed_pictures_by_their_share(smoothing: float) -> None:
-    some = student(class_weights=(1.0, 3.0), smoothing=smoothing)
+    some = make_learner(class_weights=(1.0, 3.0), smoothing=smoothing)
     logit, fake = torch.tensor([0.5, -1.0, 2.0]), torch.tensor([0.0, 1.0, 0.25])
     target = fake * (1 - smoothing) + smoothing / 2
     plain = -(target * torch.sigmoid(logit).log() + (1 - target) * torch.sigmoid(-logit).log())
@@ -139,7 +139,7 @@ def test_class_weights_weigh_mixed_pictures_by_their_share(smoothing: float) -> 
 
 
 def test_where_memory_is_short_the_parts_double_and_stay() -> None:
-    some, sizes = student(), list[int]()
+    some, sizes = make_learner(), list[int]()
     logits = some.logits
 
     def small(batch: torch.Tensor, *, averaged: bool = True) -> torch.Tensor:
@@ -150,7 +150,7 @@ def test_where_memory_is_short_the_parts_double_and_stay() -> None:
 
     some.logits = small  # type: ignore[method-assign]
     x, label = batch_of(10)
-    progress, whole = Progress(), student()
+    progress, whole = Progress(), make_learner()
     loss = some.learn(x, label, rate=0.1, progress=progress)
     assert progress.parts == 4 and sizes == [10, 5, 3, 3, 3, 1]
     assert loss == pytest.approx(whole.learn(x, label, rate=0.1, progress=Progress()), rel=1e-5)
@@ -164,7 +164,7 @@ def test_another_error_is_not_tried_again() -> None:
         calls.append(len(batch))
         raise RuntimeError("shapes do not fit")
 
-    some = student()
+    some = make_learner()
     some.logits = broken  # type: ignore[method-assign]
     with pytest.raises(RuntimeError, match="shapes"):
         some.learn(*batch_of(8), rate=0.1, progress=Progress())
@@ -172,7 +172,7 @@ def test_another_error_is_not_tried_again() -> None:
 
 
 def test_the_bar_shows_loss_and_auc_of_the_last_pictures() -> None:
-    some = student()
+    some = make_learner()
     random = np.random.default_rng(0)
     truth, score = random.integers(0, 2, 1500), random.normal(size=1500)
     some._outputs.extend(zip(truth.tolist(), score.tolist(), strict=True))
@@ -183,11 +183,11 @@ def test_the_bar_shows_loss_and_auc_of_the_last_pictures() -> None:
     some.begin_epoch()
     assert f"AUC {auc:.3f}" in some.progress_text(losses[:-1])  # only every tenth step is the AUC computed
     assert some.progress_text(losses) == "loss 1.200, rate 2.5e-04"  # no AUC of nothing
-    assert student().progress_text([0.5]) == "loss 0.500, rate 0.0e+00"
+    assert make_learner().progress_text([0.5]) == "loss 0.500, rate 0.0e+00"
 
 
 def test_figures_of_the_training_pictures_are_those_of_scikit_learn() -> None:
-    some, random = student(smoothing=0.2), np.random.default_rng(3)
+    some, random = make_learner(smoothing=0.2), np.random.default_rng(3)
     label = random.integers(0, 2, 40)
     logits = []
     for step in range(5):
@@ -198,12 +198,12 @@ def test_figures_of_the_training_pictures_are_those_of_scikit_learn() -> None:
     assert figures["train_loss"] == pytest.approx(log_loss(label, 1 / (1 + np.exp(-np.array(logits)))), rel=1e-5)
     assert figures["train_auc"] == pytest.approx(roc_auc_score(label, logits))
     assert figures["train_accuracy"] == pytest.approx(balanced_accuracy_score(label, np.array(logits) >= 0))
-    assert all(math.isnan(value) for value in student().train_figures().values())
-    assert all(math.isnan(value) for value in student(mixup=0.2).train_figures().values())
+    assert all(math.isnan(value) for value in make_learner().train_figures().values())
+    assert all(math.isnan(value) for value in make_learner(mixup=0.2).train_figures().values())
 
 
 def test_what_was_outputs_are_true_labels_and_logits_before_the_step() -> None:
-    some = student(mixup=0.4, smoothing=0.2)
+    some = make_learner(mixup=0.4, smoothing=0.2)
     x, label = batch_of(6)
     some.learn(x, label, rate=0.1, progress=Progress(parts=2))
     assert [true for true, _ in some._outputs] == label.tolist()
@@ -211,7 +211,7 @@ def test_what_was_outputs_are_true_labels_and_logits_before_the_step() -> None:
 
 @pytest.mark.parametrize("options", [{}, {"optimizer": "adamw"}, {"optimizer": "nadam"}])
 def test_tensors_hold_all_that_the_next_step_depends_on(options: dict[str, Any]) -> None:
-    first, second = student(ema=0.9, **options), student(nn.Linear(3, 1), ema=0.9, **options)
+    first, second = make_learner(ema=0.9, **options), make_learner(nn.Linear(3, 1), ema=0.9, **options)
     progress = Progress()
     for step in range(6):
         if step == 3:
@@ -224,7 +224,7 @@ def test_tensors_hold_all_that_the_next_step_depends_on(options: dict[str, Any])
 
 
 def test_float16_s_scale_is_kept_too() -> None:
-    first, second = student(dtype=torch.float16), student(dtype=torch.float16)
+    first, second = make_learner(dtype=torch.float16), make_learner(dtype=torch.float16)
     first.scaler.load_state_dict({**first.scaler.state_dict(), "scale": 64.0, "_growth_tracker": 5})
     second.restore(first.tensors())
     assert second.scaler.state_dict() == first.scaler.state_dict()
@@ -233,7 +233,7 @@ def test_float16_s_scale_is_kept_too() -> None:
 
 def test_logits_are_those_of_the_average_without_dropout_and_of_any_shape() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 1), nn.Dropout(0.5))
-    some = student(model.train())
+    some = make_learner(model.train())
     some.model.train()
     pictures = torch.rand(5, 3, 2, 2)
     assert torch.equal(some.logits(pictures), some.logits(pictures))
@@ -260,7 +260,7 @@ def test_validation_is_that_of_scikit_learn(size: int) -> None:
     random = np.random.default_rng(1)
     label = random.integers(0, 2, 30).tolist()
     logit = ((4 * random.normal(size=30)).round() / 4 + np.array(label)).tolist()
-    figures = measure(student(same_line()), feed(logit, label), size=size)
+    figures = measure(make_learner(same_line()), feed(logit, label), size=size)
     share = 1 / (1 + np.exp(-np.array(logit)))
     assert figures["valid_auc"] == pytest.approx(roc_auc_score(label, logit))
     assert figures["valid_loss"] == pytest.approx(log_loss(label, share), rel=1e-5)
@@ -278,12 +278,12 @@ def test_validation_is_that_of_scikit_learn(size: int) -> None:
     ],
 )
 def test_a_collapse_is_named(logit: list[float], label: list[int], said: str) -> None:
-    figures = measure(student(same_line()), feed(logit, label), size=2)
+    figures = measure(make_learner(same_line()), feed(logit, label), size=2)
     assert figures["collapsed"] == said
     assert math.isnan(figures["valid_auc"]) == (len(set(label)) == 1)
 
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
 def test_logits_that_are_no_numbers_have_an_endless_loss(broken: float) -> None:
-    figures = measure(student(same_line()), feed([1.0, broken, -1.0], [1, 0, 0]), size=2)
+    figures = measure(make_learner(same_line()), feed([1.0, broken, -1.0], [1, 0, 0]), size=2)
     assert figures["valid_loss"] == math.inf and math.isnan(figures["valid_auc"]) and figures["collapsed"] == ""
