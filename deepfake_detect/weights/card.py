@@ -11,6 +11,7 @@ from typing import Any
 from deepfake_detect.errors import WeightsCorrupted, WeightsMismatch
 from deepfake_detect.weights.card_check import (
     check_facts,
+    check_finder,
     check_real,
     check_reals,
     check_sha256,
@@ -67,7 +68,7 @@ class Preprocessing:
     finder: str = "dd-yunet@1"
 
     def __post_init__(self) -> None:
-        check_whole("size_px", self.size_px, low=1, high=4096)
+        check_whole("size_px", self.size_px, low=1, high=1024)
         check_reals("mean", self.mean, count=3, low=-1000, high=1000)
         check_reals("std", self.std, count=3, low=1e-6, high=1000)
         if self.interpolation not in INTERPOLATIONS:
@@ -175,6 +176,7 @@ class Card:
         card = cls._from_values(values, where)
         for name in ("calibration", "metrics"):
             check_facts(f"{where}: {name}", getattr(card, name), finite=True)
+        check_finder(f"{where}: finder", card.preprocessing.finder)
         _check_sum(values, where)
         return card
 

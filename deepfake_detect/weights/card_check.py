@@ -17,6 +17,7 @@ LARGEST_CARD: Final = 2**20
 _DEEPEST = 16  # objects and lists within one another
 _LONGEST_DIGITS = 20  # of a whole number
 _LONGEST_TEXT = 20_000  # characters
+_FINDER = re.compile(r"[\w.-]+@\d+|hf://[\w.-]+/[\w.-]+/[\w./-]+", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -111,6 +112,16 @@ def check_sha256(name: str, value: Any) -> None:
     """
     if value != "" and not (isinstance(value, str) and _SHA256.fullmatch(value)):
         _refuse(name, value, "64 hexadecimal digits")
+
+
+def check_finder(name: str, value: str) -> None:
+    """Refuse a face finder that is a path: the card of a stranger would choose which file of this machine is read.
+
+    Raises:
+        WeightsMismatch: It is.
+    """
+    if value not in ("", "none") and not _FINDER.fullmatch(value):
+        _refuse(name, value, "'none', 'dd-yunet@1' or 'hf://owner/name/file.onnx'")
 
 
 def check_facts(name: str, value: Any, *, finite: bool = False, depth: int = 0) -> None:

@@ -159,12 +159,12 @@ def test_packaged_cards_say_what_a_user_needs(name: str) -> None:
 
 
 SIZES = {
-    "size_px": (0, -1, 4097, 30_000, 256.5, float("nan"), "64", None, True),
+    "size_px": (0, -1, 1025, 30_000, 256.5, float("nan"), "64", None, True),
     "margin": (0, -1.3, 1e6, float("nan"), float("inf"), "1.3", None),
     "std": ([0, 1, 1], [1e-300, 1, 1], [1, 1], 1, [1, 1, None], [1, 1, float("inf")]),
     "mean": ([1e30, 0, 0], [0, 0], "000", {}, [0, 0, float("nan")]),
     "interpolation": ("nearest", 3, None),
-    "finder": (7, None, "x" * 1001),
+    "finder": (7, None, "x" * 1001, "/etc/passwd", "../finder.onnx", "\0", "/dev/zero", "hf://owner", "finder.onnx"),
 }
 
 
