@@ -47,6 +47,7 @@ HOMES = {  # the only modules, or whole wings, that import a third-party library
     "cv2": {"faces/finder", "inputs/resize"},
     "fastapi": {"serve"},
     "fastapi_offline": {"serve"},
+    "gradio": {"serve"},
     "h11": {"serve"},
     "httpx2": {"serve"},
     "huggingface_hub": {"weights/hub"},

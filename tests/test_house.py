@@ -163,7 +163,13 @@ def _distribution(line: str) -> str:
 TOOLS = {"dev", "docs", "recipes"}  # extras for developers, whose lowest versions are not tested
 
 # Distributions that the tests may have to do without.
-NOT_ALWAYS_INSTALLED = {"umap": ["umap-learn"], "c2pa": ["c2pa-python"], "mcp": ["mcp"], "ray": ["ray"]}
+NOT_ALWAYS_INSTALLED = {
+    "gradio": ["gradio"],
+    "umap": ["umap-learn"],
+    "c2pa": ["c2pa-python"],
+    "mcp": ["mcp"],
+    "ray": ["ray"],
+}
 DISTRIBUTIONS = {**NOT_ALWAYS_INSTALLED, **metadata.packages_distributions()}
 
 
