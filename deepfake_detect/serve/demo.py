@@ -151,6 +151,7 @@ class Demo:
         import gradio as gr
 
         models = self.models
+        blocks: gradio.Blocks
         with gr.Blocks(title="deepfake-detect", analytics_enabled=False, delete_cache=(600, _KEPT_S)) as blocks:
             gr.HTML(f"<h1>deepfake-detect</h1>{paragraph(_LEAD)}")
             files = gr.File(
