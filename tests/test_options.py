@@ -63,7 +63,7 @@ TRAINING = {
     "patience": COUNTS,
 }
 WRONG: dict[str, dict[str, list[Any]]] = {
-    "Detector": {"card": [], "model": [], "revision": [], "finder": [], **LOADING},
+    "Detector": {"card": [], "model": [], "revision": [], "finder": [], "texture": [3], **LOADING},
     "Detector.from_pretrained": {
         "revision": [3],
         "cache_dir": [3],
@@ -255,7 +255,7 @@ def test_every_option_is_tried(call: str) -> None:
 
 def test_typed_keywords_are_those_that_training_and_evaluation_take() -> None:
     taken = set(inspect.signature(train_model).parameters) | set(inspect.signature(Schedule).parameters)
-    taken -= {"model", "dataset", "card", "fresh", "device", "schedule"}
+    taken -= {"model", "dataset", "card", "fresh", "device", "schedule", "texture", "backend"}
     named = {entry.name for entry in inspect.signature(Detector.fine_tune).parameters.values() if entry.kind == 3}
     assert FineTuneOptions.__optional_keys__ | named == taken
     assert TrainOptions.__optional_keys__ | {"epochs", "dtype"} == taken
