@@ -60,7 +60,7 @@ HOMES = {  # the only modules, or whole wings, that import a third-party library
     "pandas": {"drawing/result"},
     "prometheus_client": {"serve"},
     "platformdirs": {"system/folders"},
-    "pyarrow": {"cli/resume"},
+    "pyarrow": {"cli/resume", "datasets/tables"},
     "pydantic": {"serve"},
     "python_multipart": {"serve"},
     "simplejpeg": {"inputs/decoding"},

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deepfake_detect.datasets.labels import find_label, is_plain_name
+from deepfake_detect.datasets.labels import SPLITS, find_label, is_plain_name
 from deepfake_detect.datasets.tables import TABLE_SUFFIXES
 from deepfake_detect.errors import DatasetError
 from deepfake_detect.inputs.frames import VIDEO_SUFFIXES
@@ -19,14 +19,6 @@ from deepfake_detect.inputs.image import PICTURE_SUFFIXES
 logger = logging.getLogger("deepfake_detect")
 
 Row = dict[str, Any]
-
-SPLITS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing", "eval"), "test"),
-}
-"""Names of splits, and the one that we use for each."""
-
 
 def folder_rows(folder: Path, *, labels: Mapping[Any, str] | None = None) -> Iterator[Row]:
     """Yield a row for each picture in class folders at any depth.
@@ -95,7 +87,7 @@ class _Walk:
     root: Path
     entered: dict[str, Path] = field(default_factory=dict)
     repeated: list[tuple[Path, Path]] = field(default_factory=list)
-    files: dict[str, tuple[Path, object]] = field(default_factory=dict)
+    files: dict[object, tuple[Path, object]] = field(default_factory=dict)
 
     def folders(self) -> Iterator[tuple[Path, list[str]]]:
         """Yield each folder with its pictures, in order; what links lead to comes after the rest."""
@@ -106,8 +98,7 @@ class _Walk:
 
     def is_new(self, path: Path, meaning: object) -> bool:
         """Return whether a file was not yet listed under another name."""
-        real = os.path.realpath(path)
-        first, first_meaning = self.files.setdefault(real, (path, meaning))
+        first, first_meaning = self.files.setdefault(_identity(path), (path, meaning))
         if first != path and first_meaning != meaning:
             raise DatasetError(_twice(first, path))
         if first != path:
@@ -133,9 +124,9 @@ class _Walk:
         for entry in self._entries(folder):
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir() and entry.is_symlink():
+            if _is_folder(entry) and entry.is_symlink():
                 links.append(Path(entry.path))
-            elif entry.is_dir():
+            elif _is_folder(entry):
                 yield from self._below(Path(entry.path), links)
             elif Path(entry.name).suffix.lower() in PICTURE_SUFFIXES | VIDEO_SUFFIXES:
                 pictures.append(entry.name)
@@ -187,15 +178,15 @@ class _Names:
         if len({self.meaning(parts[place]) for place in candidates}) == 1:
             return plain[-1] if plain else candidates[0]
         if not plain:  # synonyms only: the innermost level that holds both classes
-            return next((place for place in reversed(candidates) if self._both(self.at_depth[place])), candidates[-1])
+            both = [place for place in candidates if self._both(self.at_depth[place])]
+            if not both:
+                raise DatasetError(_contradiction(parent, parts[candidates[0]], parts[candidates[-1]]))
+            return both[-1]
         inner = [place for place in candidates if place > plain[-1] and self._both(self.below[parts[:place]])]
         if not inner:
             return plain[-1]
         if self._both({name for name in self.below[parts[: plain[-1]]] if is_plain_name(name)}):
-            raise DatasetError(
-                f"{parent}: {parts[plain[-1]]!r} and {parts[inner[-1]]!r} contradict each other about the class of "
-                "its pictures; rename one of the folders, or give a table with file,label"
-            )
+            raise DatasetError(_contradiction(parent, parts[plain[-1]], parts[inner[-1]]))
         return inner[-1]
 
     def _may_be_class(self, parts: tuple[str, ...], place: int) -> bool:
@@ -217,8 +208,31 @@ def _split_of(parts: tuple[str, ...]) -> str:
     return next((SPLITS[part.lower()] for part in parts if part.lower() in SPLITS), "")
 
 
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
+
+
+def _identity(path: Path) -> object:
+    """Return what two names of one file have in common, whether by a symbolic or a hard link."""
+    try:
+        status = os.stat(path)
+    except OSError:  # named when it is opened
+        return os.path.abspath(path)
+    return (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(path)
+
+
 def _is_inside(path: str, folder: str) -> bool:
     return os.path.commonpath([path, folder]) == folder
+
+
+def _contradiction(parent: Path, outer: str, inner: str) -> str:
+    return (
+        f"{parent}: {outer!r} and {inner!r} contradict each other about the class of its pictures; "
+        "rename one of the folders, or give a table with file,label"
+    )
 
 
 def _twice(first: Path, second: Path) -> str:

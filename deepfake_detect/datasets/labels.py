@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import enum
 import math
+import numbers
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from deepfake_detect.errors import DatasetError, InvalidOption, nearest
@@ -23,6 +26,13 @@ _CALLED = {
 }
 SYNONYMS = {label: frozenset(words.split()) for label, words in _CALLED.items()}
 """Names of labels and class folders, letters only: digits and separators are ignored."""
+
+SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing", "eval"), "test"),
+}
+"""Names of splits, and the one that we use for each."""
 
 _PLAIN_NAMES = frozenset(("real", "reals", "fake", "fakes"))
 _MEANINGS = {"real": REAL, "fake": FAKE}
@@ -134,6 +144,8 @@ def number_classes(names: Iterable[str], *, classes: Sequence[str] | None = None
 def plain_label(label: Any) -> Any:
     """Return a label as a plain Python value: the scalar of numpy or torch, the index of a one-hot vector.
 
+    Of an enumeration the name counts, where it says what is meant, since ``FAKE = 0`` is fake; else its value.
+
     Raises:
         DatasetError: A vector that is not one-hot.
 
@@ -145,6 +157,12 @@ def plain_label(label: Any) -> Any:
         values = list(label.tolist() if hasattr(label, "tolist") else label)
         return values[0] if len(values) == 1 and not isinstance(values[0], list) else _one_hot_index(values)
     label = label.item() if hasattr(label, "item") else label
+    if isinstance(label, enum.Enum):
+        label = label.name if _known(label.name) is not None else label.value
+    if isinstance(label, bytes):  # as of HDF5 and of numpy's type S
+        label = label.decode("utf-8", "replace")
+    if isinstance(label, numbers.Rational | Decimal) and not isinstance(label, int):
+        label = float(label)
     missing = isinstance(label, float) and math.isnan(label)  # an empty cell of a pandas frame
     return None if missing or type(label).__name__ in ("NAType", "NaTType") else label
 
@@ -206,7 +224,9 @@ def _known(label: object) -> int | None:
 
 
 def _letters(name: str) -> str:
-    return re.sub(r"[^a-z]", "", name.lower())
+    """Return the letters of a name, without the words for splits: ``training_fake`` is ``fake``."""
+    words = re.findall(r"[a-z]+", name.lower())
+    return "".join([word for word in words if word not in SPLITS] or words)
 
 
 def _one_hot_index(values: list[Any]) -> int:

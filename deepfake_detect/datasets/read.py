@@ -88,8 +88,8 @@ def read_dataset(
     folder with a table      its ``manifest.csv``, ``labels.csv``, ``metadata.csv``, ``.jsonl`` or ``.json``
     folder of class folders  ``real/``, ``fake/`` and their synonyms at any depth, the innermost counts; folders
                              called ``train``, ``val`` or ``test`` are splits, the other ones name the source
-    CSV, TSV, JSONL, JSON    columns ``file,label``, and where they are there, ``source``, ``generator``,
-                             ``group``, ``split``, ``note``; files are relative to the table
+    CSV, TSV, JSONL, JSON,   columns ``file,label``, and where they are there, ``source``, ``generator``,
+    Parquet                  ``group``, ``split``, ``note``; files are relative to the table
     ``metadata.json``        as of the DFDC: the original video is the group
     pandas, polars           a frame with the columns of a table; files are relative to the working folder
     list                     of ``(image, label)`` or ``(image, label, group)``; or of samples

@@ -1,4 +1,4 @@
-"""Read tables of pictures: CSV, TSV, JSON lines, JSON, and frames of pandas or polars."""
+"""Read tables of pictures: CSV, TSV, JSON lines, JSON, Parquet, and frames of pandas or polars."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from deepfake_detect.datasets.labels import plain_bools, plain_label
-from deepfake_detect.errors import DatasetError
+from deepfake_detect.errors import DatasetError, MissingExtra
 
 Row = dict[str, Any]
 
-TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
+TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 TABLE_NAMES = ("manifest.csv", "labels.csv", "metadata.csv", "labels.jsonl", "metadata.jsonl", "metadata.json")
 """File names of tables that are read when a folder is given, by priority."""
 
@@ -40,7 +40,7 @@ _BOMS = {
 def read_table(path: Path) -> list[Row]:
     """Read a table of pictures.
 
-    CSV may be separated by commas, semicolons, tabs or bars, and be in UTF-8 or UTF-16. JSON is an object on each line,
+    Parquet needs pyarrow. CSV may be separated by commas, semicolons, tabs or bars, and be in UTF-8 or UTF-16. JSON is an object on each line,
     an array of objects, or the ``metadata.json`` of the DFDC.
 
     Args:
@@ -51,10 +51,14 @@ def read_table(path: Path) -> list[Row]:
         empty.
 
     Raises:
-        DatasetError: There is no such file or column, it is not a table, or a row has a label and no file.
+        DatasetError: There is no such file or column, two columns may be the same one, it is not a table, or a row has
+            a label and no file.
+        MissingExtra: A Parquet file without pyarrow.
     """
     if not path.is_file():
         raise DatasetError(f"no table at {path}; expected a CSV or JSONL file with the columns file,label")
+    if path.suffix.lower() == ".parquet":
+        return [{**row, "file": _located(row["file"], path.parent)} for row in frame_rows(_parquet(path))]
     try:
         text = _text(path)
         rows = list(_json(text, path) if "js" in path.suffix.lower() else _csv(text, path))
@@ -77,6 +81,7 @@ def frame_rows(frame: Any) -> list[Row]:
     kind = f"the {type(frame).__module__.partition('.')[0]} {type(frame).__name__}"
     if hasattr(frame, "collect"):  # polars.LazyFrame
         frame = frame.collect()
+    _refuse_twins(getattr(frame, "column_names", None) or list(frame.columns), kind)
     if hasattr(frame, "to_pylist"):
         records = frame.to_pylist()
     else:
@@ -108,12 +113,33 @@ def _csv(text: str, path: Path) -> Iterator[Row]:
     counts = {mark: _known_columns(header.split(mark)) for mark in _DELIMITERS}
     usual = "\t" if path.suffix.lower() == ".tsv" else ","
     best = max(counts, key=lambda mark: (counts[mark], mark == usual))
-    for number, row in enumerate(csv.DictReader(io.StringIO(text, newline=""), delimiter=best), 2):
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=best)
+    _refuse_twins(reader.fieldnames or (), str(path))
+    for number, row in enumerate(reader, 2):
         if None in row:
             raise DatasetError(
                 f"{path}, row {number}: more fields than the header has; put quotes around a name with {best!r} in it"
             )
         yield row
+
+
+def _parquet(path: Path) -> Any:
+    try:
+        import pyarrow.parquet
+    except ImportError as error:
+        raise MissingExtra("a Parquet file needs pyarrow; run: pip install 'deepfake-detect[parquet]'") from error
+    try:
+        return pyarrow.parquet.read_table(path)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise DatasetError(f"{path} is not a Parquet file ({error}); write it again") from error
+
+
+def _refuse_twins(columns: Iterable[Any], where: str) -> None:
+    """Refuse a table with two columns of the same name, of which one would be lost."""
+    names = [str(column).strip().lower() for column in columns]
+    twice = next((name for name in names if name and names.count(name) > 1), None)
+    if twice is not None:
+        raise DatasetError(f"{where} has two columns called {twice!r}; delete or rename one of them")
 
 
 def _known_columns(names: Iterable[str]) -> int:
@@ -168,13 +194,18 @@ def _named(row: Row, where: str) -> Row:
     row = {str(column).strip().lower(): value for column, value in row.items()}
     named: Row = {}
     for name, aliases in _ALIASES.items():
-        column = next((alias for alias in aliases if alias in row), None)
-        if column is None:
+        present = [alias for alias in aliases if alias in row]
+        if not present:
             raise DatasetError(
                 f"{where} has the columns {sorted(row)}, missing {name!r} (or {', '.join(aliases[1:])}); "
                 "the first line of a CSV names the columns"
             )
-        named[name] = row[column]
+        if name not in present and any(str(row[alias]) != str(row[present[0]]) for alias in present[1:]):
+            raise DatasetError(
+                f"{where} has the columns {', '.join(map(repr, present))}, of which each may be the {name} and which "
+                f"differ; rename the right one to {name!r}"
+            )
+        named[name] = row[present[0]]
     named["label"] = plain_label(named["label"])
     return {**named, **{name: str(row[name]) for name in COLUMNS if name in row and not _is_empty(row[name])}}
 

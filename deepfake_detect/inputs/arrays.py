@@ -34,6 +34,8 @@ def check_array(array: npt.NDArray[Any], name: str) -> None:
         raise ImageUnreadable(f"{name}: shape {shape} has channels first; pass array.transpose(1, 2, 0)")
     if array.ndim == 4:
         raise ImageUnreadable(f"{name}: shape {shape} is a batch of {shape[0]}; pass its pictures one by one")
+    if array.ndim == 1 and array.dtype == np.uint8 and array.size:
+        raise ImageUnreadable(f"{name}: shape {shape}, expected RGB [H, W, 3]; of a file's bytes, pass array.tobytes()")
     if array.size == 0 or array.ndim not in (2, 3) or (array.ndim == 3 and shape[2] not in (1, 3, 4)):
         raise ImageUnreadable(f"{name}: shape {shape}, expected RGB [H, W, 3] or greyscale [H, W]")
     if array.dtype != np.uint8:

@@ -73,6 +73,7 @@ def open_bytes(image: object, *, name: str, public_only: bool = False) -> Binary
         raise ImageUnreadable("None is no picture (cv2.imread gives it for a file that it cannot read); pass the path")
     hint = "; pass pictures one by one" if isinstance(image, (list, tuple)) else ""
     hint = "; pass numpy.asarray(it)" if hasattr(type(image), "__array__") else hint
+    hint = "; pass it.to_ndarray(format='rgb24')" if hasattr(image, "to_ndarray") else hint  # a frame of PyAV
     raise ImageUnreadable(f"{type(image).__name__} is no kind of picture, {INPUTS}{hint}")
 
 

@@ -10,6 +10,7 @@ import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
@@ -301,12 +302,17 @@ def _status(path: str | os.PathLike[str]) -> tuple[int, ...] | None:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
+def _stat(path: str | os.PathLike[str]) -> os.stat_result:
+    return os.stat(path)
+
+
 def _is_fresh(path: str | os.PathLike[str]) -> bool:
     try:
-        status = os.stat(path)
+        links = [parent for parent in (Path(os.fsdecode(path)), *Path(os.fsdecode(path)).parents) if parent.is_symlink()]
+        states = [_stat(path), *map(os.lstat, links)]  # a link may lead elsewhere next time
     except (OSError, ValueError):  # an address, or nothing at all
         return False
-    return time.time() - max(status.st_mtime, status.st_ctime) < FRESH_S
+    return time.time() - max(max(status.st_mtime, status.st_ctime) for status in states) < FRESH_S
 
 
 def _held_pil(image: Image.Image, name: str) -> Any:

@@ -101,15 +101,19 @@ def test_links_to_folders_elsewhere_are_followed(tmp_path: Path, caplog: pytest.
     assert not caplog.records
 
 
+@pytest.mark.parametrize("hard", [False, True])
 def test_one_file_by_two_names_is_read_once_and_not_in_two_classes(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, *, hard: bool
 ) -> None:
     touch(tmp_path, "real/a.jpg", "fake/b.jpg")
     (tmp_path / "real/again.jpg").symlink_to(tmp_path / "real/a.jpg")
     with caplog.at_level(logging.WARNING):
         assert len(read_dataset(tmp_path)) == 2
     assert "again.jpg" in caplog.text
-    (tmp_path / "fake/c.jpg").symlink_to(tmp_path / "real/a.jpg")
+    if hard:
+        (tmp_path / "fake/c.jpg").hardlink_to(tmp_path / "real/a.jpg")
+    else:
+        (tmp_path / "fake/c.jpg").symlink_to(tmp_path / "real/a.jpg")
     with pytest.raises(DatasetError, match="are the same by a link, in two classes"):
         read_dataset(tmp_path)
 
@@ -134,3 +138,15 @@ def test_numbers_below_a_class_are_persons_and_below_a_source_are_classes(tmp_pa
     touch(tmp_path, "deepfake/0/d.jpg", "deepfake/1/e.jpg", "gan/0/f.jpg", "gan/1/g.jpg", "gan/2/h.jpg")
     by_name = {Path(sample.image).stem: sample.label for sample in read_dataset(tmp_path)}
     assert by_name == {"a": 0, "b": 0, "c": 1, "d": 0, "e": 1, "f": 1, "g": 1, "h": 1}
+
+
+def test_a_link_to_itself_is_left_aside(tmp_path: Path) -> None:
+    touch(tmp_path, "real/a.jpg", "fake/b.jpg")
+    (tmp_path / "real/loop").symlink_to("loop")
+    assert len(read_dataset(tmp_path)) == 2
+
+
+def test_synonyms_without_their_opposite_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "ai/photo/a.jpg", "ai/art/b.jpg")
+    with pytest.raises(DatasetError, match="'ai' and 'photo' contradict each other"):
+        read_dataset(tmp_path)

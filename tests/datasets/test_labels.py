@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import enum
+from decimal import Decimal
+
 import numpy as np
 import pytest
 import torch
@@ -82,3 +85,29 @@ def test_the_hint_takes_no_side() -> None:
 def test_texts_of_bools_mean_what_bools_mean() -> None:
     assert plain_bools(["True", "false", "", None, True]) == [True, False, "", None, True]
     assert plain_bools(["True", "real"]) == ["True", "real"]
+
+
+class Inverted(enum.IntEnum):
+    FAKE = 0
+    REAL = 1
+
+
+class Numbered(enum.Enum):
+    FIRST = 0
+    SECOND = 1
+
+
+@pytest.mark.parametrize(
+    ("fake", "real"),
+    [
+        (Inverted.FAKE, Inverted.REAL),  # the name counts, not the number
+        (Numbered.SECOND, Numbered.FIRST),
+        (b"fake", np.bytes_(b"real")),
+        (np.str_("Fake"), np.str_("Real")),
+        (Decimal("1.0"), Decimal(0)),
+        ("training_fake", "training_real"),  # folders of real-and-fake-face-detection
+        ("FAKE.test", "val-real"),
+    ],
+)
+def test_labels_of_unusual_types_and_names(fake: object, real: object) -> None:
+    assert (read_label(fake), read_label(real)) == (1, 0)

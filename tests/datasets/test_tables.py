@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image
 
 from deepfake_detect.datasets.read import read_dataset
-from deepfake_detect.errors import DatasetError
+from deepfake_detect.errors import DatasetError, MissingExtra
 
 TEXT = "file,label,group\na.png,real,p;1\nb.png,fake,p2\n"
 
@@ -105,3 +106,30 @@ def test_frames_of_pandas_polars_and_pyarrow(folder: Path) -> None:
     assert labels_of(numbers) == [0, 1]
     with pytest.raises(DatasetError, match=r"the pandas DataFrame has the columns \['image'\], missing 'label'"):
         read_dataset(numbers[["image"]])
+
+
+def test_parquet_is_read_as_the_frame_it_holds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = folder / "t.parquet"
+    for label in ([True, False], ["True", "False"], [1.0, 0.0]):
+        pandas.DataFrame({"file": ["a.png", "b.png"], "label": label}).to_parquet(path)
+        assert [(s.image, s.label) for s in read_dataset(path)] == [(folder / "a.png", 1), (folder / "b.png", 0)]
+    path.write_bytes(b"no table")
+    with pytest.raises(DatasetError, match="is not a Parquet file"):
+        read_dataset(path)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(MissingExtra, match=r"deepfake-detect\[parquet\]"):
+        read_dataset(path)
+
+
+def test_columns_that_may_mean_the_same_are_refused(folder: Path) -> None:
+    (folder / "t.csv").write_text("file,label,Label\na.png,0,1\nb.png,1,0\n")
+    with pytest.raises(DatasetError, match="two columns called 'label'"):
+        read_dataset(folder / "t.csv")
+    (folder / "t.csv").write_text("file,class,target\na.png,0,1\nb.png,1,0\n")
+    with pytest.raises(DatasetError, match="'class', 'target', of which each may be the label"):
+        read_dataset(folder / "t.csv")
+    (folder / "t.csv").write_text("file,class,target\na.png,0,0\nb.png,1,1\n")
+    assert labels_of(folder / "t.csv") == [0, 1]
+    twice = pandas.DataFrame([["a.png", 0, 1]], columns=["file", "label", "label"])
+    with pytest.raises(DatasetError, match="the pandas DataFrame has two columns called 'label'"):
+        read_dataset(twice)

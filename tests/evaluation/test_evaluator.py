@@ -154,4 +154,4 @@ def test_bar_is_shown_when_asked_for(samples: list[Sample], capsys: pytest.Captu
     evaluate(DETECTOR, samples[:2], rounds=5, robustness={"same": lambda pixels: pixels}, progress=True)
     assert "evaluate: " in capsys.readouterr().err
     evaluate(DETECTOR, samples[:2], rounds=5)
-    assert capsys.readouterr().err == ""
+    assert "evaluate: " not in capsys.readouterr().err  # other tests' threads may still write there

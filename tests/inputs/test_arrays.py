@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -62,3 +63,10 @@ def test_what_is_array_like_is_told_how() -> None:
 
     with pytest.raises(ImageUnreadable, match=r"Foreign is no kind of picture.*pass numpy.asarray\(it\)"):
         open_image(Foreign())  # type: ignore[arg-type]
+
+
+def test_frames_of_pyav_and_bytes_in_an_array_are_told_how() -> None:
+    with pytest.raises(ImageUnreadable, match=r"pass it.to_ndarray\(format='rgb24'\)"):
+        open_image(av.VideoFrame(8, 8, "rgb24"))
+    with pytest.raises(ImageUnreadable, match=r"of a file's bytes, pass array.tobytes\(\)"):
+        open_image(np.frombuffer(b"\xff\xd8", np.uint8))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -260,6 +261,13 @@ def test_old_files_are_left_to_the_threads(tmp_path: Path, monkeypatch: pytest.M
     later = time.time() + FRESH_S + 1
     monkeypatch.setattr("deepfake_detect.predict.intake.time.time", lambda: later)
     assert take_over(path, read_fresh=True).image == path
+    old = os.stat(__file__)
+    (tmp_path / "latest").symlink_to(tmp_path, target_is_directory=True)
+    with monkeypatch.context() as context:
+        context.setattr("deepfake_detect.predict.intake.time.time", lambda: old.st_ctime + FRESH_S + 1)
+        context.setattr("deepfake_detect.predict.intake._stat", lambda _: old)
+        assert take_over(path, read_fresh=True).image == path
+        assert isinstance(take_over(tmp_path / "latest/a.png", read_fresh=True).image, io.BytesIO)  # a new link
     for address in ("http://localhost/a.png", "data:image/png;base64,AAAA", "missing.png", "a\0b"):
         assert take_over(address, read_fresh=True).image == address
 

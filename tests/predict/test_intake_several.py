@@ -177,3 +177,12 @@ def test_crops_are_the_pixels_of_the_original(detector: Detector, album: Path, t
     assert np.array_equal(np.asarray(Image.open(whole)), portrait())
     with pytest.raises(InvalidOption, match="margin is 0"):
         found[0].save_crops(tmp_path, margin=0)
+
+
+def test_patterns_do_not_go_round_in_rings_of_links(album: Path) -> None:
+    (album / "notes.txt").unlink()
+    for name in ("up", "again"):  # two of them: to follow both would never end
+        (album / "b" / name).symlink_to(album, target_is_directory=True)
+    both = [str(album / "a.jpg"), str(album / "b" / "c.jpg")]
+    for pattern in ("**/*.jpg", "**", "**/**/*.jpg", "[ab]*", "**/c.jpg"):
+        assert list_files(f"{album}/{pattern}") == (both[1:] if "c.jpg" in pattern else both)
