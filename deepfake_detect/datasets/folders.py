@@ -20,6 +20,7 @@ logger = logging.getLogger("deepfake_detect")
 
 Row = dict[str, Any]
 
+
 def folder_rows(folder: Path, *, labels: Mapping[Any, str] | None = None) -> Iterator[Row]:
     """Yield a row for each picture in class folders at any depth.
 

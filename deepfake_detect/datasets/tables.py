@@ -40,8 +40,8 @@ _BOMS = {
 def read_table(path: Path) -> list[Row]:
     """Read a table of pictures.
 
-    Parquet needs pyarrow. CSV may be separated by commas, semicolons, tabs or bars, and be in UTF-8 or UTF-16. JSON is an object on each line,
-    an array of objects, or the ``metadata.json`` of the DFDC.
+    CSV may be separated by commas, semicolons, tabs or bars, and be in UTF-8 or UTF-16. JSON is an object on each line,
+    an array of objects, or the ``metadata.json`` of the DFDC. Parquet needs pyarrow.
 
     Args:
         path: The table; files in it are relative to its folder.

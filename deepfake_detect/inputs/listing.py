@@ -10,7 +10,6 @@ from pathlib import Path
 
 from deepfake_detect.inputs.image import PICTURE_SUFFIXES
 
-
 _SEPARATOR = re.compile(r"([/\\]+)" if os.sep == "\\" else "(/+)")
 
 

@@ -308,7 +308,9 @@ def _stat(path: str | os.PathLike[str]) -> os.stat_result:
 
 def _is_fresh(path: str | os.PathLike[str]) -> bool:
     try:
-        links = [parent for parent in (Path(os.fsdecode(path)), *Path(os.fsdecode(path)).parents) if parent.is_symlink()]
+        links = [
+            parent for parent in (Path(os.fsdecode(path)), *Path(os.fsdecode(path)).parents) if parent.is_symlink()
+        ]
         states = [_stat(path), *map(os.lstat, links)]  # a link may lead elsewhere next time
     except (OSError, ValueError):  # an address, or nothing at all
         return False
