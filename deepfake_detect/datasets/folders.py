@@ -110,7 +110,7 @@ class _Walk:
         """Log what links lead to a second time."""
         if self.repeated:
             logger.warning(
-                "%d links in %s lead to what is read already, such as %s; nothing is read twice",
+                "%d link(s) in %s lead to what is read already, such as %s; nothing is read twice",
                 len(self.repeated), self.root, self.repeated[0][0],
             )  # fmt: skip
 

@@ -18,8 +18,8 @@ from deepfake_detect.datasets.adapters import (
     is_torch,
     torch_rows,
 )
-from deepfake_detect.datasets.folders import SPLITS, class_folder_rows, folder_rows
-from deepfake_detect.datasets.labels import class_name, number_classes, plain_label, read_labels
+from deepfake_detect.datasets.folders import class_folder_rows, folder_rows
+from deepfake_detect.datasets.labels import SPLITS, class_name, number_classes, plain_label, read_labels
 from deepfake_detect.datasets.tables import TABLE_SUFFIXES, frame_rows, is_frame, read_table, table_in
 from deepfake_detect.errors import DatasetError, ImageUnreadable
 from deepfake_detect.inputs.frames import VIDEO_SUFFIXES, sample_frames

@@ -161,7 +161,7 @@ class _Connection:
 
     def _video(self, path: str | os.PathLike[str], **options: Any) -> _Steps[VideoPrediction]:
         try:
-            file = Path(path).read_bytes()
+            file = Path(path).expanduser().read_bytes()
         except OSError as error:
             raise ImageUnreadable(f"{path}: cannot be read ({error.strerror or error})") from None
         send = _Send(

@@ -82,7 +82,7 @@ def test_rings_of_links_add_nothing(tmp_path: Path, link: str, target: str, capl
             read_dataset(folder)
         return
     assert known(folder, read_dataset(folder)) == {"real/a.jpg": (0, ""), "fake/deep/b.jpg": (1, "deep")}
-    assert "1 links in" in caplog.text and "nothing is read twice" in caplog.text
+    assert "1 link(s) in" in caplog.text and "nothing is read twice" in caplog.text
 
 
 def test_two_folders_that_link_to_each_other_are_read_once(tmp_path: Path) -> None:
