@@ -17,6 +17,7 @@ from PIL import Image, ImageFilter
 
 from deepfake_detect import BackendUnavailable, Detector, Prediction, WeightsMismatch, verify
 from deepfake_detect.cli.main import main
+from deepfake_detect.explain.explainer import _probability
 from deepfake_detect.faces.finder import FaceFinder
 from deepfake_detect.inputs.image import open_image
 from deepfake_detect.predict.evidence import fingerprint_card
@@ -261,6 +262,16 @@ def test_the_explanation_says_what_its_heat_does_not_show(detector: Detector, pr
     assert any("rests on the texture look" in reason for reason in explained.reasons) == (alone != explained.label)
     withheld = detector.explain(group(1), faithfulness="off")
     assert withheld.texture_share is None and "texture_share" not in withheld.to_dict()
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_the_checks_of_the_heat_measure_the_fused_score(
+    detector: Detector, prediction: Prediction, sign: float
+) -> None:
+    (face,) = prediction.faces
+    assert face.looks is not None and face.score is not None
+    (measured,) = _probability(detector, face, sign)(torch.tensor([face.looks["crop"]])).tolist()
+    assert measured == pytest.approx(face.score if sign > 0 else 1 - face.score, abs=1e-5)
 
 
 def test_heat_is_no_evidence_of_what_the_texture_alone_decides(prediction: Prediction) -> None:
