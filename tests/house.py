@@ -41,7 +41,6 @@ FLOORS = [  # an entry imports only entries of lower floors
 FLOOR_OF = {entry: floor for floor, entries in enumerate(FLOORS) for entry in entries}
 
 HOMES = {  # the only modules, or whole wings, that import a third-party library
-    "anyio": {"serve"},
     "av": {"inputs/frames", "video/encode"},
     "c2pa": {"provenance/c2pa_validation"},
     "click": {"cli"},
@@ -54,7 +53,6 @@ HOMES = {  # the only modules, or whole wings, that import a third-party library
     "huggingface_hub": {"weights/hub"},
     "matplotlib": {"drawing/canvas"},
     "mcp": {"serve"},
-    "mcp_types": {"serve"},
     "onnx": {"export"},
     "onnxruntime": {"engines/onnx_engine", "export/quantize"},
     "onnxscript": {"export/torch_graph"},

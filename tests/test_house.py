@@ -168,7 +168,6 @@ NOT_ALWAYS_INSTALLED = {
     "umap": ["umap-learn"],
     "c2pa": ["c2pa-python"],
     "mcp": ["mcp"],
-    "mcp_types": ["mcp"],
     "ray": ["ray"],
 }
 DISTRIBUTIONS = {**NOT_ALWAYS_INSTALLED, **metadata.packages_distributions()}

@@ -5,14 +5,14 @@ Needs the extra ``[mcp]``; `require_mcp` checks that it is installed.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import Callable
 from typing import Any, Final, Literal, TypeVar
 
-import anyio.to_thread
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
-from mcp_types import CallToolResult, ImageContent, TextContent, ToolAnnotations
+from mcp.types import CallToolResult, ImageContent, TextContent, ToolAnnotations
 
 from deepfake_detect._version import __version__
 from deepfake_detect.errors import DeepfakeDetectError
@@ -65,7 +65,7 @@ def create_mcp_server(tools: PictureTools) -> MCPServer[Any]:
 
     async def call(work: Callable[[], Answer]) -> Answer:
         try:
-            return await anyio.to_thread.run_sync(work)
+            return await asyncio.to_thread(work)
         except DeepfakeDetectError as error:
             raise ToolError(f"{type(error).__name__}: {error}") from error
 
