@@ -62,7 +62,7 @@ def open_bytes(image: object, *, name: str, public_only: bool = False) -> Binary
         b'hello!'
     """
     if isinstance(image, (bytes, bytearray, memoryview)):
-        return io.BytesIO(image)
+        return io.BytesIO(bytes(image))  # a view with steps, too
     if isinstance(image, os.PathLike):
         return _open_path(os.fsdecode(image), name)
     if isinstance(image, str):
