@@ -227,7 +227,18 @@ class _Request:
                     raise
                 _log.warning("%s is taken from the cache, since the Hub cannot be reached: %s", self.repo_id, error)
                 return cached
-        return Path(path)
+            return self._in_cache(Path(path))
+
+    def _in_cache(self, path: Path) -> Path:
+        """Refuse a file that an endpoint has led out of the cache by its ``ETag``, which the client takes for a name."""
+        if path.resolve().is_relative_to(Path(os.path.expanduser(self.cache)).resolve()):
+            return path
+        target = path.resolve()
+        path.unlink()
+        raise HubUnavailable(
+            f"{constants.ENDPOINT} answered with an ETag that leads out of the cache, to {target}; "
+            "nothing was loaded: remove that file, and set HF_ENDPOINT to a server that you trust"
+        )
 
     def find_cached(self, filename: str, revision: str | None) -> Path | None:
         """Look for a file in the cache: the client does so when a connection is refused, but not when it breaks."""

@@ -12,7 +12,7 @@ import pytest
 import deepfake_detect
 from deepfake_detect.errors import DeepfakeDetectError, HubUnavailable, UnknownWeights, WeightsMismatch
 from deepfake_detect.weights.hub import download_bundle, download_file, upload_bundle
-from tests.hub_server import LARGE, HubServer, serving
+from tests.hub_server import LARGE, HubHandler, HubServer, serving
 
 # The Hub's client sends files in a way that its HTTP library wants to see go.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -41,6 +41,21 @@ def test_downloads_both_files_of_a_commit_and_says_which(hub: HubServer, tmp_pat
     assert folder.is_relative_to(tmp_path / "cache")
     agent = hub.requests[0].headers["user-agent"]
     assert agent.startswith(f"deepfake-detect/{deepfake_detect.__version__}; hf_hub/")
+
+
+def test_an_etag_that_leads_out_of_the_cache_is_refused(
+    hub: HubServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    hub.commit(REPO, ONE)
+    answer = HubHandler.answer
+
+    def forged(self: HubHandler, status: int, content: bytes, headers: dict[str, str] | None = None) -> None:
+        answer(self, status, content, {**(headers or {}), "ETag": '"../../../evil"'})
+
+    monkeypatch.setattr(HubHandler, "answer", forged)
+    with pytest.raises(HubUnavailable, match=r"ETag that leads out of the cache, to .*evil; nothing was loaded"):
+        download_bundle(REPO)
+    assert not list(tmp_path.glob("cache/**/card.json"))
 
 
 def test_a_second_load_fetches_nothing(hub: HubServer) -> None:
