@@ -230,7 +230,7 @@ class _Request:
             return self._in_cache(Path(path))
 
     def _in_cache(self, path: Path) -> Path:
-        """Refuse a file that an endpoint has led out of the cache by its ``ETag``, which the client takes for a name."""
+        """Refuse a file that an endpoint has led out of the cache by its ``ETag``, which names the file."""
         if path.resolve().is_relative_to(Path(os.path.expanduser(self.cache)).resolve()):
             return path
         target = path.resolve()
