@@ -35,9 +35,12 @@ def expand_paths(paths: Sequence[str], *, suffixes: Set[str] = PICTURE_SUFFIXES)
 
 
 def open_stdin(pictures: Iterable[str]) -> Iterator[str | bytes]:
-    """Replace ``-`` by the bytes on standard input."""
+    """Replace ``-`` by the bytes on standard input; by none where it is closed, as under some services."""
     for picture in pictures:
-        yield sys.stdin.buffer.read() if picture == STDIN else picture
+        if picture != STDIN:
+            yield picture
+        else:
+            yield b"" if sys.stdin is None else sys.stdin.buffer.read()
 
 
 def better_error(path: str, error: DeepfakeDetectError, *, expected: str = "picture") -> DeepfakeDetectError:

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from deepfake_detect import DeepfakeDetectError, Detector, audit
 from deepfake_detect.cli.main import main
+from deepfake_detect.cli.paths import open_stdin
 from deepfake_detect.datasets.read import read_dataset
 from deepfake_detect.predict.verification import verify
 from tests.small_world import PORTRAIT, small_bundle
@@ -95,3 +96,8 @@ def test_the_library_refuses_pipes(pipes: Path) -> None:
     ):
         with pytest.raises((DeepfakeDetectError, FileNotFoundError)):
             call()
+
+
+def test_a_closed_standard_input_is_an_empty_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    assert list(open_stdin(["a.jpg", "-"])) == ["a.jpg", b""]
