@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from deepfake_detect.provenance.findings import MetadataFinding, MetadataFindings
     from deepfake_detect.provenance.inspector import inspect_metadata
     from deepfake_detect.reporting.case_report import CaseReport
+    from deepfake_detect.scale.ray_scoring import ScoredDataset, score_dataset
+    from deepfake_detect.scale.rows import score_rows
     from deepfake_detect.serve.client import AsyncClient, Client
     from deepfake_detect.training.augment import Augmentation
     from deepfake_detect.training.schedule import Epoch, Schedule
@@ -92,6 +94,7 @@ __all__ = [
     "Preprocessing",
     "Report",
     "Schedule",
+    "ScoredDataset",
     "ServerUnavailable",
     "Stability",
     "TextureLook",
@@ -112,6 +115,8 @@ __all__ = [
     "inspect_metadata",
     "list_models",
     "list_pretrained",
+    "score_dataset",
+    "score_rows",
     "tune",
     "verify",
 ]
@@ -155,6 +160,8 @@ __getattr__, __dir__ = lazy_exports(
         "provenance.findings": ("MetadataFinding", "MetadataFindings"),
         "provenance.inspector": ("inspect_metadata",),
         "reporting.case_report": ("CaseReport",),
+        "scale.ray_scoring": ("ScoredDataset", "score_dataset"),
+        "scale.rows": ("score_rows",),
         "serve.client": ("AsyncClient", "Client"),
         "training.augment": ("Augmentation",),
         "training.schedule": ("Epoch", "Schedule"),

@@ -119,7 +119,8 @@ def _score_into(
     from deepfake_detect.cli.batch import report_error
     from deepfake_detect.cli.console import with_bar, write_line
     from deepfake_detect.cli.render import PREDICTION, save_result
-    from deepfake_detect.cli.resume import ResultFile, fingerprint, marks_of
+    from deepfake_detect.cli.resume import ResultFile
+    from deepfake_detect.scale.rows import fingerprint, marks_of
 
     results = ResultFile(out, form=PREDICTION, settings=fingerprint(*settings))
     missing = results.missing(names)

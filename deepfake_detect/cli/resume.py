@@ -8,10 +8,8 @@ dropped; every other change replaces the whole file at once.
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self, TextIO
@@ -19,11 +17,9 @@ from typing import Any, Self, TextIO
 import click
 
 from deepfake_detect.cli.render import Form, Row
-from deepfake_detect.errors import MissingExtra
+from deepfake_detect.scale.parts import MARKS, require_arrow
+from deepfake_detect.scale.rows import marks_of
 from deepfake_detect.system.atomic import whole_file
-
-MARKS = ("size_bytes", "modified_ns", "settings")
-"""What a row says beside the result: size and time of change of the file, and a fingerprint of the settings."""
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 
@@ -50,7 +46,7 @@ class ResultFile:
         self.path, self._form, self._settings = path, form, settings
         self._is_table = suffix == ".csv"
         self._columns = (*form.columns, *MARKS)
-        self._parquet = _pyarrow() if suffix == ".parquet" else None
+        self._parquet = require_arrow() if suffix == ".parquet" else None
         self._journal = path.with_name(path.name + _PARTIAL) if self._parquet else path
         self.rows = {_key(str(row["name"])): row for row in self._read()}
         self._file: TextIO | None = None
@@ -151,20 +147,6 @@ class ResultFile:
         return text.getvalue()
 
 
-def marks_of(name: str) -> Row:
-    """Return the size and the time of change of a file; None of each for a URL, or where there is no file."""
-    try:
-        status = os.stat(name)
-    except (OSError, ValueError):
-        return {"size_bytes": None, "modified_ns": None}
-    return {"size_bytes": status.st_size, "modified_ns": status.st_mtime_ns}
-
-
-def fingerprint(*parts: object) -> str:
-    """Return 16 hexadecimal digits that stand for a set of settings."""
-    return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:16]
-
-
 def _key(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()  # as it stands in the file
 
@@ -176,12 +158,3 @@ def _from_jsonl(text: str) -> list[Row]:
     except ValueError:
         return [{}]
     return [row if isinstance(row, dict) else {} for row in rows]
-
-
-def _pyarrow() -> Any:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ModuleNotFoundError as error:
-        raise MissingExtra("a Parquet file needs pyarrow; run: pip install 'deepfake-detect[parquet]'") from error
-    return pyarrow

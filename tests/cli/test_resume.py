@@ -19,7 +19,8 @@ from click.testing import CliRunner, Result
 import deepfake_detect
 from deepfake_detect.cli.main import main
 from deepfake_detect.cli.render import PREDICTION
-from deepfake_detect.cli.resume import MARKS, ResultFile, marks_of
+from deepfake_detect.cli.resume import MARKS, ResultFile
+from deepfake_detect.scale.rows import marks_of
 from tests.small_world import PORTRAIT, small_bundle
 
 ROOT = Path(deepfake_detect.__file__).parents[1]

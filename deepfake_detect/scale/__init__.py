@@ -1,0 +1,1 @@
+"""Score data sets that are too large for one machine."""
