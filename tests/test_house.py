@@ -41,7 +41,8 @@ PUBLIC_NAMES = {
     "MetadataFinding", "MetadataFindings", "MissingExtra", "Prediction", "Preprocessing", "Report", "Schedule",
     "ServerUnavailable", "Stability", "TextureLook", "TrainingDiverged", "Trial", "UnknownModel", "UnknownWeights",
     "Verification", "VideoPrediction", "WeightsCorrupted", "WeightsMismatch", "audit", "classify_content",
-    "create_model", "doctor", "find_faces", "inspect_metadata", "list_models", "list_pretrained", "tune", "verify", "ScoredDataset", "score_dataset", "score_rows",
+    "create_model", "doctor", "find_faces", "inspect_metadata", "list_models", "list_pretrained", "tune", "verify",
+    "ScoredDataset", "score_dataset", "score_rows",
 }  # fmt: skip
 FORBIDDEN = {"utils", "util", "core", "base", "common", "helpers", "misc"}
 
