@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from deepfake_detect.evaluation.class_report import ClassReport
     from deepfake_detect.evaluation.report import Report
     from deepfake_detect.evaluation.stability import Stability
+    from deepfake_detect.evaluation.verification import Verification, verify
     from deepfake_detect.explain.explanation import Explanation
     from deepfake_detect.faces.face import Face
     from deepfake_detect.faces.finder import find_faces
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
     from deepfake_detect.predict.content import Content, classify_content
     from deepfake_detect.predict.prediction import Prediction
     from deepfake_detect.predict.router import ContentRouter
-    from deepfake_detect.predict.verification import Verification, verify
     from deepfake_detect.provenance.findings import MetadataFinding, MetadataFindings
     from deepfake_detect.provenance.inspector import inspect_metadata
     from deepfake_detect.reporting.case_report import CaseReport
@@ -154,7 +154,7 @@ __getattr__, __dir__ = lazy_exports(
         "health": ("DoctorReport", "doctor"),
         "models.registry": ("create_model", "list_models"),
         "predict.content": ("Content", "classify_content"),
-        "predict.verification": ("Verification", "verify"),
+        "evaluation.verification": ("Verification", "verify"),
         "predict.router": ("ContentRouter",),
         "predict.prediction": ("Prediction",),
         "provenance.findings": ("MetadataFinding", "MetadataFindings"),

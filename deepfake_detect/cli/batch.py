@@ -12,6 +12,7 @@ from typing import Any
 from deepfake_detect.cli.console import as_usage_error, with_bar, write_above_bar, write_line
 from deepfake_detect.cli.paths import better_error, open_stdin
 from deepfake_detect.cli.render import Form, Result, Row, render_results, save_result
+from deepfake_detect.drawing.html import visible
 from deepfake_detect.errors import DeepfakeDetectError, InvalidOption, LayerNotFound
 
 FAILED: Row = {"label": "error"}
@@ -140,4 +141,5 @@ def print_outcomes(
 def report_error(name: str, error: DeepfakeDetectError) -> None:
     """Name an input that failed on standard error."""
     message = str(error)
-    write_above_bar(message if name in message else f"{name}: {message}")
+    named = message if name in message else f"{name}: {message}"
+    write_above_bar(visible(named))

@@ -15,6 +15,8 @@ from deepfake_detect.cli.console import plural
 
 if TYPE_CHECKING:
     from deepfake_detect.cli.batch import Outcome
+    from deepfake_detect.errors import DeepfakeDetectError
+    from deepfake_detect.predict.prediction import Prediction
     from deepfake_detect.predict.router import ContentRouter
 
 
@@ -23,20 +25,26 @@ if TYPE_CHECKING:
 @shared.model_option
 @shared.faces_option
 @shared.threshold_option
-@click.option("--content", is_flag=True, help="Say what each picture shows: animal, face, vehicle or other.")
+@click.option("--content", is_flag=True, help="Classify what each picture shows: animal, face, vehicle or other.")
 @click.option(
     "--route",
     "routes",
     metavar="CLASS=M",
     multiple=True,
-    help="Weights for pictures that show something else, such as vehicle=FOLDER; may be repeated.",
+    help="Detector M for pictures of CLASS (animal, vehicle or other), such as vehicle=FOLDER; may be repeated.",
 )
 @shared.style_options
 @click.option("--batch-size", metavar="N", type=click.IntRange(min=1), help="Faces per batch of the model.")
 @click.option("--workers", metavar="N", type=click.IntRange(min=0), help="Threads that open pictures.")
 @shared.device_option
 @shared.save_option
-@click.option("--evidence", metavar="DIR", type=shared.FOLDER, help="Write a case that `verify` checks again into DIR.")
+@click.option(
+    "--evidence",
+    metavar="DIR",
+    type=shared.FOLDER,
+    callback=shared.check_folder,
+    help="Write a case file for each picture into DIR, which `verify` checks again.",
+)
 @click.option(
     "--out",
     metavar="FILE",
@@ -74,7 +82,7 @@ def command(
     elif style != "text":
         raise click.UsageError(f"--out and --{style} exclude one another; the ending of FILE chooses the format")
     else:
-        extras = [*routes, *(["content"] if options.get("content") else [])]
+        extras = [*routes, *(["content"] if options.get("content") else []), *(["evidence"] if evidence else [])]
         _score_into(out, detector, names, options, save, evidence, settings=[*settings, *extras])
 
 
@@ -96,13 +104,32 @@ def _router(detector: Any, routes: tuple[str, ...], device: str) -> ContentRoute
 
 def _outcomes(detector: Any, names: list[str], options: dict[str, Any], evidence: Path | None) -> Iterator[Outcome]:
     from deepfake_detect.cli.batch import Outcome, predict_each
-    from deepfake_detect.cli.render import save_case
 
     for prediction in predict_each(detector, names, **options):
-        result = None if prediction.error else prediction
-        if evidence is not None and result is not None and result.settings is not None:  # None: no weights scored it
-            save_case(result, evidence)
-        yield Outcome(name=prediction.name, row=prediction.to_dict(), error=prediction.error, result=result)
+        result, row = None if prediction.error else prediction, prediction.to_dict()
+        error = _save_evidence(result, evidence) if evidence is not None and result is not None else prediction.error
+        if error is not None:
+            row["error"] = {"type": type(error).__name__, "message": str(error)}
+        yield Outcome(name=prediction.name, row=row, error=error, result=result)
+
+
+def _save_evidence(prediction: Prediction, folder: Path) -> DeepfakeDetectError | None:
+    """Write the case of a picture; return why that is not possible, such as a file that changed after it was scored."""
+    from deepfake_detect.cli.console import write_above_bar
+    from deepfake_detect.cli.render import save_case
+    from deepfake_detect.drawing.html import visible
+    from deepfake_detect.errors import DeepfakeDetectError, InvalidOption
+
+    if prediction.settings is None:
+        write_above_bar(visible(f"{prediction.name}: no case, since no detector scored it"))
+        return None
+    try:
+        save_case(prediction, folder)
+    except InvalidOption:  # the folder cannot be written to any more
+        raise
+    except DeepfakeDetectError as error:
+        return error
+    return None
 
 
 def _score_into(

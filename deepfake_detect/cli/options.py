@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -42,6 +43,22 @@ class UserPath(click.Path):
     ) -> str | bytes | os.PathLike[str]:
         """Expand the path, and check that it is no file where a folder is meant, or the reverse."""
         return super().convert(os.path.expanduser(value), param, ctx)
+
+
+def check_folder(ctx: click.Context, param: click.Parameter, folder: Path | None) -> Path | None:
+    """Refuse a folder in which no file can be made, before anything is scored; it is not made yet.
+
+    Raises:
+        click.BadParameter: Its nearest parent that exists is no folder, or cannot be written to.
+    """
+    if folder is None:
+        return None
+    parent = next(path for path in [folder, *folder.absolute().parents] if path.exists())
+    try:
+        tempfile.TemporaryFile(dir=parent).close()
+    except OSError as error:
+        raise click.BadParameter(f"{folder} cannot be written to ({error.strerror}); choose another folder") from None
+    return folder
 
 
 FOLDER = UserPath(file_okay=False, path_type=Path)
@@ -96,7 +113,11 @@ faithfulness_option = click.option(
     help="How thoroughly to check the heat map.",
 )
 save_option = click.option(
-    "--save", metavar="DIR", type=FOLDER, help="Write the drawn picture and the JSON of each result into DIR."
+    "--save",
+    metavar="DIR",
+    type=FOLDER,
+    callback=check_folder,
+    help="Write the drawn picture and the JSON of each result into DIR.",
 )
 bundle_option = click.option("--out", metavar="DIR", type=FOLDER, required=True, help="Folder of the new bundle.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence, Set
 from pathlib import Path
 
+import click
+
 from deepfake_detect.cli.console import plural
 from deepfake_detect.errors import DeepfakeDetectError
 from deepfake_detect.inputs.image import PICTURE_SUFFIXES
@@ -43,17 +45,22 @@ def open_stdin(pictures: Iterable[str]) -> Iterator[str | bytes]:
             yield b"" if sys.stdin is None else sys.stdin.buffer.read()
 
 
-def better_error(path: str, error: DeepfakeDetectError, *, expected: str = "picture") -> DeepfakeDetectError:
+def better_error(
+    path: str, error: DeepfakeDetectError, *, expected: str = "picture", usage: str = ""
+) -> DeepfakeDetectError:
     """Return an error that names the right command, where a path is a video in place of a picture, or the reverse.
 
     Args:
         path: One of those that `expand_paths` returned.
         error: What opening it raised; returned where there is nothing better to say.
         expected: ``"picture"`` or ``"video"``.
+        usage: The running command with what comes before the path; empty where that is its name alone.
     """
     other, command = ("video", "video") if expected == "picture" else ("picture", "predict")
     if expected == "picture" and Path(path).is_fifo():  # as bash makes of <(COMMAND)
-        return type(error)(f"{path} is a named pipe, expected a file; run: COMMAND | deepfake-detect predict -")
+        running = click.get_current_context(silent=True)
+        words = usage or (running.info_name if running is not None else None) or "predict"
+        return type(error)(f"{path} is a named pipe, expected a file; run: COMMAND | deepfake-detect {words} -")
     if os.path.isdir(path):
         return type(error)(_nothing_in(path, expected=expected, other=other, command=command))
     if os.path.isfile(path) and Path(path).suffix.lower() in suffixes_of(other):

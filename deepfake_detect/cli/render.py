@@ -7,14 +7,16 @@ import io
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from deepfake_detect.cli.console import plural
+from deepfake_detect.drawing.html import visible
 from deepfake_detect.drawing.result import file_stem
+from deepfake_detect.system.atomic import named_write_errors
 
 if TYPE_CHECKING:
     from deepfake_detect.predict.prediction import Prediction
@@ -72,7 +74,16 @@ def render_results(rows: Iterable[Row], *, style: str, form: Form) -> Iterator[s
         yield ",".join(form.columns)
         yield from (_csv_line(form.columns, cells) for row in rows for cells in form.cells(row))
     else:
-        yield from (line for row in rows for line in form.text(row))
+        yield from (line for row in rows for line in form.text(visible_row(row)))
+
+
+def visible_row(value: Any) -> Any:
+    """Spell out what cannot be seen in the texts of a result: names of files may hold line breaks and colours."""
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, Mapping):
+        return {key: visible_row(entry) for key, entry in value.items()}
+    return [visible_row(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
 def save_result(result: Result, folder: Path) -> Path:
@@ -88,16 +99,17 @@ def save_result(result: Result, folder: Path) -> Path:
     Returns:
         Path of the JSON file.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with named_write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     path = os.path.abspath(result.name) if os.path.exists(result.name) else result.name
     stem = file_stem(result.name)
     names = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
     name = next(name for name in names if _is_free_or_same(folder, name, path))
     content = {"path": path, **result.to_dict()}
     target = folder / f"{name}.json"
-    target.write_text(
-        json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", errors="backslashreplace"
-    )
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    with named_write_errors(target):
+        target.write_text(text, encoding="utf-8", errors="backslashreplace")
     result.save(folder / f"{name}.png")
     return target
 
@@ -110,13 +122,22 @@ def save_case(prediction: Prediction, folder: Path) -> Path:
         folder: Created where it is missing.
 
     Returns:
-        Path of the file: the name of the picture, and the first eight digits of its sha256.
+        Path of the file: the name of the picture, and the first eight digits of its sha256; with a number where another
+        case, such as that of other weights, or a report has that name.
+
+    Raises:
+        InvalidOption: It cannot be written.
+        DeepfakeDetectError: As for `Prediction.to_case`.
     """
+    from deepfake_detect.predict.case_file import CaseIdentity, case_paths, holds_case, write_case
+
     case = prediction.to_case()
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{file_stem(prediction.name)}-{case['input']['sha256'][:8]}.json"
-    text = json.dumps(case, indent=2, ensure_ascii=False, allow_nan=False)
-    target.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+    identity = CaseIdentity.of(case)
+    with named_write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    paths = (path for path in case_paths(folder, identity) if not path.with_suffix(".html").exists())
+    target = next(path for path in paths if not path.exists() or holds_case(path, identity))
+    write_case(case, target)
     return target
 
 

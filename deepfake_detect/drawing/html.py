@@ -7,6 +7,7 @@ import hashlib
 import html
 import io
 import math
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
 from PIL import Image
@@ -105,8 +106,21 @@ def escape(text: str) -> str:
         >>> escape("<b>\u202egpj.exe")
         '&lt;b&gt;\\u202egpj.exe'
     """
-    visible = (letter if letter.isprintable() or letter in "\n\t\xa0" else _visible(letter) for letter in text)
-    return html.escape("".join(visible))
+    return html.escape(visible(text, keep="\n\t"))
+
+
+def visible(text: str, *, keep: str = "") -> str:
+    r"""Spell out the characters of a text that cannot be seen; spaces of every kind stay.
+
+    Args:
+        text: From anywhere, such as a file name, which may hold line breaks.
+        keep: Characters to leave as they are.
+
+    Example:
+        >>> visible("a\nThe verdict stands.")
+        'a\\nThe verdict stands.'
+    """
+    return "".join(letter if _is_visible(letter) or letter in keep else _spelled(letter) for letter in text)
 
 
 def section(heading: str, content: str) -> str:
@@ -182,7 +196,13 @@ def figure(image: Image.Image, *, words: str, format_name: str = "PNG", scale: f
     return f'<img src="{source}" alt="{escape(words)}" width="{width}" height="{height}">'
 
 
-def _visible(letter: str) -> str:
+def _is_visible(letter: str) -> bool:
+    return letter.isprintable() or unicodedata.category(letter) == "Zs"
+
+
+def _spelled(letter: str) -> str:
+    if letter in "\n\r\t":
+        return {"\n": "\\n", "\r": "\\r", "\t": "\\t"}[letter]
     return letter.encode("ascii", "backslashreplace").decode() if ord(letter) > 127 else f"\\x{ord(letter):02x}"
 
 

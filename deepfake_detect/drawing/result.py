@@ -9,14 +9,14 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from PIL import Image, ImageShow
 
 from deepfake_detect.errors import DeepfakeDetectError, InvalidOption, MissingExtra
+from deepfake_detect.system.atomic import named_write_errors
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,20 +76,14 @@ class DrawnResult(Result):
         """
         target = Path(os.path.expanduser(path))
         suffix = target.suffix.lower()
-        if suffix == ".json":
-            text = self._saved_json() + "\n"
-            with writing(target):
-                target.write_text(text, encoding="utf-8", errors="backslashreplace")
-        elif suffix in PLOT_SUFFIXES:
-            picture = self.plot()
-            with writing(target):
-                picture.save(target, quality=92)
-        else:
+        if suffix not in (".json", *PLOT_SUFFIXES):
             raise InvalidOption(f"{target}: ends in {suffix!r}, expected .json or one of {', '.join(PLOT_SUFFIXES)}")
-
-    def _saved_json(self) -> str:
-        """Return what `save` writes into a .json file."""
-        return self.to_json(indent=2)
+        content = self.to_json(indent=2) + "\n" if suffix == ".json" else self.plot()
+        with named_write_errors(target):
+            if isinstance(content, str):
+                target.write_text(content, encoding="utf-8", errors="backslashreplace")
+            else:
+                content.save(target, quality=92)
 
     def show(self) -> None:
         """Show the `plot`: below the cell of a notebook, else in the picture viewer of the system.
@@ -119,20 +113,6 @@ class DrawnResult(Result):
         image.thumbnail(self._notebook_px)
         image.save(file, format_name)
         return file.getvalue()
-
-
-@contextmanager
-def writing(target: Path) -> Iterator[None]:
-    """Say which file cannot be written, in place of the system's error.
-
-    Raises:
-        InvalidOption: The folder is missing or protected, or the disk is full.
-    """
-    try:
-        yield
-    except OSError as error:
-        folder = "" if target.parent.is_dir() else f"; the folder {target.parent} does not exist: make it first"
-        raise InvalidOption(f"{target}: cannot be written ({error.strerror or error}){folder}") from error
 
 
 def show_picture(picture: Image.Image) -> None:

@@ -46,7 +46,7 @@ class Content(Result):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as plain Python values."""
-        return asdict(self)
+        return {**asdict(self), "size_hw": list(self.size_hw)}
 
     def __repr__(self) -> str:
         return f"Content({self.label!r}, {self.scores[self.label]:.3f}, model={self.model!r})"

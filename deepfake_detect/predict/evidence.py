@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import hashlib
-import io
 import json
+import os
 import platform
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -14,16 +15,21 @@ from typing import Any
 import numpy as np
 
 from deepfake_detect._version import __version__
-from deepfake_detect.errors import ImageTooLarge, ImageUnreadable
+from deepfake_detect.errors import ImageTooLarge, ImageUnreadable, InvalidOption
 from deepfake_detect.inputs.image import ImageInput, name_image, open_image
-from deepfake_detect.predict.intake import Stamp, hold_file
+from deepfake_detect.predict.case_file import SCHEMA
+from deepfake_detect.predict.intake import Fingerprint, hold_image
 from deepfake_detect.provenance.inspector import inspect_metadata
 from deepfake_detect.weights.card import Card
 
-SCHEMA = "deepfake-detect/case@1"
-"""Layout of a case file; ``docs/case.schema.json`` describes it."""
+SCORE_TOLERANCE = 0.01
+"""How far a score may move and still count as the same. Another processor or engine moves it by some 1e-5, another
+decoder of JPEG by up to some 1e-3; another crop, weight or calibration by far more."""
 
-_LIBRARIES = ("torch", "numpy", "pillow", "opencv-python-headless", "openvino", "onnxruntime", "safetensors", "timm")
+_LIBRARIES = (
+    *("torch", "numpy", "pillow", "opencv-python-headless", "openvino", "onnxruntime", "safetensors", "timm"),
+    *("simplejpeg", "c2pa-python"),
+)
 
 
 def record_evidence(
@@ -33,19 +39,17 @@ def record_evidence(
     card: Card,
     faces: str,
     threshold: float | None = None,
-    stamp: Stamp | None = None,
     stability: Mapping[str, Any] | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Collect what is needed to check a verdict again: the file, the weights, the settings, the versions.
 
     Args:
-        image: The picture that was scored. It is read once more, for its sha256 and its metadata.
+        image: The picture that was scored, in memory or as a file that is the same still.
         verdict: `Prediction.to_dict` of that picture.
         card: Of the weights that scored it.
         faces: Which faces were scored, as for `Predictor.predict`.
         threshold: Threshold that the caller set in place of the card's; None for the card's.
-        stamp: Of the file when it was scored; None where there is nothing that could have changed.
         stability: `Stability.to_dict`, where it was measured.
         metadata: `MetadataFindings.to_dict`; inspected here where None and the picture is a file of a format that
             `inspect_metadata` reads.
@@ -54,28 +58,42 @@ def record_evidence(
         Plain JSON values. They hold no pixels; of the file only its metadata findings.
 
     Raises:
-        ImageUnreadable: The picture cannot be opened any more, or has changed since it was scored.
+        ImageUnreadable: The picture cannot be opened any more.
+        InvalidOption: The stability or the metadata are those of another picture.
     """
-    file = hold_file(image)
-    fingerprint = fingerprint_input(image if file is None else file)
-    if stamp is not None and not stamp.fits(image, file.getvalue() if file else b""):
-        raise ImageUnreadable(
-            f"{fingerprint['name']} has changed since it was scored; predict it again, and record that verdict"
+    fingerprint = {**fingerprint_input(image), "name": verdict["name"]}
+    _check_stability(stability, verdict)
+    if metadata is None and fingerprint["kind"] == "file":
+        metadata = _metadata_of(image)
+    elif metadata is not None and metadata.get("file_bytes") != fingerprint["bytes"]:
+        raise InvalidOption(
+            f"metadata are of a file of {metadata.get('file_bytes')} bytes, but {verdict['name']} has "
+            f"{fingerprint['bytes']}; pass inspect_metadata(picture).to_dict(), or leave them out"
         )
-    if metadata is None and file is not None:
-        metadata = metadata_of(file)
     record = {
         "schema": SCHEMA,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "input": fingerprint,
-        "weights": {"id": card.id, "sha256": card.sha256, "revision": verdict["revision"], "card": plain_card(card)},
+        "weights": {"id": card.id, "sha256": card.sha256, "revision": verdict["revision"], "card": _plain(card)},
         "settings": {"faces": faces, "threshold": threshold, "preprocessing": fingerprint_card(card)},
         "verdict": dict(verdict),
-        "stability": None if stability is None else dict(stability),
-        "metadata": None if metadata is None else dict(metadata),
+        "stability": None if stability is None else {**stability, "name": verdict["name"]},
+        "metadata": None if metadata is None else {**metadata, "name": verdict["name"]},
         "environment": environment(),
     }
     return {**record, "sha256": fingerprint_case(record)}
+
+
+def _check_stability(stability: Mapping[str, Any] | None, verdict: Mapping[str, Any]) -> None:
+    if stability is None:
+        return
+    scores = (stability.get("score"), verdict["score"])
+    close = scores[0] is scores[1] or (None not in scores and abs(scores[0] - scores[1]) <= SCORE_TOLERANCE)
+    if not close or any(stability.get(name) != verdict[name] for name in ("model", "threshold")):
+        raise InvalidOption(
+            f"stability is that of another verdict: {stability.get('model')}, score {scores[0]}, but {verdict['name']} "
+            f"has {verdict['model']}, score {scores[1]}; pass detector.stability(picture).to_dict(), or leave it out"
+        )
 
 
 def fingerprint_case(record: Mapping[str, Any]) -> str:
@@ -99,12 +117,14 @@ def fingerprint_input(image: ImageInput) -> dict[str, Any]:
 
     Raises:
         ImageUnreadable: It cannot be read.
+        ImageTooLarge: A file of more than 256 MB.
     """
-    file = hold_file(image)
-    kind = "pixels" if file is None else "file"
-    content = np.ascontiguousarray(open_image(image).pixels).tobytes() if file is None else file.getvalue()
-    digest = hashlib.sha256(content).hexdigest()
-    return {"name": name_image(image), "kind": kind, "bytes": len(content), "sha256": digest}
+    name = name_image(image)
+    if isinstance(image, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(image, "read"):
+        fingerprint = Fingerprint.of(hold_image(image).getvalue())
+        return {"name": name, "kind": "file", "bytes": fingerprint.size_bytes, "sha256": fingerprint.sha256}
+    content = np.ascontiguousarray(open_image(image).pixels).tobytes()
+    return {"name": name, "kind": "pixels", "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def fingerprint_card(card: Card) -> str:
@@ -125,15 +145,15 @@ def environment() -> dict[str, Any]:
     return {"versions": versions, "system": platform.system(), "machine": platform.machine()}
 
 
-def metadata_of(file: io.BytesIO) -> dict[str, Any] | None:
-    """Inspect a file; None for a format of which no metadata are read, or a file too large."""
-    file.seek(0)
+def _metadata_of(image: ImageInput) -> dict[str, Any] | None:
+    """Inspect a file that was read before; None for a format of which no metadata are read, or a file too large."""
     try:
-        return inspect_metadata(file).to_dict()
+        return inspect_metadata(image).to_dict()
     except (ImageUnreadable, ImageTooLarge):
         return None
 
 
+@functools.cache
 def _version(distribution: str) -> str | None:
     try:
         return version(distribution)
@@ -141,7 +161,6 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-def plain_card(card: Card) -> dict[str, Any]:
-    """Return a card as the plain JSON values of its file."""
+def _plain(card: Card) -> dict[str, Any]:
     values: dict[str, Any] = json.loads(card.to_json())
     return values

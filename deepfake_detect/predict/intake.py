@@ -16,13 +16,16 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from PIL import ExifTags, Image, ImageFile
 
-from deepfake_detect.errors import DeepfakeDetectError, ImageUnreadable, InvalidOption
-from deepfake_detect.inputs.image import PICTURE_SUFFIXES, ImageInput, Lazy, Picture, name_image, open_image
+from deepfake_detect.errors import DeepfakeDetectError, ImageTooLarge, ImageUnreadable, InvalidOption
+from deepfake_detect.inputs.image import PICTURE_SUFFIXES, Lazy, Picture, name_image, open_image
 from deepfake_detect.inputs.listing import files_below, list_files
 from deepfake_detect.inputs.source import open_bytes
 
 FRESH_S = 60.0
 """A file that was written less than this long ago may be one that is written again for each picture."""
+
+LARGEST_HELD = 256 * 2**20
+"""Bytes of the largest file that is read into memory before it is decoded; a larger one has no fingerprint."""
 
 _ORIENTATION = ExifTags.Base.Orientation
 
@@ -47,6 +50,24 @@ class Taken:
     name: str
     image: Any
     source: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fingerprint:
+    """Size and sha256 of the bytes of a file, as they were decoded.
+
+    Attributes:
+        size_bytes: Size of the file.
+        sha256: 64 hexadecimal digits.
+    """
+
+    size_bytes: int
+    sha256: str
+
+    @classmethod
+    def of(cls, content: bytes) -> Fingerprint:
+        """Compute the fingerprint of the bytes of a file."""
+        return cls(size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
 
 
 def list_several(images: Any) -> list[Any] | None:
@@ -133,64 +154,81 @@ def take_over(image: Any, *, read_fresh: bool = False) -> Taken:
         >>> int(taken.image.max())
         0
     """
+    if isinstance(image, Taken):
+        return image
     name = safe_name(image)
     with reading(name):
         return _taken(image, name, read_fresh=read_fresh)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stamp:
-    """What tells later whether a path or an address still holds the bytes that were scored.
-
-    Attributes:
-        status: Size, times of change and inode of a file before it was opened.
-        sha256: Of the bytes, where they were read into memory first, as from an address or a pipe.
-    """
-
-    status: tuple[int, ...] | None = None
-    sha256: str | None = None
-
-    def fits(self, source: Any, content: bytes) -> bool:
-        """Return whether a path or address, and what was read from it just now, are those that were stamped."""
-        if self.sha256 is not None:
-            return hashlib.sha256(content).hexdigest() == self.sha256
-        return self.status == _status(source)
-
-
-def stamp_source(source: Any, opened: Any) -> Stamp | None:
-    """Stamp a picture, before it is decoded, so that a case is never made of other bytes than those that were scored.
-
-    Args:
-        source: What a prediction keeps.
-        opened: What is decoded: the same path, or a file in memory.
+def read_once(taken: Taken) -> tuple[Any, Fingerprint | None]:
+    """Read the file behind a path or an address, so that all that is computed of it comes from the same bytes.
 
     Returns:
-        None for what is held in memory, and cannot change.
+        What `open_image` opens, as often as needed; and the fingerprint of the bytes. None for what is no file, or is
+        in memory anyway; and for a file of more than `LARGEST_HELD`, which is decoded from the disk.
     """
-    if not isinstance(source, str | os.PathLike):
-        return None
-    if isinstance(opened, io.BytesIO):
-        return Stamp(sha256=hashlib.sha256(opened.getbuffer()).hexdigest())
-    return Stamp(status=_status(opened))
+    if not isinstance(taken.source, str | os.PathLike):
+        return taken.image, None
+    if isinstance(taken.image, io.BytesIO):  # was read when it was taken over
+        return taken.image, Fingerprint.of(taken.image.getvalue())
+    held = _held_file(taken.image, taken.name)
+    return (taken.image, None) if held is None else (held, Fingerprint.of(held.getvalue()))
 
 
-def hold_file(image: ImageInput) -> io.BytesIO | None:
-    """Read a file once, so that everything is computed from the same bytes; it keeps its name.
+def hold_image(image: Any) -> Any:
+    """Read a picture once, so that everything is computed from the same bytes; it keeps its name.
 
     Args:
         image: Anything that `open_image` takes.
 
     Returns:
-        The bytes of a path, URL, file object, or of bytes; None for arrays, tensors and PIL images, which have no file.
+        A file in memory for paths, URLs, bytes and file objects; a copy of what else there is.
 
     Raises:
         ImageUnreadable: It cannot be read.
+        ImageTooLarge: A file of more than `LARGEST_HELD`.
     """
     is_file = isinstance(image, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(image, "read")
     if not is_file or isinstance(image, Picture):
-        return None
-    name = name_image(image)
-    return name_bytes(open_bytes(image, name=name), name)
+        return take_over(image).source
+    name = safe_name(image)
+    held = _held_file(image, name)
+    if held is None:
+        raise ImageTooLarge(
+            f"{name}: more than {LARGEST_HELD:,} bytes, expected at most so many; make the file smaller"
+        )
+    return held
+
+
+def open_again(source: Any, *, name: str, fingerprint: Fingerprint | None) -> Any:
+    """Return what opens a picture once more that was scored before; a file must still be what it was.
+
+    Args:
+        source: Of the prediction.
+        name: Of the picture, for messages.
+        fingerprint: Of the file when it was scored; None does not compare.
+
+    Raises:
+        ImageUnreadable: The file is gone, or has other bytes than those that were scored.
+    """
+    if fingerprint is None or not isinstance(source, str | os.PathLike):
+        return source
+    file = hold_image(source)
+    now = Fingerprint.of(file.getvalue())
+    if now != fingerprint:
+        raise ImageUnreadable(
+            f"{name}: is not the file that was scored (sha256 {fingerprint.sha256[:8]} then, {now.sha256[:8]} now); "
+            "predict it again"
+        )
+    return file
+
+
+def is_held(source: Any) -> bool:
+    """Return whether a picture is in memory, so that it is the same whenever it is opened."""
+    return not isinstance(source, str | os.PathLike) and (
+        not isinstance(source, Lazy) or isinstance(source, _Undecoded)
+    )
 
 
 @contextlib.contextmanager
@@ -222,6 +260,16 @@ def name_bytes(file: BinaryIO, name: str) -> io.BytesIO:
         held = io.BytesIO(file.read())
     held.name = name
     return held
+
+
+def _held_file(image: Any, name: str) -> io.BytesIO | None:
+    """Read a file into memory; None for one of more than `LARGEST_HELD`."""
+    file = open_bytes(image, name=name)
+    if file.seek(0, os.SEEK_END) > LARGEST_HELD:
+        file.close()
+        return None
+    file.seek(0)
+    return name_bytes(file, name)
 
 
 def _is_one(images: Any) -> bool:
@@ -292,14 +340,6 @@ def _taken(image: Any, name: str, *, read_fresh: bool) -> Taken:
         clone = image.detach().clone()
         return Taken(name=name, image=clone, source=clone)
     return Taken(name=name, image=image, source=image)
-
-
-def _status(path: str | os.PathLike[str]) -> tuple[int, ...] | None:
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):
-        return None
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def _stat(path: str | os.PathLike[str]) -> os.stat_result:

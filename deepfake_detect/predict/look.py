@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, get_args
@@ -15,8 +14,7 @@ from deepfake_detect.faces.crop import crop_face, crop_square, whole_picture
 from deepfake_detect.faces.face import Box, Face
 from deepfake_detect.faces.finder import SIDES_PX, FaceFinder
 from deepfake_detect.inputs.image import ImageInput, Picture, open_image
-from deepfake_detect.inputs.source import open_bytes
-from deepfake_detect.predict.intake import Stamp, Taken, name_bytes, reading, stamp_source, take_over
+from deepfake_detect.predict.intake import Fingerprint, Taken, read_once, reading, take_over
 from deepfake_detect.predict.patches import cut_patches, has_patches
 from deepfake_detect.weights.card import Preprocessing
 from deepfake_detect.weights.texture import TextureLook
@@ -54,7 +52,7 @@ class Look:
         faces: Largest first, boxes in pixels of the upright original, without scores.
         views: What the networks see of each face.
         choice: The choice of faces that was made.
-        stamp: Of the file that was decoded; None where the source is held in memory.
+        fingerprint: Of the bytes that were decoded, where ``source`` is a path or an address.
     """
 
     name: str
@@ -63,7 +61,7 @@ class Look:
     faces: tuple[Face, ...]
     views: tuple[View, ...]
     choice: FaceChoice = "auto"
-    stamp: Stamp | None = None
+    fingerprint: Fingerprint | None = None
 
     @property
     def crops(self) -> tuple[np.ndarray, ...]:
@@ -113,10 +111,9 @@ def look_at(
     """
     taken = image if isinstance(image, Taken) else take_over(image)
     with reading(taken.name):
-        opened = _read_once(taken)
-        stamp = stamp_source(taken.source, opened)
+        opened, fingerprint = read_once(taken)
         if faces == "none" or finder is None:
-            return replace(_look_at_all(opened, taken, preprocessing, texture), stamp=stamp)
+            return replace(_look_at_all(opened, taken, preprocessing, texture), fingerprint=fingerprint)
         picture = open_image(opened, min_side_px=SIDES_PX[-1])
     faces_found = finder.find(picture.pixels, border=faces != "all")[: 1 if faces == "largest" else None]
     faces_found = [_in_original(face, picture) for face in faces_found]
@@ -134,7 +131,7 @@ def look_at(
         faces=tuple(faces_found),
         views=tuple(map(View, crops, patches)),
         choice=faces,
-        stamp=stamp,
+        fingerprint=fingerprint,
     )
 
 
@@ -157,14 +154,6 @@ def view_of(
         interpolation=preprocessing.interpolation,
     )
     return View(crop, None if texture is None else cut_patches(pixels, box_xyxy, look=texture))
-
-
-def _read_once(taken: Taken) -> Any:
-    """Read an address or a pipe, so that the picture can be opened again at another scale."""
-    is_text = isinstance(taken.image, str | os.PathLike)
-    if not is_text or os.path.isfile(taken.image):
-        return taken.image
-    return name_bytes(open_bytes(taken.image, name=taken.name), taken.name)
 
 
 def _look_at_all(opened: Any, taken: Taken, preprocessing: Preprocessing, texture: TextureLook | None) -> Look:

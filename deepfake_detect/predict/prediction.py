@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -18,9 +17,10 @@ from deepfake_detect.drawing.result import DrawnResult, Frame, make_frame, short
 from deepfake_detect.errors import DeepfakeDetectError, ImageUnreadable
 from deepfake_detect.faces.crop import crop_square
 from deepfake_detect.faces.face import Face, worst_face
-from deepfake_detect.inputs.image import ImageInput, open_image
+from deepfake_detect.inputs.image import ImageInput, Picture, open_image
+from deepfake_detect.predict.case_file import write_case
 from deepfake_detect.predict.evidence import record_evidence
-from deepfake_detect.predict.intake import Stamp
+from deepfake_detect.predict.intake import Fingerprint, is_held, open_again
 from deepfake_detect.weights.card import Card
 
 if TYPE_CHECKING:
@@ -28,8 +28,13 @@ if TYPE_CHECKING:
 
     from deepfake_detect.predict.content import Content
 
-Label = Literal["real", "fake", "uncertain", "no-face", "error"]
-"""The verdict on a picture."""
+Label = Literal["real", "fake", "uncertain", "no-face", "no-detector", "error"]
+"""The verdict on a picture; ``"no-detector"`` for a face that a `ContentRouter` has no detector for."""
+
+_UNFIXED = (
+    "since a file of more than 256 MB, or a picture that is decoded anew each time, may change; "
+    "predict its pixels: detector.predict(open_image(picture).pixels)"
+)
 
 MARGIN = 1.3
 """Side of a saved face crop, as a multiple of the longer side of the face box: that of the packaged weights."""
@@ -43,13 +48,11 @@ class Settings:
         card: Of the weights.
         faces: The choice of faces that was made.
         threshold: Given by the caller in place of the card's; None where the card decided.
-        stamp: Of the file that was decoded; None where the source is held in memory.
     """
 
     card: Card
     faces: str
     threshold: float | None = None
-    stamp: Stamp | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -58,7 +61,8 @@ class Prediction(DrawnResult):
 
     Attributes:
         name: Path or URL of the picture, or a word such as ``"<array>"``.
-        label: ``"real"``, ``"fake"``, ``"uncertain"``, ``"no-face"``; ``"error"`` where it could not be scored.
+        label: ``"real"``, ``"fake"``, ``"uncertain"``, ``"no-face"``; ``"error"`` where it could not be scored;
+            ``"no-detector"`` for a face that a `ContentRouter` has no detector for.
         score: Calibrated probability that the picture is fake, 0..1: the highest of its faces; None without a face.
         logit: Output of the model for that face; positive means fake.
         threshold: Score at and above which the label is ``"fake"``.
@@ -74,6 +78,8 @@ class Prediction(DrawnResult):
         content: What the picture shows, where that was asked for; in `to_dict` only then.
         source: The picture as it was taken over from the caller, so that `plot` can open it again; not in `to_dict`.
         settings: How it was scored; not in `to_dict`. None for a prediction that was put together by hand.
+        fingerprint: Size and sha256 of the file as it was decoded, where ``source`` is a path or an address; not in
+            `to_dict`. What opens the picture again refuses a file that has other bytes by then.
 
     Example:
         >>> Prediction(name="cat.jpg", label="no-face", size_hw=(48, 64), model="meso4-fakefaces@1", threshold=0.5,
@@ -97,6 +103,7 @@ class Prediction(DrawnResult):
     content: Content | None = None
     source: ImageInput | None = field(default=None, repr=False)
     settings: Settings | None = field(default=None, repr=False)
+    fingerprint: Fingerprint | None = field(default=None, repr=False)
 
     _notebook_px: ClassVar[tuple[int, int]] = (640, 640)
     _notebook_format: ClassVar[str] = "JPEG"
@@ -161,8 +168,9 @@ class Prediction(DrawnResult):
     ) -> dict[str, Any]:
         """Return the verdict with everything that somebody else needs to check it again.
 
-        That is the sha256 of the picture, which is read once more and must not have changed, the card and sha256 of the
-        weights, the settings, and the versions of the libraries. `deepfake_detect.verify` reads it.
+        That is the sha256 of the picture that was scored, the card and sha256 of the weights, the settings, and the
+        versions of the libraries. `deepfake_detect.verify` reads it. A file is opened once more for its metadata, and
+        must still be the one that was scored.
 
         Args:
             stability: `Stability.to_dict` of the picture, to be handed on with it.
@@ -172,23 +180,35 @@ class Prediction(DrawnResult):
             Plain JSON values, as ``docs/case.schema.json`` describes them.
 
         Raises:
-            DeepfakeDetectError: The picture could not be scored, cannot be opened any more, or has changed since.
+            DeepfakeDetectError: The picture could not be scored, cannot be opened any more, or is another file by now.
+            InvalidOption: The stability or the metadata are those of another picture.
         """
         if self.error is not None:
             raise self.error
         if self.source is None or self.settings is None:
             lacks = "no picture" if self.source is None else "no weights, since no detector scored it"
             raise ImageUnreadable(f"{self.name}: this prediction holds {lacks}; predict it again to record it")
+        if self.fingerprint is None and not is_held(self.source):
+            raise ImageUnreadable(f"{self.name}: nothing tells what was scored, {_UNFIXED}")
         return record_evidence(
-            self.source,
+            self.reopen(),
             self.to_dict(),
             card=self.settings.card,
             faces=self.settings.faces,
             threshold=self.settings.threshold,
-            stamp=self.settings.stamp,
             stability=stability,
             metadata=metadata,
         )
+
+    def reopen(self) -> Any:
+        """Return what `open_image` opens once more: a file must still have the bytes that were scored.
+
+        Raises:
+            DeepfakeDetectError: The picture could not be scored, cannot be opened any more, or is another file by now.
+        """
+        if self.error is not None:
+            raise self.error
+        return open_again(self.source, name=self.name, fingerprint=self.fingerprint)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the verdict as a case that can be checked again, or its `plot` as a picture.
@@ -198,12 +218,12 @@ class Prediction(DrawnResult):
 
         Raises:
             InvalidOption: Any other ending, or the file cannot be written.
-            DeepfakeDetectError: As for `to_case`: a picture without a verdict has no case. `to_json` gives its result.
+            DeepfakeDetectError: As for `to_case` or `plot`. ``to_json()`` gives the verdict alone, whatever it is.
         """
-        super(Prediction, self).save(path)  # slots=True makes a new class, which bare super() does not know
-
-    def _saved_json(self) -> str:
-        return json.dumps(self.to_case(), indent=2, ensure_ascii=False, allow_nan=False)
+        if Path(path).suffix.lower() == ".json":
+            write_case(self.to_case(), path)
+        else:
+            super(Prediction, self).save(path)  # slots=True makes a new class, which bare super() does not know
 
     def save_crops(self, folder: str | os.PathLike[str], *, margin: float = MARGIN) -> list[Path]:
         """Write each face as a PNG picture, at the resolution of the original.
@@ -238,7 +258,7 @@ class Prediction(DrawnResult):
             raise self.error
         if self.source is None:
             raise ImageUnreadable(f"{self.name}: this prediction holds no picture; predict it again to {purpose} it")
-        return open_image(self.source).pixels
+        return open_image(self.reopen()).pixels
 
     def _write_crops(self, folder: Path, *, margin: float, prefix: str = "") -> list[Path]:
         check_number("margin", margin, above=0)
@@ -327,12 +347,26 @@ def _caption(face: Face) -> str:
     return label if face.score is None else f"{label} {face.score:.3f}"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Reopened:
+    """The picture of a prediction, opened when it is drawn."""
+
+    prediction: Prediction
+
+    @property
+    def name(self) -> str:
+        return self.prediction.name
+
+    def open_picture(self) -> Picture:
+        return open_image(self.prediction.reopen())
+
+
 def _tile(prediction: Prediction) -> Any:
     from deepfake_detect.drawing.gallery import Tile
 
     face = prediction.worst
     return Tile(
-        image=prediction.source,
+        image=None if prediction.source is None else _Reopened(prediction),
         box_xyxy=face.box_xyxy if face and len(face.landmarks_xy) else None,
         caption=_caption(face) if face else prediction.label,
         colour=COLOURS.get(prediction.label, COLOURS["uncertain"]),

@@ -15,7 +15,7 @@ import numpy as np
 from deepfake_detect._options import check_choice, check_flag, check_number
 from deepfake_detect.engines.onnx_engine import OnnxRunner
 from deepfake_detect.engines.runner import Backend, Runner
-from deepfake_detect.errors import InvalidOption, MissingExtra, WeightsMismatch
+from deepfake_detect.errors import DeepfakeDetectError, InvalidOption, MissingExtra, WeightsMismatch
 from deepfake_detect.faces.finder import PACKAGED, FaceFinder
 from deepfake_detect.inputs.image import ImageInput
 from deepfake_detect.predict.content import classify_content
@@ -470,7 +470,7 @@ class Predictor:
             how=lambda: runner.how,
             join=runner.join,
         )
-        return _with_content(predictions) if content else predictions
+        return _with_content(predictions, on_error=on_error) if content else predictions
 
     def _begin(self, workers: int) -> int:
         if self._texture is not None:
@@ -517,11 +517,24 @@ def _with_bar(
             bar.update()
 
 
-def _with_content(predictions: Generator[Prediction, None, None]) -> Generator[Prediction, None, None]:
+def _with_content(
+    predictions: Generator[Prediction, None, None], *, on_error: OnError
+) -> Generator[Prediction, None, None]:
     with closing(predictions):
         for prediction in predictions:
-            known = prediction.error is None and prediction.source is not None
-            yield replace(prediction, content=classify_content(prediction.source)) if known else prediction
+            yield _classified(prediction, on_error)
+
+
+def _classified(prediction: Prediction, on_error: OnError) -> Prediction:
+    if prediction.error is not None or prediction.source is None:
+        return prediction
+    try:
+        return replace(prediction, content=classify_content(prediction.reopen()))
+    except DeepfakeDetectError as error:  # the file is gone, or another one by now
+        if on_error == "raise":
+            raise
+        nothing: dict[str, Any] = {"score": None, "logit": None, "faces": (), "size_hw": None, "settings": None}
+        return replace(prediction, label="error", error=error, **nothing)
 
 
 def _length(images: Iterable[Any]) -> int | None:

@@ -6,15 +6,24 @@ import contextlib
 import itertools
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, get_args
+from typing import Any, get_args, overload
 
-from deepfake_detect._options import check_choice
+from deepfake_detect._options import check_choice, check_type
 from deepfake_detect.errors import DeepfakeDetectError, InvalidOption, nearest
 from deepfake_detect.inputs.image import ImageInput
 from deepfake_detect.predict.content import Content, classify_content, content_classes
-from deepfake_detect.predict.intake import safe_name, take_over
-from deepfake_detect.predict.look import FaceChoice
-from deepfake_detect.predict.prediction import Prediction
+from deepfake_detect.predict.intake import (
+    Series,
+    Taken,
+    list_several,
+    open_several,
+    read_once,
+    reading,
+    safe_name,
+    take_over,
+)
+from deepfake_detect.predict.look import FaceChoice, check_faces
+from deepfake_detect.predict.prediction import Prediction, Predictions
 from deepfake_detect.predict.predictor import Predictor
 from deepfake_detect.predict.stream import OnError
 
@@ -28,14 +37,14 @@ FACE = "face"
 class ContentRouter:
     """Detect in two stages: classify the content of a picture, then score it with the detector for that class.
 
-    Results and errors are those of a `Detector`. A picture whose content has no detector gets no score: its label is
-    ``"no-face"``, and ``content`` holds its class.
+    Results and errors are those of a `Detector`. A picture whose content has no detector gets no score: ``content``
+    holds its class, and its label is ``"no-face"``, or ``"no-detector"`` where that class is ``"face"``.
 
     Args:
         detectors: Content class, such as ``"face"`` or ``"vehicle"``, to the detector for it.
 
     Raises:
-        InvalidOption: No detector, or a class that `classify_content` does not know.
+        InvalidOption: No detector, no mapping, or a class that `classify_content` does not know.
 
     Example:
         >>> import deepfake_detect as dd
@@ -47,6 +56,7 @@ class ContentRouter:
 
     def __init__(self, detectors: Mapping[str, Predictor]) -> None:
         known = content_classes()
+        check_type("detectors", detectors, Mapping, expected="a mapping of content classes to detectors")
         if not detectors:
             raise InvalidOption(f"no detectors, expected at least one, for {', '.join(known)}")
         for name, detector in detectors.items():
@@ -56,50 +66,92 @@ class ContentRouter:
                 raise InvalidOption(f"the detector for {name!r} is a {type(detector).__name__}, expected a Detector")
         self.detectors = dict(detectors)
 
-    def predict(self, image: ImageInput, *, threshold: float | None = None) -> Prediction:
-        """Score one picture with the detector for what it shows.
+    @overload
+    def predict(
+        self, image: ImageInput, *, faces: FaceChoice = "auto", threshold: float | None = None
+    ) -> Prediction: ...
+
+    @overload
+    def predict(
+        self,
+        image: list[Any] | tuple[Any, ...] | Series,
+        *,
+        faces: FaceChoice = "auto",
+        threshold: float | None = None,
+    ) -> Predictions: ...
+
+    def predict(
+        self,
+        image: ImageInput | list[Any] | tuple[Any, ...] | Series,
+        *,
+        faces: FaceChoice = "auto",
+        threshold: float | None = None,
+    ) -> Prediction | Predictions:
+        """Score one picture, or several at once, each with the detector for what it shows.
 
         Args:
             image: As for `Detector.predict`.
+            faces: As for `Detector.predict`, for pictures of the class ``"face"``; of the others, the whole picture is
+                scored.
             threshold: As for `Detector.predict`.
 
         Returns:
-            The verdict, with ``content``.
+            The verdict, with ``content``; for several pictures a list in the same order.
 
         Raises:
             ImageUnreadable: Not a picture.
             ImageTooLarge: More pixels than the limit.
+            InvalidOption: An option that does not exist or is out of range.
         """
-        with contextlib.closing(self.predict_many([image], threshold=threshold)) as predictions:
-            return next(predictions)
+        several = list_several(image)
+        scored = self.predict_many([image] if several is None else several, faces=faces, threshold=threshold)
+        with contextlib.closing(scored) as predictions:
+            return next(predictions) if several is None else Predictions(predictions)
 
     def predict_many(
-        self, images: Iterable[ImageInput], *, on_error: OnError = "raise", threshold: float | None = None
+        self,
+        images: Iterable[Any] | str,
+        *,
+        on_error: OnError = "raise",
+        faces: FaceChoice = "auto",
+        threshold: float | None = None,
     ) -> Generator[Prediction, None, None]:
         """Score many pictures, in order, as they come.
 
         Args:
             images: May be endless; at most `CHUNK` pictures are pulled ahead.
             on_error: As for `Detector.predict_many`.
+            faces: As for `predict`.
             threshold: As for `Detector.predict`.
 
-        Yields:
-            One verdict for each picture, with ``content``, which is None where the picture could not be read.
+        Returns:
+            A generator of one verdict for each picture, with ``content``, which is None where the picture could not be
+            read.
+
+        Raises:
+            InvalidOption: ``images`` is one picture, or an option does not exist or is out of range.
         """
+        several = open_several(images)
+        check_faces(faces, threshold=threshold)
         check_choice("on_error", on_error, get_args(OnError))
+        return self._stream(several, on_error=on_error, faces=faces, threshold=threshold)
+
+    def _stream(
+        self, images: Iterable[Any], *, on_error: OnError, faces: FaceChoice, threshold: float | None
+    ) -> Generator[Prediction, None, None]:
         for chunk in _chunks(images):
             entries = [_classify(image, on_error) for image in chunk]
-            yield from self._score(entries, threshold)
+            yield from self._score(entries, faces, threshold)
 
-    def _score(self, entries: Sequence[_Entry], threshold: float | None) -> Iterator[Prediction]:
+    def _score(self, entries: Sequence[_Entry], faces: FaceChoice, threshold: float | None) -> Iterator[Prediction]:
         """Score the pictures of each class together; yield the predictions in the order of the pictures."""
         names = [entry.content.label if entry.content else "" for entry in entries]
         predictions: dict[str, Iterator[Prediction]] = {}
         with contextlib.ExitStack() as stack:
             for name, detector in self.detectors.items():
-                images = [entry.image for entry, other in zip(entries, names, strict=True) if other == name]
-                faces: FaceChoice = "auto" if name == FACE else "none"
-                scored = detector.predict_many(images, threshold=threshold, faces=faces)
+                images = [entry.taken for entry, other in zip(entries, names, strict=True) if other == name]
+                choice: FaceChoice = faces if name == FACE else "none"
+                scored = detector.predict_many(images, threshold=threshold, faces=choice)
                 predictions[name] = stack.enter_context(contextlib.closing(scored))  # ends its threads
             for name, entry in zip(names, entries, strict=True):
                 prediction = next(predictions[name]) if name in predictions else _unscored(entry)
@@ -111,7 +163,7 @@ class _Entry:
     """A picture and what it shows, or why it cannot be read."""
 
     name: str
-    image: Any
+    taken: Taken | None = None
     content: Content | None = None
     error: DeepfakeDetectError | None = None
 
@@ -123,25 +175,27 @@ def _chunks(images: Iterable[ImageInput]) -> Iterator[list[ImageInput]]:
 
 
 def _classify(image: ImageInput, on_error: OnError) -> _Entry:
-    name = safe_name(image)
     try:
         taken = take_over(image)
-        return _Entry(name=taken.name, image=taken.image, content=classify_content(taken.image))
+        with reading(taken.name):
+            held = replace(taken, image=read_once(taken)[0])  # class and score come from the same bytes
+            return _Entry(name=taken.name, taken=held, content=classify_content(held.image))
     except DeepfakeDetectError as error:
         if on_error == "raise":
             raise
-        return _Entry(name=name, image=None, error=error)
+        return _Entry(name=safe_name(image), error=error)
 
 
 def _unscored(entry: _Entry) -> Prediction:
     """Return the prediction for a picture that no detector is there for, or that cannot be read."""
+    is_face = entry.content is not None and entry.content.label == FACE
     return Prediction(
         name=entry.name,
-        label="error" if entry.error else "no-face",
+        label="error" if entry.error else "no-detector" if is_face else "no-face",
         size_hw=entry.content.size_hw if entry.content else None,
         model=entry.content.model if entry.content else "",
         threshold=0.5,
         seconds=0.0,
         error=entry.error,
-        source=entry.image,
+        source=entry.taken.source if entry.taken else None,
     )

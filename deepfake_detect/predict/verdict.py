@@ -163,7 +163,8 @@ def compose_prediction(
         seconds=seconds,
         backend=backend,
         dtype=dtype,
-        settings=Settings(card=card, faces=look.choice, threshold=threshold, stamp=look.stamp),
+        settings=Settings(card=card, faces=look.choice, threshold=threshold),
+        fingerprint=look.fingerprint,
     )
 
 

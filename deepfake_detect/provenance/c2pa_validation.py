@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from deepfake_detect._options import check_type
 from deepfake_detect.errors import InvalidOption, MissingExtra
 from deepfake_detect.provenance.blocks import Block
 from deepfake_detect.provenance.findings import C2paState, Findings, cut, found_in
@@ -68,26 +69,23 @@ def is_installed() -> bool:
     return importlib.util.find_spec("c2pa") is not None
 
 
-def validate_manifest(
-    data: bytes, *, format_name: str, trust_anchors: str | os.PathLike[str] | None = None
-) -> Validation | str:
+def validate_manifest(data: bytes, *, format_name: str, trust_anchors: str | None = None) -> Validation | str:
     """Check the signature and the content of a file with a manifest; nothing is fetched from the network.
 
     Args:
         data: The whole file.
         format_name: Its container, a key of `MIME_TYPES`.
-        trust_anchors: PEM file with the certificates of authorities that are trusted; None trusts nobody.
+        trust_anchors: PEM certificates of authorities that are trusted, from `read_anchors`; None trusts nobody.
 
     Returns:
         What was found; a text where the library cannot read the file.
 
     Raises:
         MissingExtra: c2pa-python is not installed.
-        InvalidOption: The file of certificates cannot be read.
     """
     settings: dict[str, Any] = {"verify": {"remote_manifest_fetch": False, "ocsp_fetch": False, "verify_trust": True}}
     if trust_anchors is not None:
-        settings["trust"] = {"trust_anchors": _read_anchors(trust_anchors)}
+        settings["trust"] = {"trust_anchors": trust_anchors}
     try:
         import c2pa
     except ImportError as error:
@@ -102,13 +100,28 @@ def validate_manifest(
         return cut(str(error))
 
 
-def _read_anchors(path: str | os.PathLike[str]) -> str:
+def read_anchors(path: str | os.PathLike[str]) -> str:
+    """Read the certificates of authorities that are trusted.
+
+    Args:
+        path: File of PEM certificates.
+
+    Raises:
+        InvalidOption: The file cannot be read, or holds no certificate.
+    """
+    check_type("trust_anchors", path, (str, os.PathLike), expected="the path of a PEM file")
+    file = Path(os.path.expanduser(path))
     try:
-        return Path(path).read_text("ascii")
+        if file.exists() and not file.is_file():  # to open a pipe would wait for its writer
+            raise OSError("no regular file")
+        text = file.read_text("ascii")
     except (OSError, ValueError) as error:
         raise InvalidOption(
             f"trust_anchors {path}: cannot be read ({error}); pass a file of PEM certificates"
         ) from None
+    if "-----BEGIN CERTIFICATE-----" not in text:
+        raise InvalidOption(f"trust_anchors {path}: holds no certificate; pass a file of PEM certificates")
+    return text
 
 
 def _read_report(report: dict[str, Any]) -> Validation:

@@ -72,7 +72,7 @@ def describe_exif(tags: Tags, block: Block, *, size_hw: tuple[int, int] | None, 
 
 def _describe_camera(tags: Tags, block: Block) -> Findings:
     make, model, lens = tags.text("0", MAKE), tags.text("0", MODEL), tags.text("exif", LENS)
-    if find_generator(make):
+    if find_generator(make, is_whole=True):
         yield from describe_software(make, block=block, field="EXIF Make")
         return
     if not (make or model) or '"class_type"' in make + model or '"nodes"' in make + model:

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 from deepfake_detect.drawing.result import Result, short_name
 from deepfake_detect.errors import InvalidOption
 from deepfake_detect.provenance.blocks import Block
+from deepfake_detect.system.atomic import named_write_errors
 
 Strength = Literal["neutral", "weak", "moderate", "strong"]
 """How well a finding supports what it points to.
@@ -116,13 +117,14 @@ class MetadataFindings(Result):
             path: Ends in .json or .txt.
 
         Raises:
-            InvalidOption: Any other ending.
+            InvalidOption: Any other ending, or the file cannot be written.
         """
         target = Path(os.path.expanduser(path))
         contents = {".json": self.to_json(indent=2), ".txt": str(self)}
         if target.suffix.lower() not in contents:
             raise InvalidOption(f"{target}: ends in {target.suffix!r}, expected .json or .txt")
-        target.write_text(contents[target.suffix.lower()] + "\n", encoding="utf-8", errors="backslashreplace")
+        with named_write_errors(target):
+            target.write_text(contents[target.suffix.lower()] + "\n", encoding="utf-8", errors="backslashreplace")
 
     def __str__(self) -> str:
         return "\n".join([self.name, *self._lines()])

@@ -22,6 +22,7 @@ from deepfake_detect.provenance.c2pa_validation import (
     Validation,
     describe_validation,
     is_installed,
+    read_anchors,
     validate_manifest,
 )
 from deepfake_detect.provenance.containers import read_gif, read_png, read_tiff, read_webp
@@ -65,8 +66,8 @@ def inspect_metadata(
         image: Path, http(s) URL, data URI, bytes, binary file, or a PIL image that was opened from a file, which is
             read again. Arrays and tensors hold no metadata.
         show_location: Give GPS coordinates, where there are some; otherwise only that there are.
-        trust_anchors: PEM file with certificates of authorities whose C2PA signatures are trusted. Used where the
-            extra ``[c2pa]`` is installed.
+        trust_anchors: PEM file with certificates of authorities whose C2PA signatures are trusted. Read for every
+            picture, and used where it has a C2PA manifest and the extra ``[c2pa]`` is installed.
 
     Returns:
         The findings, the strongest first. A file without metadata gives findings that are neutral.
@@ -74,18 +75,19 @@ def inspect_metadata(
     Raises:
         ImageUnreadable: Not there, no picture, or pixels without a file.
         ImageTooLarge: A file of more than 256 MB.
-        InvalidOption: ``trust_anchors`` cannot be read.
+        InvalidOption: ``trust_anchors`` cannot be read, or holds no certificate.
 
     Example:
         >>> inspect_metadata("examples/portrait.jpg").format
         'JPEG'
     """
     check_flag("show_location", show_location)
+    anchors = None if trust_anchors is None else read_anchors(trust_anchors)
     name = name_image(image)
     data = _read_file(image, name)
     structure = read_jpeg(data) if data[:3] == b"\xff\xd8\xff" else None
     blocks = structure.blocks if structure is not None else _read_blocks(data, name)
-    findings, state = _inspect_manifest(data, blocks, trust_anchors)
+    findings, state = _inspect_manifest(data, blocks, anchors)
     findings += _inspect_texts(blocks)
     findings += _inspect_exif(data, blocks, structure, show_location=show_location)
     if structure is not None:
@@ -149,7 +151,7 @@ _PICTURE_BRANDS = frozenset(
 
 
 def _inspect_manifest(
-    data: bytes, blocks: Blocks, trust_anchors: str | os.PathLike[str] | None
+    data: bytes, blocks: Blocks, trust_anchors: str | None
 ) -> tuple[list[MetadataFinding], C2paState]:
     manifest_blocks = blocks.of_kind("c2pa")
     if not manifest_blocks:

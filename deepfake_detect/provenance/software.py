@@ -57,6 +57,8 @@ FACE_EDITORS: Final = (
 
 DEVELOPERS: Final = (
     "Lightroom",
+    "Photoshop Elements Organizer",
+    "Photoshop Album",
     "Snapseed",
     "Capture One",
     "darktable",
@@ -77,7 +79,7 @@ DEVELOPERS: Final = (
     "Silkypix",
     "ON1",
 )
-"""Programs that mostly develop, crop, resize or convert photographs."""
+"""Programs that mostly develop, sort, crop, resize or convert photographs."""
 
 GENERATORS: Final = {
     "Stable Diffusion": "Stable Diffusion",
@@ -121,7 +123,7 @@ _GENERATOR_NOT_PROOF = (
 _EDITOR_NOT_PROOF = "that anything was forged: the program also writes its name when it crops, resizes or converts"
 _RANKS: tuple[tuple[tuple[str, ...], Strength, str], ...] = (
     (FACE_EDITORS, "moderate", "a program whose purpose is to change faces"),
-    (DEVELOPERS, "weak", "a program that develops or converts photographs"),  # "Adobe Photoshop Lightroom" is one
+    (DEVELOPERS, "weak", "a program that develops, sorts or converts photographs"),  # such as "Photoshop Lightroom"
     (EDITORS, "moderate", "an editing program"),
 )
 
@@ -166,13 +168,19 @@ def describe_software(text: str, *, block: Block, field: str) -> Findings:
         yield found_in(block, "software", what, not_proof="anything about the picture", value=text)
 
 
-def find_generator(text: str) -> str:
+def find_generator(text: str, *, is_whole: bool = False) -> str:
     """Return the generator that a text names; empty where it names none.
+
+    Args:
+        text: Of a field.
+        is_whole: The text must be the name and nothing else, as for a field that mostly holds other names.
 
     Example:
         >>> find_generator("AI generated;txt2img;flux"), find_generator("Firefly lights, 2019")
         ('FLUX', '')
     """
+    if is_whole:
+        return next((name for word, name in GENERATORS.items() if text.strip().casefold() == word.casefold()), "")
     return next((name for word, name in GENERATORS.items() if _contains(text, word)), "")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 from collections.abc import Mapping
@@ -13,23 +12,23 @@ from typing import Any, Literal
 
 from deepfake_detect._options import check_flag
 from deepfake_detect.drawing.result import Result, short_name
-from deepfake_detect.errors import BackendUnavailable, ImageTooLarge, InvalidOption, LayerNotFound
+from deepfake_detect.errors import BackendUnavailable, InvalidOption, LayerNotFound
 from deepfake_detect.evaluation.stability import Stability, measure_stability
 from deepfake_detect.explain.explainer import explain_image
 from deepfake_detect.explain.explanation import Explanation
 from deepfake_detect.explain.faithfulness import Level
 from deepfake_detect.inputs.image import ImageInput, name_image, open_image
+from deepfake_detect.predict.case_file import encode_case, write_case
 from deepfake_detect.predict.content import classify_content
 from deepfake_detect.predict.evidence import record_evidence
-from deepfake_detect.predict.intake import hold_file, take_over
+from deepfake_detect.predict.intake import hold_image
 from deepfake_detect.predict.look import FaceChoice, check_faces
 from deepfake_detect.predict.prediction import Prediction
 from deepfake_detect.predict.predictor import Predictor
-from deepfake_detect.provenance.inspector import MAX_FILE_BYTES
 from deepfake_detect.reporting.page import compose_page
 from deepfake_detect.reporting.pictures import ReportPictures, draw_pictures
 from deepfake_detect.reporting.words import headline, label_of
-from deepfake_detect.system.atomic import whole_file
+from deepfake_detect.system.atomic import named_write_errors, whole_file
 
 logger = logging.getLogger("deepfake_detect")
 
@@ -133,21 +132,19 @@ class CaseReport(Result):
             mark: As for `to_html`.
 
         Raises:
-            InvalidOption: Any other ending.
+            InvalidOption: Any other ending, or a file that cannot be written.
         """
         target = Path(path).expanduser()
         if target.suffix.lower() not in (".html", ".json"):
             raise InvalidOption(f"{target}: ends in {target.suffix!r}, expected .html, or .json for the case alone")
-        text = json.dumps(self.case, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        content = text.encode("utf-8", "backslashreplace")
+        content = encode_case(self.case)
         case_path = target.with_suffix(".json")
         if target.suffix.lower() == ".html":
             digest = hashlib.sha256(content).hexdigest()
             page = self.to_html(case_file=case_path.name, case_sha256=digest, index_file=index_file, mark=mark)
-            with whole_file(target) as partial:
+            with named_write_errors(target), whole_file(target) as partial:
                 partial.write_text(page, encoding="utf-8", errors="backslashreplace")
-        with whole_file(case_path) as partial:
-            partial.write_bytes(content)
+        write_case(self.case, case_path)
 
     def __repr__(self) -> str:
         score = "no score" if self.score is None else f"score {self.score:.3f}"
@@ -220,24 +217,3 @@ def report_image(
         stability=copies,
         pictures=draw_pictures(open_image(held).pixels, prediction.faces, explanation=explanation),
     )
-
-
-def hold_image(image: ImageInput) -> Any:
-    """Read a picture once, so that everything is computed from the same bytes; it keeps its name.
-
-    Args:
-        image: Anything that `open_image` takes.
-
-    Returns:
-        A file in memory for paths, URLs, bytes and file objects; a copy of what else there is.
-
-    Raises:
-        ImageUnreadable: It cannot be read.
-        ImageTooLarge: More than 256 MB.
-    """
-    file = hold_file(image)
-    if file is None:
-        return take_over(image).source
-    if file.getbuffer().nbytes > MAX_FILE_BYTES:
-        raise ImageTooLarge(f"{file.name}: more than {MAX_FILE_BYTES:,} bytes, the most that is reported on")
-    return file

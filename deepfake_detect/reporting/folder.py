@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -14,17 +13,17 @@ from typing import Any, Final
 
 from deepfake_detect._version import __version__
 from deepfake_detect.drawing.html import GENERATOR
-from deepfake_detect.drawing.result import file_stem
 from deepfake_detect.errors import DatasetError, DeepfakeDetectError, InvalidOption
 from deepfake_detect.inputs.image import ImageInput, name_image, open_image
-from deepfake_detect.predict.evidence import fingerprint_input
+from deepfake_detect.predict.case_file import CaseIdentity, case_paths, holds_case, read_case
+from deepfake_detect.predict.evidence import fingerprint_card, fingerprint_input
+from deepfake_detect.predict.intake import hold_image
 from deepfake_detect.predict.predictor import Predictor
-from deepfake_detect.predict.verification import read_case
-from deepfake_detect.reporting.case_report import hold_image, report_image
+from deepfake_detect.reporting.case_report import report_image
 from deepfake_detect.reporting.page import IndexEntry, compose_index
 from deepfake_detect.reporting.pictures import draw_thumb
 from deepfake_detect.reporting.words import headline, label_of
-from deepfake_detect.system.atomic import whole_file
+from deepfake_detect.system.atomic import named_write_errors, whole_file
 
 INDEX: Final = "index.html"
 """Name of the index."""
@@ -117,14 +116,14 @@ class ReportFolder:
         if hasattr(held, "name") and hasattr(held, "read"):
             held.name = name
         digest = fingerprint_input(held)["sha256"]
-        page = self.folder / f"{file_stem(name)}-{digest[:8]}.html"
-        mark = self._mark(digest)
+        mark = self._mark(name, digest)
+        page = self._page(self._identity(name, digest), mark)
         case = self._finished(page, mark)
         is_new = case is None
         if case is None:
             report = report_image(self._predictor, held, **self._options)
             case, thumb = report.case, report.pictures.thumb
-            with _writing(self.folder):
+            with named_write_errors(self.folder):
                 report.save(page, index_file=INDEX if self._several else None, mark=mark)
         else:
             thumb = draw_thumb(open_image(held).pixels, case["verdict"]["faces"])
@@ -142,11 +141,30 @@ class ReportFolder:
             is_new=is_new,
         )
 
-    def _mark(self, digest: str) -> str:
+    def _identity(self, name: str, digest: str) -> CaseIdentity:
+        """Return the identity that the case of a picture will have."""
+        card, options = self._predictor.card, self._options
+        case = {
+            "input": {"name": name, "sha256": digest},
+            "weights": {"id": card.id, "sha256": card.sha256},
+            "settings": {
+                "faces": options.get("faces", "auto"),
+                "threshold": options.get("threshold"),
+                "preprocessing": fingerprint_card(card),
+            },
+        }
+        return CaseIdentity.of(case)
+
+    def _page(self, identity: CaseIdentity, mark: str) -> Path:
+        """Return where the page of a picture is, or will be: where there is no page or case of another."""
+        return next(path for path in _pages(self.folder, identity) if _is_free(path, identity, mark))
+
+    def _mark(self, name: str, digest: str) -> str:
         """Return a fingerprint of everything that a page depends on."""
         facts = [
             _LAYOUT,
             __version__,
+            name,
             digest,
             self._predictor.card.to_json(),
             self._several,
@@ -157,35 +175,39 @@ class ReportFolder:
     def _finished(self, page: Path, mark: str) -> Any:
         """Return the case of a page that is there already and was made from the same; None where there is none."""
         try:
-            with page.open("rb") as file:
-                is_same = mark.encode() in file.read(_HEAD_BYTES)
-            return read_case(page.with_suffix(".json")) if is_same else None
-        except (OSError, DatasetError):
+            return read_case(page.with_suffix(".json")) if mark in _head(page) else None
+        except DatasetError:
             return None
 
     def _check_folder(self) -> None:
-        with _writing(self.folder):
+        with named_write_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=self.folder).close()
             index = self.folder / INDEX
-            if self._several and index.exists() and GENERATOR.encode() not in index.read_bytes()[:_HEAD_BYTES]:
+            if self._several and index.exists() and GENERATOR not in _head(index):
                 raise InvalidOption(f"{index} was not written by this program; choose another folder for the reports")
 
     def _write(self, target: Path, text: str) -> None:
-        with _writing(self.folder), whole_file(target) as partial:
+        with named_write_errors(self.folder), whole_file(target) as partial:
             partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
-@contextlib.contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """Turn what the system says into an error of ours: no picture of this run can be written then.
+def _pages(folder: Path, identity: CaseIdentity) -> Iterator[Path]:
+    return (path.with_suffix(".html") for path in case_paths(folder, identity))
 
-    Raises:
-        InvalidOption: The folder cannot be written to.
-    """
+
+def _is_free(page: Path, identity: CaseIdentity, mark: str) -> bool:
+    """Return whether a page may be written: nothing is there, or what is there is of the same picture and settings."""
+    case = page.with_suffix(".json")
+    if not page.exists():
+        return not case.exists()
+    head = _head(page)
+    return mark in head or (GENERATOR in head and holds_case(case, identity))
+
+
+def _head(page: Path) -> str:
     try:
-        yield
-    except OSError as error:
-        raise InvalidOption(
-            f"{folder}: reports cannot be written there ({error.strerror or error}); choose another folder"
-        ) from error
+        with page.open("rb") as file:
+            return file.read(_HEAD_BYTES).decode("utf-8", "replace")
+    except OSError:
+        return ""

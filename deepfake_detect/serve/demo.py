@@ -24,8 +24,8 @@ from deepfake_detect.drawing.result import file_stem
 from deepfake_detect.errors import DeepfakeDetectError, InvalidOption, MissingExtra
 from deepfake_detect.inputs.frames import VIDEO_SUFFIXES
 from deepfake_detect.inputs.image import PICTURE_SUFFIXES
+from deepfake_detect.predict.intake import hold_image
 from deepfake_detect.provenance.inspector import MAX_FILE_BYTES
-from deepfake_detect.reporting.case_report import hold_image
 from deepfake_detect.serve.demo_video import save_video_page
 from deepfake_detect.serve.processes import bind
 from deepfake_detect.serve.settings import ServeSettings

@@ -9,6 +9,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from deepfake_detect.errors import InvalidOption
+
 _NAME_LENGTH = 56  # characters of up to four bytes each; a file system takes 255 bytes
 
 
@@ -36,6 +38,30 @@ def whole_file(path: str | os.PathLike[str], *, flush: bool = True) -> Iterator[
         os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def named_write_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn what the system says of a file or folder that cannot be written into an error that names it.
+
+    Args:
+        path: Of the file or folder.
+
+    Raises:
+        InvalidOption: In place of an OSError.
+
+    Example:
+        >>> with named_write_errors("missing/note.txt"):
+        ...     Path("missing/note.txt").write_text("")
+        Traceback (most recent call last):
+        ...
+        deepfake_detect.errors.InvalidOption: missing/note.txt cannot be written (No such file or directory); ...
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InvalidOption(f"{os.fspath(path)} cannot be written ({reason}); choose another folder") from error
 
 
 def flush_to_disk(path: Path) -> None:

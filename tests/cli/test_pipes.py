@@ -15,7 +15,7 @@ from deepfake_detect import DeepfakeDetectError, Detector, audit
 from deepfake_detect.cli.main import main
 from deepfake_detect.cli.paths import open_stdin
 from deepfake_detect.datasets.read import read_dataset
-from deepfake_detect.predict.verification import verify
+from deepfake_detect.evaluation.verification import verify
 from tests.small_world import PORTRAIT, small_bundle
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are of POSIX")
@@ -53,7 +53,7 @@ def pipes(tmp_path: Path) -> Iterator[Path]:
         ("classify {0}/pipe", 1),
         ("metadata {0}/pipe", 1),
         ("sheet {0}/pipe --out {0}/sheet.jpg", 1),
-        ("verify {0}/a.json {1}", 1),
+        ("verify {0}/a.json {1}", 2),
         ("audit {0}/pipe", 1),
         ("audit {0}/a.csv", 1),
         ("evaluate {0}/a.csv", 1),

@@ -1,15 +1,14 @@
-"""Test that a recorded verdict can be checked again, and that what differs is named."""
+"""Test that a case is of the very bytes that were scored, and what it holds."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
-import math
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +17,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deepfake_detect import (
-    DatasetError,
-    Detector,
-    ImageUnreadable,
-    InvalidOption,
-    UnknownWeights,
-    Verification,
-    verify,
-)
-from deepfake_detect.inputs.image import open_image
-from deepfake_detect.predict.evidence import fingerprint_card, fingerprint_case, fingerprint_input
-from deepfake_detect.predict.verification import read_case
+from deepfake_detect import Detector, ImageUnreadable, InvalidOption
+from deepfake_detect.inputs.image import Picture, open_image
+from deepfake_detect.predict import predictor as predicting
+from deepfake_detect.predict.evidence import fingerprint_card, fingerprint_input
+from deepfake_detect.predict.prediction import Prediction, Predictions
+from deepfake_detect.provenance.inspector import inspect_metadata
 from deepfake_detect.weights.card import Card
 from tests.small_world import CARD, PORTRAIT, empty_scene, small_bundle
 
@@ -41,18 +34,18 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_bundle(tmp_path_factory.mktemp("bundle"))
 
 
+@pytest.fixture(scope="module")
+def detector(bundle: Path) -> Detector:
+    return Detector.from_pretrained(bundle, device="cpu")
+
+
 @pytest.fixture
-def case(bundle: Path, tmp_path: Path) -> Path:
-    Detector.from_pretrained(bundle).predict(PORTRAIT).save(tmp_path / "case.json")
-    return tmp_path / "case.json"
+def photo(tmp_path: Path) -> Path:
+    return Path(shutil.copy(PORTRAIT, tmp_path / "photo.jpg"))
 
 
-def failed(verification: Verification) -> list[str]:
-    return [check.name for check in verification.checks if check.ok is False]
-
-
-def test_a_case_follows_its_schema_and_names_file_and_weights(case: Path, bundle: Path) -> None:
-    record = json.loads(case.read_text("utf-8"))
+def test_a_case_follows_its_schema_and_names_file_and_weights(detector: Detector, bundle: Path) -> None:
+    record = detector.predict(PORTRAIT).to_case()
     jsonschema.Draft202012Validator(SCHEMA).validate(record)
     assert record["input"]["sha256"] == hashlib.sha256(PORTRAIT.read_bytes()).hexdigest()
     assert record["input"]["bytes"] == PORTRAIT.stat().st_size
@@ -62,206 +55,126 @@ def test_a_case_follows_its_schema_and_names_file_and_weights(case: Path, bundle
     assert record["metadata"]["format"] == "JPEG"
 
 
-@pytest.mark.parametrize(
-    "image", [empty_scene(), PORTRAIT.read_bytes(), Image.open(PORTRAIT)], ids=["array", "bytes", "pil"]
-)
-def test_every_kind_of_input_can_be_recorded_and_checked(bundle: Path, image: Any) -> None:
-    record = Detector.from_pretrained(bundle).predict(image, faces="none", threshold=0.9).to_case()
-    jsonschema.Draft202012Validator(SCHEMA).validate(record)
-    assert record["settings"]["faces"] == "none" and record["settings"]["threshold"] == 0.9
-    assert verify(record, image, model=bundle).ok
+def swap(photo: Path) -> None:
+    Image.fromarray(empty_scene()).save(photo)
 
 
-def test_the_same_file_and_weights_give_the_same_verdict(case: Path, bundle: Path, tmp_path: Path) -> None:
-    copy = shutil.copy(PORTRAIT, tmp_path / "copy.jpg")
-    verification = verify(case, copy, model=bundle)
-    assert verification.ok and failed(verification) == [] and str(verification).endswith("The verdict stands.")
-    assert [check.name for check in verification.checks] == [
-        "case", "file", "weights", "card", "settings", "label", "score", "faces", "verdict", "metadata",
-    ]  # fmt: skip
-    assert verification.to_dict()["prediction"]["label"] == json.loads(case.read_text("utf-8"))["verdict"]["label"]
+def append(photo: Path) -> None:
+    photo.write_bytes(photo.read_bytes() + b"x")
 
 
-def test_one_byte_more_is_another_file_though_the_verdict_stays(case: Path, bundle: Path, tmp_path: Path) -> None:
-    (tmp_path / "other.jpg").write_bytes(PORTRAIT.read_bytes() + b"x")
-    verification = verify(case, tmp_path / "other.jpg", model=bundle)
-    assert failed(verification) == ["file", "metadata"] and not verification.ok  # which name the bytes at the end
-    assert str(verification).endswith("The verdict is not confirmed.")
+def replace_and_keep_times(photo: Path) -> None:
+    times = (photo.stat().st_atime_ns, photo.stat().st_mtime_ns)
+    content = bytearray(photo.read_bytes())
+    content[-1] ^= 1
+    photo.write_bytes(content)
+    os.utime(photo, ns=times)
 
 
-def test_other_pixels_are_another_verdict(case: Path, bundle: Path) -> None:
-    assert {"file", "faces"} <= set(failed(verify(case, empty_scene(), model=bundle)))
+@pytest.mark.parametrize("change", [swap, append, replace_and_keep_times, Path.unlink])
+def test_a_file_that_is_another_one_by_now_is_not_recorded_or_drawn(
+    detector: Detector, photo: Path, tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    predictions = [detector.predict(photo), *detector.predict_many([photo], workers=1, faces="none")]
+    change(photo)
+    for prediction in predictions:
+        for use in (
+            prediction.to_case,
+            prediction.plot,
+            partial(prediction.save, tmp_path / "case.json"),
+            partial(prediction.save_crops, tmp_path / "crops"),
+        ):
+            with pytest.raises(ImageUnreadable, match=r"is not the file that was scored|no such file"):
+                use()
+    assert not (tmp_path / "case.json").exists() and not (tmp_path / "crops").exists()
+    tile = np.asarray(Predictions(predictions[:1]).plot())
+    assert len(np.unique(tile.reshape(-1, 3), axis=0)) < 1000  # an empty tile
 
 
-def test_a_damaged_picture_is_one_of_the_answers(case: Path, bundle: Path) -> None:
-    verification = verify(case, b"no picture", model=bundle)
-    assert verification.prediction is None and "ImageUnreadable" in str(verification)
-    assert failed(verification) == ["file", "label", "metadata"]
+def test_a_fresh_file_that_a_generator_overwrites_is_not_recorded(detector: Detector, tmp_path: Path) -> None:
+    frame = tmp_path / "frame.png"
+
+    def frames() -> Any:
+        for picture in (Image.open(PORTRAIT), Image.fromarray(empty_scene())):
+            picture.save(frame)
+            yield frame
+
+    first, second = detector.predict_many(frames())
+    assert (len(first.faces), len(second.faces)) == (1, 0)
+    with pytest.raises(ImageUnreadable, match="is not the file that was scored"):
+        first.to_case()
+    assert second.to_case()["input"]["sha256"] == hashlib.sha256(frame.read_bytes()).hexdigest()
 
 
-EDITS: dict[str, tuple[str, Callable[[dict[str, Any]], object]]] = {
-    "score": ("score", lambda record: record["verdict"].update(score=record["verdict"]["score"] + 0.02)),
-    "label": ("label", lambda record: record["verdict"].update(label="no-face")),
-    "box": ("faces", lambda record: record["verdict"]["faces"][0]["box_xyxy"].__setitem__(0, 0.0)),
-    "weights": ("weights", lambda record: record["weights"].update(sha256="0" * 64)),
-    "settings": ("settings", lambda record: record["settings"].update(preprocessing="0" * 64)),
-    "weights' name": ("weights", lambda record: record["weights"].update(id="other@1")),
-    "card": ("card", lambda record: record["weights"]["card"].update(limits=["none"])),
-    "bytes": ("file", lambda record: record["input"].update(bytes=1)),
-    "face's score": ("verdict", lambda record: record["verdict"]["faces"][0].update(score=0.0)),
-    "face's label": ("verdict", lambda record: record["verdict"]["faces"][0].update(label="uncertain")),
-    "face's logit": ("verdict", lambda record: record["verdict"]["faces"][0].update(logit=9.0)),
-    "landmark": ("verdict", lambda record: record["verdict"]["faces"][0]["landmarks_xy"][2].__setitem__(0, 0.0)),
-    "threshold": ("verdict", lambda record: record["verdict"].update(threshold=0.9)),
-    "model": ("verdict", lambda record: record["verdict"].update(model="other@1")),
-    "field more": ("verdict", lambda record: record["verdict"].update(expert="sure")),
-    "metadata": ("metadata", lambda record: record["metadata"].update(findings=[])),
-}
+def test_the_content_of_another_file_is_not_given(
+    detector: Detector, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predicting, "classify_content", lambda _: pytest.fail("classified another file"))
+    score, failed = predicting._classified, []
+
+    def swap_first(prediction: Prediction, on_error: Any) -> Prediction:
+        swap(photo)
+        failed.append(prediction)
+        return score(prediction, on_error)
+
+    monkeypatch.setattr(predicting, "_classified", swap_first)
+    (answer,) = detector.predict_many([photo], content=True, on_error="yield")
+    assert failed[0].label != "error" and answer.label == "error" and answer.score is None
+    assert isinstance(answer.error, ImageUnreadable) and answer.settings is None
 
 
-@pytest.mark.parametrize("name", EDITS)
-def test_a_record_that_was_edited_is_not_confirmed(name: str, case: Path, bundle: Path) -> None:
-    check, edit = EDITS[name]
-    record = json.loads(case.read_text("utf-8"))
-    edit(record)
-    assert failed(verify(record, PORTRAIT, model=bundle)) == ["case", check]
-    record["sha256"] = fingerprint_case(record)  # by somebody who knows how
-    assert failed(verify(record, PORTRAIT, model=bundle)) == [check]
+@dataclasses.dataclass
+class Changing:
+    """A picture that is another one each time."""
+
+    name: str = "changing"
+    times: int = 0
+
+    def open_picture(self) -> Picture:
+        self.times += 1
+        return Picture(pixels=np.full((64, 64, 3), self.times, np.uint8), size_hw=(64, 64), name=self.name)
 
 
-def test_what_is_not_computed_again_is_listed(case: Path, bundle: Path) -> None:
-    record = json.loads(case.read_text("utf-8"))
-    record["stability"] = {"interval": [0.0, 1.0]}
-    record["sha256"] = fingerprint_case(record)
-    verification = verify(record, PORTRAIT, model=bundle)
-    assert verification.ok and [check.name for check in verification.checks if check.ok is None] == ["stability"]
-    assert "unchecked  stability" in str(verification) and "unchecked  created, input.name" in str(verification)
+def test_a_picture_that_is_decoded_anew_is_not_recorded(detector: Detector) -> None:
+    with pytest.raises(ImageUnreadable, match="nothing tells what was scored"):
+        detector.predict(Changing()).to_case()
 
 
-@pytest.mark.parametrize("how", ["replaced", "appended to", "touched"])
-def test_a_file_that_changed_after_it_was_scored_is_not_recorded(how: str, bundle: Path, tmp_path: Path) -> None:
-    file = Path(shutil.copy(PORTRAIT, tmp_path / "photo.jpg"))
-    prediction = Detector.from_pretrained(bundle).predict(file)
-    if how == "replaced":
-        (tmp_path / "other").write_bytes(file.read_bytes())
-        (tmp_path / "other").replace(file)
-    elif how == "appended to":
-        file.write_bytes(file.read_bytes() + b"x")
-    else:
-        os.utime(file, ns=(0, 0))
-    with pytest.raises(ImageUnreadable, match="has changed since it was scored"):
-        prediction.to_case()
-    Detector.from_pretrained(bundle).predict(file).to_case()
+def test_what_is_in_memory_is_recorded_as_it_was_scored(detector: Detector) -> None:
+    pixels = open_image(PORTRAIT).pixels.copy()
+    digest = hashlib.sha256(pixels.tobytes()).hexdigest()
+    predictions = [detector.predict(pixels), detector.predict(Image.fromarray(pixels))]
+    pixels[:] = 0
+    assert [prediction.to_case()["input"]["sha256"] for prediction in predictions] == [digest] * 2
 
 
-def test_a_prediction_without_verdict_has_no_case(bundle: Path, tmp_path: Path) -> None:
-    (failure,) = Detector.from_pretrained(bundle).predict_many([b"no picture"], on_error="yield")
-    with pytest.raises(ImageUnreadable, match="looks like text"):
-        failure.save(tmp_path / "case.json")
+def test_what_cannot_be_recorded_raises_and_writes_nothing(detector: Detector, photo: Path, tmp_path: Path) -> None:
+    prediction = detector.predict(photo)
+    (broken,) = detector.predict_many([b"no picture"], on_error="yield")
+    by_hand = dataclasses.replace(prediction, settings=None)
+    for unrecordable, reason in (
+        (broken, "<bytes>"),
+        (by_hand, "holds no weights"),
+        (dataclasses.replace(prediction, source=None), "holds no picture"),
+    ):
+        with pytest.raises(ImageUnreadable, match=reason):
+            unrecordable.save(tmp_path / "case.json")
     assert not (tmp_path / "case.json").exists()
+    for name in ("missing/case.json", "missing/plot.png"):
+        with pytest.raises(InvalidOption, match="cannot be written"):
+            prediction.save(tmp_path / name)
 
 
-def test_a_case_that_cannot_be_written_is_named(bundle: Path, tmp_path: Path) -> None:
-    prediction = Detector.from_pretrained(bundle).predict(PORTRAIT)
-    for name in ("case.json", "plot.png"):
-        with pytest.raises(InvalidOption, match=r"nowhere does not exist: make it first"):
-            prediction.save(tmp_path / "nowhere" / name)
-
-
-def test_verify_refuses_what_it_cannot_check(case: Path, bundle: Path, tmp_path: Path) -> None:
-    for tolerance in ("x", -1, math.nan, True):
-        with pytest.raises(InvalidOption, match="tolerance"):
-            verify(case, PORTRAIT, model=bundle, tolerance=tolerance)  # type: ignore[arg-type]
-    with pytest.raises(DatasetError, match="is a int"):
-        verify(5, PORTRAIT)  # type: ignore[arg-type]
-    with pytest.raises(ImageUnreadable, match="is a folder"):
-        verify(case, tmp_path, model=bundle)
-    with pytest.raises(ImageUnreadable):
-        verify(case, tmp_path / "missing.jpg", model=bundle)
-
-
-def test_a_score_may_move_as_far_as_the_tolerance(case: Path, bundle: Path) -> None:
-    record = json.loads(case.read_text("utf-8"))
-    record["verdict"]["score"] += 0.02
-    record["sha256"] = fingerprint_case(record)
-    assert verify(record, PORTRAIT, model=bundle, tolerance=0.03).ok
-
-
-def test_other_versions_are_named_and_do_not_fail(case: Path, bundle: Path) -> None:
-    record = json.loads(case.read_text("utf-8"))
-    record["environment"]["versions"]["numpy"] = "1.0"
-    record["sha256"] = fingerprint_case(record)
-    verification = verify(record, PORTRAIT, model=bundle)
-    assert verification.ok and verification.versions == {"numpy": ("1.0", np.__version__)}
-
-
-def test_a_flipped_byte_anywhere_in_a_case_is_found(case: Path) -> None:
-    text, random = case.read_bytes(), np.random.default_rng(0)
-    for place in random.integers(len(text), size=120).tolist():
-        damaged = bytearray(text)
-        damaged[place] ^= 1 << int(random.integers(7))
-        case.write_bytes(damaged)
-        with contextlib.suppress(DatasetError):
-            record = read_case(case)
-            same = json.loads(damaged) == json.loads(text)  # white space alone
-            assert same == (record["sha256"] == fingerprint_case(record)), f"byte {place}: {damaged[place]:#x}"
-
-
-@pytest.mark.parametrize(
-    ("place", "value"),
-    [
-        ("verdict.faces", [{}]),
-        ("verdict.faces", 7),
-        ("verdict.faces", [{"box_xyxy": [1, 2, 3, "4"]}]),
-        ("verdict.faces", [{"box_xyxy": [1, 2, 3, math.inf]}]),
-        ("verdict.faces", [{"box_xyxy": [1, 2, 3, 10**400]}]),
-        ("weights.card", []),
-        ("verdict.score", "0.9"),
-        ("verdict.score", math.nan),
-        ("settings.threshold", True),
-        ("settings.faces", ["auto"]),
-        ("weights.id", "owner/name"),
-        ("environment.versions", {"numpy": 2}),
-    ],
-)
-def test_fields_of_another_type_are_named(place: str, value: Any, case: Path) -> None:
-    record = json.loads(case.read_text("utf-8"))
-    part, name = place.split(".")
-    record[part][name] = value
-    with pytest.raises(DatasetError, match=place):
-        verify(record, PORTRAIT)
-
-
-def test_a_case_of_no_plain_values_is_refused(case: Path, bundle: Path) -> None:
-    record = json.loads(case.read_text("utf-8"))
-    record["created"] = object()
-    with pytest.raises(DatasetError, match="plain JSON"):
-        verify(record, PORTRAIT, model=bundle)
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "[]", "{}", '{"schema": NaN}', '{"schema": "other@1"}', '{"schema": "deepfake-detect/case@1"}', "[" * 9999],
-)
-def test_what_is_no_case_is_refused_by_name(text: str, tmp_path: Path) -> None:
-    (tmp_path / "case.json").write_text(text)
-    with pytest.raises(DatasetError, match=r"case\.json"):
-        verify(tmp_path / "case.json", PORTRAIT)
-
-
-def test_weights_that_are_not_here_are_asked_for(case: Path) -> None:
-    with pytest.raises(UnknownWeights, match="pass model="):
-        verify(case, PORTRAIT)
-
-
-def test_a_picture_that_is_gone_cannot_be_recorded(bundle: Path, tmp_path: Path) -> None:
-    file = shutil.copy(PORTRAIT, tmp_path / "gone.jpg")
-    prediction = Detector.from_pretrained(bundle).predict(file)
-    Path(file).unlink()
-    with pytest.raises(ImageUnreadable):
-        prediction.save(tmp_path / "case.json")
-    with pytest.raises(ImageUnreadable, match="holds no picture"):
-        dataclasses.replace(prediction, source=None).to_case()
+def test_stability_and_metadata_of_another_picture_are_refused(detector: Detector) -> None:
+    prediction = detector.predict(PORTRAIT)
+    stability = {"score": prediction.score, "model": prediction.model, "threshold": prediction.threshold}
+    assert prediction.to_case(stability=stability)["stability"]["name"] == str(PORTRAIT)
+    assert prediction.score is not None
+    for change in ({"score": abs(prediction.score - 0.5)}, {"score": None}, {"model": "b@1"}, {"threshold": 0.9}):
+        with pytest.raises(InvalidOption, match="stability is that of another verdict"):
+            prediction.to_case(stability={**stability, **change})
+    with pytest.raises(InvalidOption, match="metadata are of a file of"):
+        prediction.to_case(metadata=inspect_metadata(PORTRAIT.read_bytes() + b"x").to_dict())
 
 
 def test_pixels_have_the_fingerprint_of_their_upright_values() -> None:

@@ -90,7 +90,7 @@ def test_dict_holds_everything_but_the_picture() -> None:
         "error": None,
     }
     missing = {item.name for item in dataclasses.fields(Prediction)} - set(prediction().to_dict())
-    assert missing == {"source", "settings", "content"}
+    assert missing == {"source", "settings", "content", "fingerprint"}
 
 
 def test_failure_is_told_in_the_dict() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from deepfake_detect import Content, ContentRouter, Detector, ImageUnreadable, InvalidOption
 from deepfake_detect.predict import router as routing
@@ -53,6 +55,51 @@ def test_every_picture_goes_to_its_detector_in_order(detectors: dict[str, Detect
 
 
 @pytest.mark.usefixtures("by_brightness")
+def test_a_face_without_a_detector_is_not_a_picture_without_a_face(detectors: dict[str, Detector]) -> None:
+    router = ContentRouter({"vehicle": detectors["vehicle"]})
+    face, animal = router.predict([portrait(), BLACK])
+    assert (face.label, animal.label) == ("no-detector", "no-face")
+    assert face.score is None and face.error is None and face.to_dict()["content"]["label"] == "face"
+    with pytest.raises(ImageUnreadable, match="no detector scored it"):
+        face.to_case()
+
+
+@pytest.mark.usefixtures("by_brightness")
+def test_faces_and_several_pictures_are_taken_as_by_a_detector(detectors: dict[str, Detector], tmp_path: Path) -> None:
+    router = ContentRouter(detectors)
+    whole = router.predict(portrait(), faces="none")
+    assert whole.score == detectors["face"].predict(portrait(), faces="none").score
+    Image.fromarray(portrait()).save(tmp_path / "a.png")
+    for several in ([PORTRAIT], (PORTRAIT,), tmp_path, str(tmp_path / "*.png"), portrait()[None]):
+        (answer,) = router.predict(several)
+        assert answer.label != "error" and answer.content is not None
+    with pytest.raises(InvalidOption, match="faces"):
+        router.predict(PORTRAIT, faces="most")  # type: ignore[call-overload]
+    with pytest.raises(InvalidOption, match="threshold"):
+        router.predict_many([PORTRAIT], threshold=2)  # before the first is pulled
+
+
+def test_class_and_score_come_from_the_same_bytes(
+    detectors: dict[str, Detector], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo = tmp_path / "photo.jpg"
+    photo.write_bytes(PORTRAIT.read_bytes())
+    os.utime(photo, (0, 0))
+    classify = routing.classify_content
+
+    def change_then_classify(image: Any) -> Content:
+        Image.fromarray(WHITE).save(photo)
+        return classify(image)
+
+    monkeypatch.setattr(routing, "classify_content", change_then_classify)
+    answer = ContentRouter(detectors).predict(photo)
+    assert answer.content is not None and answer.content.label == "face"
+    assert answer.score == detectors["face"].predict(PORTRAIT).score and answer.source == photo
+    with pytest.raises(ImageUnreadable, match="is not the file that was scored"):
+        answer.to_case()
+
+
+@pytest.mark.usefixtures("by_brightness")
 def test_pictures_are_pulled_a_chunk_at_a_time(detectors: dict[str, Detector]) -> None:
     pulled = 0
 
@@ -88,7 +135,13 @@ def test_a_bad_picture_is_an_error_in_its_place(detectors: dict[str, Detector]) 
 
 @pytest.mark.parametrize(
     ("choice", "message"),
-    [({}, "no detectors"), ({"fish": None}, "no content class 'fish'"), ({"face": "xception"}, "is a str")],
+    [
+        ({}, "no detectors"),
+        ({"fish": None}, "no content class 'fish'"),
+        ({"face": "xception"}, "is a str"),
+        ([1], "expected a mapping"),
+        (None, "expected a mapping"),
+    ],
 )
 def test_wrong_detectors_are_refused(choice: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidOption, match=message):

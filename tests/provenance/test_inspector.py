@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
 import deepfake_detect as dd
-from deepfake_detect import MetadataFinding, MetadataFindings, inspect_metadata
+from deepfake_detect import InvalidOption, MetadataFinding, MetadataFindings, inspect_metadata
+from deepfake_detect.cli.main import main
 from tests.provenance import made_files as made
 
 PORTRAIT = Path(__file__).parents[2] / "examples" / "portrait.jpg"
@@ -290,6 +292,37 @@ CASES = {
 
 def of_code(findings: MetadataFindings, code: str) -> list[MetadataFinding]:
     return [finding for finding in findings.findings if finding.code == code]
+
+
+@pytest.mark.parametrize("make", ["Midjourney Cameras Ltd", "Canon (Stable Diffusion rig)", "Not OpenAI", "Ideogram"])
+def test_a_camera_whose_maker_is_called_like_a_generator_stays_a_camera(make: str) -> None:
+    codes = {finding.code for finding in inspect_metadata(jpeg_exif({**CAMERA, 0x010F: make}, EXPOSURE)).findings}
+    assert "camera" in codes and "generator" not in codes
+
+
+@pytest.mark.parametrize(
+    ("software", "strength"),
+    [
+        ("Adobe Photoshop Elements Organizer 21.0", "weak"),
+        ("Adobe Photoshop Elements 21.0 (Windows)", "moderate"),
+        ("Adobe Photoshop Album Starter Edition", "weak"),
+        ("Adobe Photoshop Lightroom 6.0", "weak"),
+        ("Adobe Photoshop CS6 (Windows)", "moderate"),
+    ],
+)
+def test_programs_that_sort_pictures_are_no_editors(software: str, strength: str) -> None:
+    findings = inspect_metadata(jpeg_exif({0x0131: software})).findings
+    assert [finding.strength for finding in findings if finding.code == "editor"] == [strength]
+
+
+def test_trust_anchors_are_read_for_every_picture(tmp_path: Path) -> None:
+    (tmp_path / "text.pem").write_text("no certificate")
+    (tmp_path / "binary.pem").write_bytes(b"\xff\xfe")
+    for anchors in (tmp_path / "none.pem", tmp_path, tmp_path / "text.pem", tmp_path / "binary.pem", 5):
+        with pytest.raises(InvalidOption, match="trust_anchors"):
+            inspect_metadata(PORTRAIT, trust_anchors=anchors)  # type: ignore[arg-type]
+    done = CliRunner().invoke(main, ["metadata", str(PORTRAIT), "--trust-anchors", str(tmp_path / "none.pem")])
+    assert done.exit_code == 2 and "trust_anchors" in done.stderr
 
 
 @pytest.mark.parametrize("name", CASES)

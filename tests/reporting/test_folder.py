@@ -92,6 +92,41 @@ def test_a_run_that_was_cut_off_is_continued(
     assert len(made) == 3
 
 
+def test_pages_of_other_names_weights_and_thresholds_stand_side_by_side(bundle: Path, tmp_path: Path) -> None:
+    detector = Detector.from_pretrained(bundle, device="cpu")
+    other = Detector.from_pretrained(small_bundle(tmp_path / "weights", name="other"), device="cpu")
+    options: dict[str, Any] = {"explain": False, "stability": False}
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "photo.jpg").write_bytes(PORTRAIT.read_bytes())
+    photo, same_content = tmp_path / "a" / "photo.jpg", tmp_path / "b" / "photo.jpg"
+    runs = [
+        (detector, photo, {}), (other, photo, {}), (detector, photo, {"threshold": 0.9}),
+        (detector, photo, {"faces": "none"}), (detector, same_content, {}),
+    ]  # fmt: skip
+    out = tmp_path / "out"
+    for _ in range(2):  # a second run finds each page of its own
+        written = [
+            ReportFolder(out, predictor=predictor, **options, **more).add(image) for predictor, image, more in runs
+        ]
+        assert len({report.page for report in written}) == len(list(out.glob("*.json"))) == len(runs)
+    for (predictor, image, more), report in zip(runs, written, strict=True):
+        case = json.loads(report.case_file.read_text("utf-8"))
+        assert not report.is_new
+        assert (case["input"]["name"], case["weights"]["id"]) == (str(image), predictor.card.id)
+        assert case["settings"]["threshold"] == more.get("threshold") and str(image) in report.page.read_text("utf-8")
+
+
+def test_files_of_somebody_else_stay(bundle: Path, tmp_path: Path) -> None:
+    detector = Detector.from_pretrained(bundle, device="cpu")
+    for ending in ("html", "json"):
+        (tmp_path / f"portrait-9de5c39d.{ending}").write_text("mine")
+        report = ReportFolder(tmp_path, predictor=detector, explain=False, stability=False).add(PORTRAIT)
+        assert report.page.name == "portrait-9de5c39d-2.html"
+        assert (tmp_path / f"portrait-9de5c39d.{ending}").read_text() == "mine"
+        (tmp_path / f"portrait-9de5c39d.{ending}").unlink()
+
+
 def test_a_failure_leaves_no_half_page(bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from deepfake_detect.system import atomic
 
