@@ -259,9 +259,14 @@ def test_explanations_come_as_json_and_as_a_picture(http: httpx2.Client, detecto
     assert Image.open(io.BytesIO(drawn.content)).width > 500
 
 
+def rounded(values: Any) -> Any:
+    """Round all numbers to five places: another number of threads changes the last bits of a logit."""
+    return json.loads(json.dumps(values), parse_float=lambda text: round(float(text), 5))
+
+
 def test_stability_and_metadata_are_those_of_the_library(http: httpx2.Client, detector: Detector) -> None:
     stability = http.post("/v1/stability", **form(JPEG, faces="none")).json()
-    assert stability == {**detector.stability(JPEG, faces="none").to_dict(), "name": "0.jpg"}
+    assert rounded(stability) == rounded({**detector.stability(JPEG, faces="none").to_dict(), "name": "0.jpg"})
     good, bad = http.post("/v1/metadata", **form(JPEG, TEXT)).json()["metadata"]
     assert (good["name"], good["format"], good["file_bytes"]) == ("0.jpg", "JPEG", len(JPEG))
     assert (bad["name"], bad["error"]["type"]) == ("1.jpg", "ImageUnreadable")
